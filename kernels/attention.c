@@ -1,0 +1,50 @@
+/* attention.c - one head of scaled dot-product attention, for a block of queries.
+ *
+ * Keys and values are packed once; then for each tile of MR queries the whole rows of scores are
+ * made, turned into exponentials and multiplied with the values, all inside the first-level cache.
+ */
+#include "gemm_tile.h"
+#include "rows.h"
+
+/* (tokens, dim) row-major to panels of NR columns: the layout of gemm_pack without transposing. */
+static void pack_values(size_t tokens, size_t dim, const float *v, size_t ld, float *packed)
+{
+    for (size_t j = 0; j < dim; j += TACIT_NR)
+        for (size_t t = 0; t < tokens; t++, packed += TACIT_NR)
+            for (size_t i = 0; i < TACIT_NR; i += VF) {
+                size_t from = j + i, left = from < dim ? VF_LEFT(dim, from) : 0;
+                vf x = left == VF ? vf_load(v + t * ld + from)
+                       : left     ? vf_load_n(v + t * ld + from, left)
+                                  : vf_zero();
+                vf_store(packed + i, x);
+            }
+}
+
+void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, const float *q,
+                                     const float *k, const float *v, size_t ld, float scale,
+                                     float *out, size_t ldo, float *scratch)
+{
+    const size_t width = (tokens + TACIT_NR - 1) / TACIT_NR * TACIT_NR;
+    float *keys = scratch;
+    float *values = keys + width * dim;
+    float *scores = values + (dim + TACIT_NR - 1) / TACIT_NR * TACIT_NR * tokens;
+    TACIT_NAME(tacit_gemm_pack_f32)(tokens, dim, k, ld, keys);
+    pack_values(tokens, dim, v, ld, values);
+
+    for (size_t i = 0; i < rows; i += TACIT_MR) {
+        size_t count = rows - i < TACIT_MR ? rows - i : TACIT_MR;
+        for (size_t t = 0; t < tokens; t += TACIT_NR)
+            tile(count, dim, q + i * ld, ld, keys + t * dim, scores + t, width,
+                 tokens - t < TACIT_NR ? tokens - t : TACIT_NR, false);
+        float inverse[TACIT_MR];
+        for (size_t r = 0; r < count; r++) {
+            float *row = scores + r * width;
+            inverse[r] = 1.0f / exp_row(tokens, row, scale, row);
+        }
+        for (size_t j = 0; j < dim; j += TACIT_NR)
+            tile(count, tokens, scores, width, values + j * tokens, out + i * ldo + j, ldo,
+                 dim - j < TACIT_NR ? dim - j : TACIT_NR, false);
+        for (size_t r = 0; r < count; r++)
+            scale_row(dim, out + (i + r) * ldo, inverse[r], out + (i + r) * ldo);
+    }
+}

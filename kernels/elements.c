@@ -1,0 +1,70 @@
+/* elements.c - kernels that work element by element, and the patch gather. */
+#include "simd.h"
+
+void TACIT_NAME(tacit_gelu_f32)(size_t n, const float *x, float *y)
+{
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(y + i, vf_gelu(vf_load(x + i)));
+    if (i < n)
+        vf_store_n(y + i, vf_gelu(vf_load_n(x + i, n - i)), n - i);
+}
+
+void TACIT_NAME(tacit_add_f32)(size_t n, const float *x, const float *y, float *z)
+{
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(z + i, vf_add(vf_load(x + i), vf_load(y + i)));
+    if (i < n)
+        vf_store_n(z + i, vf_add(vf_load_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
+}
+
+/* 16-bit elements have no masked tail: the last vector goes through a buffer. */
+#define WIDEN(slot, convert)                                                                       \
+    void TACIT_NAME(tacit_##slot)(size_t n, const uint16_t *x, float *y)                           \
+    {                                                                                              \
+        size_t i = 0;                                                                              \
+        for (; i + VF <= n; i += VF)                                                               \
+            vf_store(y + i, convert(x + i));                                                       \
+        if (i < n) {                                                                               \
+            uint16_t whole[VF] = { 0 };                                                            \
+            memcpy(whole, x + i, (n - i) * sizeof *x);                                             \
+            vf_store_n(y + i, convert(whole), n - i);                                              \
+        }                                                                                          \
+    }
+#define NARROW(slot, convert)                                                                      \
+    void TACIT_NAME(tacit_##slot)(size_t n, const float *x, uint16_t *y)                           \
+    {                                                                                              \
+        size_t i = 0;                                                                              \
+        for (; i + VF <= n; i += VF)                                                               \
+            convert(y + i, vf_load(x + i));                                                        \
+        if (i < n) {                                                                               \
+            uint16_t whole[VF];                                                                    \
+            convert(whole, vf_load_n(x + i, n - i));                                               \
+            memcpy(y + i, whole, (n - i) * sizeof *y);                                             \
+        }                                                                                          \
+    }
+
+WIDEN(f16_to_f32, vf_from_f16)
+WIDEN(bf16_to_f32, vf_from_bf16)
+NARROW(f32_to_f16, vf_to_f16)
+NARROW(f32_to_bf16, vf_to_bf16)
+
+void TACIT_NAME(tacit_patchify_f32)(size_t height, size_t width, size_t patch, const float *image,
+                                    float *rows, size_t ldr)
+{
+    for (size_t gy = 0; gy < height / patch; gy++)
+        for (size_t gx = 0; gx < width / patch; gx++, rows += ldr) {
+            float *to = rows;
+            for (size_t channel = 0; channel < 3; channel++)
+                for (size_t y = 0; y < patch; y++, to += patch) {
+                    const float *from =
+                        image + (channel * height + gy * patch + y) * width + gx * patch;
+                    size_t x = 0;
+                    for (; x + VF <= patch; x += VF)
+                        vf_store(to + x, vf_load(from + x));
+                    if (x < patch)
+                        vf_store_n(to + x, vf_load_n(from + x, patch - x), patch - x);
+                }
+        }
+}

@@ -1,0 +1,42 @@
+/* kernels.c - choosing a table, and sizes that go with it. Baseline code. */
+#include "kernels.h"
+
+#include <assert.h>
+
+extern const tacit_kernels tacit_kernels_ref;
+#if defined(__x86_64__)
+extern const tacit_kernels tacit_kernels_avx2, tacit_kernels_avx512;
+#elif defined(__aarch64__)
+extern const tacit_kernels tacit_kernels_neon;
+#endif
+
+const tacit_kernels *tacit_kernels_for(tacit_isa isa)
+{
+    assert(tacit_isa_available(isa));
+    switch (isa) {
+#if defined(__x86_64__)
+    case TACIT_ISA_AVX2: return &tacit_kernels_avx2;
+    case TACIT_ISA_AVX512: return &tacit_kernels_avx512;
+#elif defined(__aarch64__)
+    case TACIT_ISA_NEON: return &tacit_kernels_neon;
+#endif
+    default: return &tacit_kernels_ref;
+    }
+}
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k)
+{
+    return round_up(n, kernels->gemm_nr) * k;
+}
+
+size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)
+{
+    return tacit_gemm_packed_size(kernels, tokens, dim) +         /* keys                */
+           round_up(dim, kernels->gemm_nr) * tokens +             /* values              */
+           kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
+}

@@ -1,0 +1,116 @@
+/* kernels.h - pure functions on pointers and sizes, one table of them for each ISA.
+ *
+ * A kernel does not allocate, start threads, print, or keep state. It works for every size with 0,
+ * for any alignment of its pointers, and touches only the elements that it was given. `ref`, plain
+ * C, is the definition of each result; the class in kernels.inc says how close the others are:
+ * EXACT is the same bits for every input (where a result is NaN, any NaN).
+ *
+ * The habits behind EXACT: fma where it is written and nowhere else; one accumulation chain for
+ * each output of a matrix product, in k order; sums in 16 lanes (lane j takes elements j, j + 16,
+ * ...) and then one tree (i + 8, i + 4, i + 2, i + 1); exact division and square root; exp and erf
+ * from SLEEF's FMA variants; max(a, b) is a > b ? a : b; round to nearest even.
+ */
+#ifndef TACIT_KERNELS_H
+#define TACIT_KERNELS_H
+
+#include "cpu.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Linear algebra ------------------------------------------------------------------------------ */
+
+/* What is done to each output of a product before it is stored, in this order:
+ * y = acc; y += bias; y = gelu(y); y *= scale; y += residual. NULL and false leave a step out. */
+typedef struct tacit_epilogue {
+    const float *bias; /* (n) */
+    bool gelu;
+    const float *scale;    /* (n), the layer scale */
+    const float *residual; /* (m, n), rows ldr apart; must not overlap c */
+    size_t ldr;
+} tacit_epilogue;
+
+/* Weights w (n, k) as Linear holds them, rows ldw apart, to panels of gemm_nr columns: element
+ * (j, p) goes to packed[j / nr * nr * k + p * nr + j % nr]; missing columns are zero.
+ * Moves 8 n k bytes. */
+typedef void tacit_gemm_pack_f32_fn(size_t n, size_t k, const float *w, size_t ldw, float *packed);
+
+/* c (m, n) = epilogue(a (m, k) times packed (n, k) transposed). Each output is one chain
+ * acc = fma(a[p], w[p], acc), p ascending, from 0. epilogue may be NULL.
+ * Bound: 2 m n k FLOP; 4 (m k + n k + m n) bytes. */
+typedef void tacit_gemm_f32_fn(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                               const float *packed, float *c, size_t ldc,
+                               const tacit_epilogue *epilogue);
+
+/* One head of softmax(q k^T * scale) v for `rows` queries over `tokens` keys of `dim` values
+ * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. Chains as in gemm_f32;
+ * the rows' softmax is softmax_f32 without its division, which is done to the sum instead: out =
+ * (sum_t e_t v_t) * (1 / sum_t e_t). scratch: tacit_attention_scratch floats. tokens > 0.
+ * Bound: 4 rows tokens dim FLOP and rows tokens exp; scores stay in the cache. */
+typedef void tacit_attention_f32_fn(size_t rows, size_t tokens, size_t dim, const float *q,
+                                    const float *k, const float *v, size_t ld, float scale,
+                                    float *out, size_t ldo, float *scratch);
+
+/* Rows ---------------------------------------------------------------------------------------- */
+
+/* y = (x - mean) * (1 / sqrt(var + eps)) * gamma + beta for each row of n values (Ba et al. 2016,
+ * arXiv:1607.06450): fma(d * rstd, gamma, beta); variance of the centred values. y may be x.
+ * Bound: 8 rows n bytes. */
+typedef void tacit_layernorm_f32_fn(size_t rows, size_t n, const float *x, size_t ldx,
+                                    const float *gamma, const float *beta, float eps, float *y,
+                                    size_t ldy);
+
+/* y = e / sum(e), e = exp(fma(x, scale, -max(x) * scale)), scale > 0. y may be x. */
+typedef void tacit_softmax_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float scale,
+                                  float *y, size_t ldy);
+
+/* y = x / max(sqrt(sum(x * x)), 1e-12): torch.nn.functional.normalize. y may be x. */
+typedef void tacit_l2norm_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float *y,
+                                 size_t ldy);
+
+/* y (n) = mean over the rows: one chain of additions for each column, then a division by rows. */
+typedef void tacit_mean_rows_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float *y);
+
+/* Elements ------------------------------------------------------------------------------------ */
+
+/* y = 0.5 x (1 + erf(x / sqrt 2)), the exact GELU (Hendrycks and Gimpel, arXiv:1606.08415).
+ * y may be x. */
+typedef void tacit_gelu_f32_fn(size_t n, const float *x, float *y);
+
+/* z = x + y. */
+typedef void tacit_add_f32_fn(size_t n, const float *x, const float *y, float *z);
+
+/* IEEE half and bfloat16, round to nearest even; a NaN stays a NaN. */
+typedef void tacit_f16_to_f32_fn(size_t n, const uint16_t *x, float *y);
+typedef void tacit_f32_to_f16_fn(size_t n, const float *x, uint16_t *y);
+typedef void tacit_bf16_to_f32_fn(size_t n, const uint16_t *x, float *y);
+typedef void tacit_f32_to_bf16_fn(size_t n, const float *x, uint16_t *y);
+
+/* Images -------------------------------------------------------------------------------------- */
+
+/* image (3, height, width) planar to rows, one for each whole patch in raster order, of 3 * patch *
+ * patch values in the order (channel, y, x): the left side of the patch embedding's product. */
+typedef void tacit_patchify_f32_fn(size_t height, size_t width, size_t patch, const float *image,
+                                   float *rows, size_t ldr);
+
+/* The table ----------------------------------------------------------------------------------- */
+
+typedef struct tacit_kernels {
+    tacit_isa isa;
+    size_t gemm_mr, gemm_nr; /* the tile, which belongs to the packing */
+#define TACIT_KERNEL(slot, class, cases) tacit_##slot##_fn *slot;
+#include "kernels.inc"
+#undef TACIT_KERNEL
+} tacit_kernels;
+
+/* The table of an ISA that tacit_isa_available admits. */
+const tacit_kernels *tacit_kernels_for(tacit_isa isa);
+
+/* Floats of a packed (n, k). */
+size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k);
+
+/* Floats of scratch for attention_f32; the sizes must be those of a model, far from overflow. */
+size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
+
+#endif

@@ -1,0 +1,267 @@
+/* ref.c - the definition of every kernel's result, in plain C.
+ *
+ * Compiled without vector instructions. Read beside kernels.h; the other ISAs are tested against
+ * this file bit by bit.
+ */
+#include "tile.h"
+
+#include <math.h>
+#include <sleef.h>
+#include <string.h>
+
+#define LANES 16
+
+/* In the library on every CPU, but declared by sleef.h only to callers compiled with FMA. */
+float Sleef_finz_expf1_u10purecfma(float x);
+float Sleef_finz_erff1_u10purecfma(float x);
+
+/* SLEEF's scalar FMA variants are built with the CPU's FMA. On an x86 CPU without one (before 2013)
+ * the variants without FMA stand in: within 1 ulp, but not the same bits. */
+static bool has_fma(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
+#else
+    return true;
+#endif
+}
+
+static float ref_exp(float x)
+{
+    return has_fma() ? Sleef_finz_expf1_u10purecfma(x) : Sleef_cinz_expf1_u10purec(x);
+}
+
+static float ref_erf(float x)
+{
+    return has_fma() ? Sleef_finz_erff1_u10purecfma(x) : Sleef_cinz_erff1_u10purec(x);
+}
+
+static float ref_max(float a, float b)
+{
+    return a > b ? a : b;
+}
+
+static float ref_gelu(float x)
+{
+    return 0.5f * x * (1.0f + ref_erf(x * 0.70710678118654752440f));
+}
+
+/* The tree over 16 lanes. */
+static float sum_lanes(float lane[LANES])
+{
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
+static float max_lanes(float lane[LANES])
+{
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            lane[i] = ref_max(lane[i], lane[i + half]);
+    return lane[0];
+}
+
+void tacit_gemm_pack_f32_ref(size_t n, size_t k, const float *w, size_t ldw, float *packed)
+{
+    for (size_t j = 0; j < n; j += TACIT_NR)
+        for (size_t p = 0; p < k; p++)
+            for (size_t i = 0; i < TACIT_NR; i++)
+                *packed++ = j + i < n ? w[(j + i) * ldw + p] : 0.0f;
+}
+
+void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                        const float *packed, float *c, size_t ldc, const tacit_epilogue *e)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            const float *w = packed + j / TACIT_NR * TACIT_NR * k + j % TACIT_NR;
+            float y = 0;
+            for (size_t p = 0; p < k; p++)
+                y = fmaf(a[i * lda + p], w[p * TACIT_NR], y);
+            if (e && e->bias)
+                y += e->bias[j];
+            if (e && e->gelu)
+                y = ref_gelu(y);
+            if (e && e->scale)
+                y *= e->scale[j];
+            if (e && e->residual)
+                y += e->residual[i * e->ldr + j];
+            c[i * ldc + j] = y;
+        }
+}
+
+/* y = exp(fma(x, scale, -max(x) * scale)); the sum of y in 16 lanes. */
+static float exp_row(size_t n, const float *x, float scale, float *y)
+{
+    float lane[LANES];
+    for (size_t j = 0; j < LANES; j++)
+        lane[j] = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        lane[i % LANES] = ref_max(lane[i % LANES], x[i]);
+    /* The last, partial vector of the others has -inf in its missing lanes. */
+    for (size_t j = n % LANES; n % LANES && j < LANES; j++)
+        lane[j] = ref_max(lane[j], -INFINITY);
+    float offset = -max_lanes(lane) * scale;
+    memset(lane, 0, sizeof lane);
+    for (size_t i = 0; i < n; i++) {
+        y[i] = ref_exp(fmaf(x[i], scale, offset));
+        lane[i % LANES] += y[i];
+    }
+    return sum_lanes(lane);
+}
+
+void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float *q, const float *k,
+                             const float *v, size_t ld, float scale, float *out, size_t ldo,
+                             float *scratch)
+{
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t t = 0; t < tokens; t++) {
+            scratch[t] = 0;
+            for (size_t p = 0; p < dim; p++)
+                scratch[t] = fmaf(q[i * ld + p], k[t * ld + p], scratch[t]);
+        }
+        float inverse = 1.0f / exp_row(tokens, scratch, scale, scratch);
+        for (size_t j = 0; j < dim; j++) {
+            float y = 0;
+            for (size_t t = 0; t < tokens; t++)
+                y = fmaf(scratch[t], v[t * ld + j], y);
+            out[i * ldo + j] = y * inverse;
+        }
+    }
+}
+
+void tacit_layernorm_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, const float *gamma,
+                             const float *beta, float eps, float *y, size_t ldy)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, y += ldy) {
+        float lane[LANES] = { 0 };
+        for (size_t i = 0; i < n; i++)
+            lane[i % LANES] += x[i];
+        float mean = sum_lanes(lane) / (float)n;
+        memset(lane, 0, sizeof lane);
+        for (size_t i = 0; i < n; i++)
+            lane[i % LANES] = fmaf(x[i] - mean, x[i] - mean, lane[i % LANES]);
+        float rstd = 1.0f / sqrtf(sum_lanes(lane) / (float)n + eps);
+        for (size_t i = 0; i < n; i++)
+            y[i] = fmaf((x[i] - mean) * rstd, gamma[i], beta[i]);
+    }
+}
+
+void tacit_softmax_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, float scale, float *y,
+                           size_t ldy)
+{
+    for (size_t r = 0; r < rows; r++) {
+        float sum = exp_row(n, x + r * ldx, scale, y + r * ldy);
+        for (size_t i = 0; i < n; i++)
+            y[r * ldy + i] /= sum;
+    }
+}
+
+void tacit_l2norm_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, float *y, size_t ldy)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, y += ldy) {
+        float lane[LANES] = { 0 };
+        for (size_t i = 0; i < n; i++)
+            lane[i % LANES] = fmaf(x[i], x[i], lane[i % LANES]);
+        float norm = sqrtf(sum_lanes(lane));
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i] / (norm > 1e-12f ? norm : 1e-12f);
+    }
+}
+
+void tacit_mean_rows_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0;
+        for (size_t r = 0; r < rows; r++)
+            sum += x[r * ldx + i];
+        y[i] = sum / (float)rows;
+    }
+}
+
+void tacit_gelu_f32_ref(size_t n, const float *x, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = ref_gelu(x[i]);
+}
+
+void tacit_add_f32_ref(size_t n, const float *x, const float *y, float *z)
+{
+    for (size_t i = 0; i < n; i++)
+        z[i] = x[i] + y[i];
+}
+
+static uint32_t bits_of(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+void tacit_f16_to_f32_ref(size_t n, const uint16_t *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t sign = (uint32_t)(x[i] & 0x8000) << 16, rest = x[i] & 0x7fff;
+        if (rest >= 0x7c00) /* infinity; a NaN is made quiet */
+            y[i] = float_of(sign | 0x7f800000 | rest << 13 | (rest > 0x7c00 ? 0x400000 : 0));
+        else if (rest >= 0x0400)
+            y[i] = float_of(sign | ((rest << 13) + (112u << 23)));
+        else
+            y[i] = float_of(sign | bits_of((float)rest * 0x1p-24f));
+    }
+}
+
+void tacit_f32_to_f16_ref(size_t n, const float *x, uint16_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(x[i]), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff, half;
+        if (rest > 0x7f800000)
+            half = 0x7e00 | (rest >> 13 & 0x1ff);
+        else if (rest >= 0x47800000) /* 65536 and above */
+            half = 0x7c00;
+        else if (rest >= 0x38800000) /* normal: rebias, round; a carry may reach infinity */
+            half = (rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13;
+        else /* subnormal: the sum's last place is half's 2^-24, so the addition rounds */
+            half = bits_of(float_of(rest) + 0.5f) - bits_of(0.5f);
+        y[i] = (uint16_t)(sign | half);
+    }
+}
+
+void tacit_bf16_to_f32_ref(size_t n, const uint16_t *x, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = float_of((uint32_t)x[i] << 16);
+}
+
+void tacit_f32_to_bf16_ref(size_t n, const float *x, uint16_t *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of(x[i]);
+        if ((bits & 0x7fffffff) > 0x7f800000)
+            y[i] = (uint16_t)((bits | 0x400000) >> 16);
+        else
+            y[i] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+}
+
+void tacit_patchify_f32_ref(size_t height, size_t width, size_t patch, const float *image,
+                            float *rows, size_t ldr)
+{
+    for (size_t gy = 0; gy < height / patch; gy++)
+        for (size_t gx = 0; gx < width / patch; gx++, rows += ldr) {
+            size_t i = 0;
+            for (size_t channel = 0; channel < 3; channel++)
+                for (size_t y = gy * patch; y < (gy + 1) * patch; y++)
+                    for (size_t x = gx * patch; x < (gx + 1) * patch; x++)
+                        rows[i++] = image[(channel * height + y) * width + x];
+        }
+}

@@ -1,0 +1,37 @@
+/* simd.h - the vocabulary in which kernels are written once: vectors of 16 floats.
+ *
+ * One zmm, two ymm, or four NEON registers. A kernel over it has the same bits on every ISA,
+ * because lane j always holds elements j, j + 16, ... and vf_sum always adds in the same tree.
+ * vf_load_n and vf_store_n touch exactly n <= 16 elements; the missing lanes load as zero.
+ */
+#ifndef TACIT_SIMD_H
+#define TACIT_SIMD_H
+
+#include "tile.h"
+
+#include <sleef.h>
+#include <string.h>
+
+#define VF 16
+
+#if TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512
+#include "simd_avx512.h"
+#elif TACIT_ISA_NUMBER == TACIT_ISA_IS_avx2
+#include "simd_avx2.h"
+#elif TACIT_ISA_NUMBER == TACIT_ISA_IS_neon
+#include "simd_neon.h"
+#else
+#error "ref is plain C and does not use the vocabulary"
+#endif
+
+/* Elements [i, i + 16) of n: the whole vector, or what is left of it. */
+#define VF_LEFT(n, i) ((n) - (i) < VF ? (n) - (i) : (size_t)VF)
+
+/* 0.5 x (1 + erf(x / sqrt 2)) */
+TACIT_INLINE vf vf_gelu(vf x)
+{
+    vf e = vf_erf(vf_mul(x, vf_set1(0.70710678118654752440f)));
+    return vf_mul(vf_mul(vf_set1(0.5f), x), vf_add(vf_set1(1.0f), e));
+}
+
+#endif

@@ -1,0 +1,138 @@
+/* simd_avx2.h - the vocabulary of simd.h in two ymm registers. */
+#ifndef TACIT_SIMD_AVX2_H
+#define TACIT_SIMD_AVX2_H
+
+#include <immintrin.h>
+
+typedef struct vf {
+    __m256 lo, hi;
+} vf;
+
+/* All ones in the first n of 8 lanes. */
+TACIT_INLINE __m256i vf_mask8(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+TACIT_INLINE vf vf_zero(void)
+{
+    return (vf){ _mm256_setzero_ps(), _mm256_setzero_ps() };
+}
+TACIT_INLINE vf vf_set1(float x)
+{
+    __m256 v = _mm256_set1_ps(x);
+    return (vf){ v, v };
+}
+TACIT_INLINE vf vf_load(const float *p)
+{
+    return (vf){ _mm256_loadu_ps(p), _mm256_loadu_ps(p + 8) };
+}
+TACIT_INLINE vf vf_load_n(const float *p, size_t n)
+{
+    size_t lo = n < 8 ? n : 8;
+    return (vf){ _mm256_maskload_ps(p, vf_mask8(lo)),
+                 n > 8 ? _mm256_maskload_ps(p + 8, vf_mask8(n - 8)) : _mm256_setzero_ps() };
+}
+TACIT_INLINE void vf_store(float *p, vf x)
+{
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+}
+TACIT_INLINE void vf_store_n(float *p, vf x, size_t n)
+{
+    _mm256_maskstore_ps(p, vf_mask8(n < 8 ? n : 8), x.lo);
+    if (n > 8)
+        _mm256_maskstore_ps(p + 8, vf_mask8(n - 8), x.hi);
+}
+TACIT_INLINE vf vf_add(vf a, vf b)
+{
+    return (vf){ _mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi) };
+}
+TACIT_INLINE vf vf_sub(vf a, vf b)
+{
+    return (vf){ _mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi) };
+}
+TACIT_INLINE vf vf_mul(vf a, vf b)
+{
+    return (vf){ _mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi) };
+}
+TACIT_INLINE vf vf_div(vf a, vf b)
+{
+    return (vf){ _mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi) };
+}
+/* a * b + c, rounded once */
+TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return (vf){ _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi) };
+}
+/* a > b ? a : b */
+TACIT_INLINE vf vf_max(vf a, vf b)
+{
+    return (vf){ _mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi) };
+}
+/* the first n lanes of a, the others of b */
+TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
+{
+    __m256i lo = vf_mask8(n < 8 ? n : 8), hi = vf_mask8(n > 8 ? n - 8 : 0);
+    return (vf){ _mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(lo)),
+                 _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(hi)) };
+}
+TACIT_INLINE vf vf_exp(vf x)
+{
+    return (vf){ Sleef_finz_expf8_u10avx2(x.lo), Sleef_finz_expf8_u10avx2(x.hi) };
+}
+TACIT_INLINE vf vf_erf(vf x)
+{
+    return (vf){ Sleef_finz_erff8_u10avx2(x.lo), Sleef_finz_erff8_u10avx2(x.hi) };
+}
+TACIT_INLINE float vf_sum(vf x)
+{
+    __m256 s8 = _mm256_add_ps(x.lo, x.hi);
+    __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+/* The maximum in the tree of vf_sum. */
+TACIT_INLINE float vf_hmax(vf x)
+{
+    __m256 s8 = _mm256_max_ps(x.lo, x.hi);
+    __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
+}
+TACIT_INLINE vf vf_from_f16(const uint16_t *p)
+{
+    return (vf){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p + 8))) };
+}
+TACIT_INLINE void vf_to_f16(uint16_t *p, vf x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(void *)(p + 8), _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+TACIT_INLINE __m256 vf_from_bf16x8(const uint16_t *p)
+{
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+TACIT_INLINE vf vf_from_bf16(const uint16_t *p)
+{
+    return (vf){ vf_from_bf16x8(p), vf_from_bf16x8(p + 8) };
+}
+/* Nearest even by adding just less than half, and the last kept bit; a NaN is made quiet. */
+TACIT_INLINE __m256i vf_round_bf16x8(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i last = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), last);
+    __m256 quiet = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x400000)));
+    __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+    __m256 bits16 = _mm256_blendv_ps(_mm256_castsi256_ps(rounded), quiet, nan);
+    return _mm256_srli_epi32(_mm256_castps_si256(bits16), 16);
+}
+TACIT_INLINE void vf_to_bf16(uint16_t *p, vf x)
+{
+    __m256i both = _mm256_packus_epi32(vf_round_bf16x8(x.lo), vf_round_bf16x8(x.hi));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(both, 0xd8));
+}
+
+#endif

@@ -1,0 +1,116 @@
+/* simd_avx512.h - the vocabulary of simd.h in one zmm register. */
+#ifndef TACIT_SIMD_AVX512_H
+#define TACIT_SIMD_AVX512_H
+
+#include <immintrin.h>
+
+typedef __m512 vf;
+
+TACIT_INLINE __mmask16 vf_mask(size_t n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+TACIT_INLINE vf vf_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+TACIT_INLINE vf vf_set1(float x)
+{
+    return _mm512_set1_ps(x);
+}
+TACIT_INLINE vf vf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+TACIT_INLINE vf vf_load_n(const float *p, size_t n)
+{
+    return _mm512_maskz_loadu_ps(vf_mask(n), p);
+}
+TACIT_INLINE void vf_store(float *p, vf x)
+{
+    _mm512_storeu_ps(p, x);
+}
+TACIT_INLINE void vf_store_n(float *p, vf x, size_t n)
+{
+    _mm512_mask_storeu_ps(p, vf_mask(n), x);
+}
+TACIT_INLINE vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+TACIT_INLINE vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+TACIT_INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+TACIT_INLINE vf vf_div(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+/* a * b + c, rounded once */
+TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* a > b ? a : b */
+TACIT_INLINE vf vf_max(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+/* the first n lanes of a, the others of b */
+TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
+{
+    return _mm512_mask_mov_ps(b, vf_mask(n), a);
+}
+TACIT_INLINE vf vf_exp(vf x)
+{
+    return Sleef_finz_expf16_u10avx512f(x);
+}
+TACIT_INLINE vf vf_erf(vf x)
+{
+    return Sleef_finz_erff16_u10avx512f(x);
+}
+TACIT_INLINE float vf_sum(vf x)
+{
+    __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+/* The maximum in the tree of vf_sum. */
+TACIT_INLINE float vf_hmax(vf x)
+{
+    __m256 s8 = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
+}
+TACIT_INLINE vf vf_from_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+TACIT_INLINE void vf_to_f16(uint16_t *p, vf x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+TACIT_INLINE vf vf_from_bf16(const uint16_t *p)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+/* Nearest even by adding just less than half, and the last kept bit; a NaN is made quiet. */
+TACIT_INLINE void vf_to_bf16(uint16_t *p, vf x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i last = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), last);
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+#endif
