@@ -51,15 +51,14 @@ NARROW(f32_to_f16, vf_to_f16)
 NARROW(f32_to_bf16, vf_to_bf16)
 
 void TACIT_NAME(tacit_patchify_f32)(size_t height, size_t width, size_t patch, const float *image,
-                                    float *rows, size_t ldr)
+                                    size_t plane, float *rows, size_t ldr)
 {
     for (size_t gy = 0; gy < height / patch; gy++)
         for (size_t gx = 0; gx < width / patch; gx++, rows += ldr) {
             float *to = rows;
             for (size_t channel = 0; channel < 3; channel++)
-                for (size_t y = 0; y < patch; y++, to += patch) {
-                    const float *from =
-                        image + (channel * height + gy * patch + y) * width + gx * patch;
+                for (size_t y = gy * patch; y < (gy + 1) * patch; y++, to += patch) {
+                    const float *from = image + channel * plane + y * width + gx * patch;
                     size_t x = 0;
                     for (; x + VF <= patch; x += VF)
                         vf_store(to + x, vf_load(from + x));

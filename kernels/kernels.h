@@ -89,10 +89,11 @@ typedef void tacit_f32_to_bf16_fn(size_t n, const float *x, uint16_t *y);
 
 /* Images -------------------------------------------------------------------------------------- */
 
-/* image (3, height, width) planar to rows, one for each whole patch in raster order, of 3 * patch *
- * patch values in the order (channel, y, x): the left side of the patch embedding's product. */
+/* image of three planes (height, width), `plane` floats apart, to rows, one for each whole patch in
+ * raster order, of 3 * patch * patch values in the order (channel, y, x): the left side of the
+ * patch embedding's product. */
 typedef void tacit_patchify_f32_fn(size_t height, size_t width, size_t patch, const float *image,
-                                   float *rows, size_t ldr);
+                                   size_t plane, float *rows, size_t ldr);
 
 /* The table ----------------------------------------------------------------------------------- */
 

@@ -254,7 +254,7 @@ void tacit_f32_to_bf16_ref(size_t n, const float *x, uint16_t *y)
 }
 
 void tacit_patchify_f32_ref(size_t height, size_t width, size_t patch, const float *image,
-                            float *rows, size_t ldr)
+                            size_t plane, float *rows, size_t ldr)
 {
     for (size_t gy = 0; gy < height / patch; gy++)
         for (size_t gx = 0; gx < width / patch; gx++, rows += ldr) {
@@ -262,6 +262,6 @@ void tacit_patchify_f32_ref(size_t height, size_t width, size_t patch, const flo
             for (size_t channel = 0; channel < 3; channel++)
                 for (size_t y = gy * patch; y < (gy + 1) * patch; y++)
                     for (size_t x = gx * patch; x < (gx + 1) * patch; x++)
-                        rows[i++] = image[(channel * height + y) * width + x];
+                        rows[i++] = image[channel * plane + y * width + x];
         }
 }

@@ -14,7 +14,8 @@
 #include <stdbool.h>
 
 typedef struct tacit_vit_config {
-    const char *name; /* timm's, such as "vit_small_patch16_224" */
+    const char
+        *name; /* timm's, without the size: "vit_small_patch16"; NULL for a size of its own */
     unsigned dim, depth, heads, mlp, patch;
     unsigned height, width; /* of the input, multiples of patch */
     bool layer_scale;
@@ -28,14 +29,15 @@ typedef enum tacit_features {
     TACIT_FEATURES_PATCH,    /* patch tokens after the norm, raster order: (N, D) */
 } tacit_features;
 
-/* The row of that name, NULL where there is none. "vit_small_patch16" and the full name with any
- * size both find the family's row. */
-const tacit_vit_config *tacit_vit_find(const char *name);
-/* The i-th row, NULL past the last. */
+/* The i-th named size (224 x 224 input, no layer scale), NULL past the last. */
 const tacit_vit_config *tacit_vit_row(size_t i);
+/* The row of a name such as "vit_small_patch16", to which "_" and any ending may be added, as in
+ * "vit_small_patch16_224"; NULL where there is none. */
+const tacit_vit_config *tacit_vit_find(const char *name);
 
-/* Reads dim, depth, mlp, patch and the position table's grid off the tensors' names and shapes and
- * fills *config (name: the row that fits, or NULL). TACIT_EUNSUPPORTED where it is no such ViT. */
+/* Reads dim, depth, mlp, patch, layer scale and the position table's grid (a square) off the
+ * tensors' names and shapes. The number of heads shows in no shape: it is that of the row with
+ * these sizes, else dim / 64. TACIT_EUNSUPPORTED where it is no such ViT. */
 tacit_status tacit_vit_detect(const tacit_tensor_source *source, tacit_vit_config *config,
                               tacit_err *err);
 

@@ -1,0 +1,250 @@
+/* vit.c - the forward pass of a Vision Transformer. See vit.h.
+ *
+ * Activations are rows of tokens, `pad` floats longer than they need to be, so that rows a power of
+ * two apart do not fall into one set of the cache. Four buffers hold all of them: the residual
+ * stream before and after a sub-layer (x, y), what a sub-layer reads (n), and the widest thing of
+ * the moment (wide: patches, then q, k and v, then the hidden layer).
+ */
+#include "vit_internal.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define PAD       16
+#define NORM_ROWS 16
+#define QUERIES   112
+
+typedef struct forward {
+    const tacit_vit *vit;
+    const tacit_kernels *k;
+    tacit_pool *pool;
+    size_t batch, tokens, dim, ld, ld_wide;
+    const float *images;
+    float *x, *y, *n, *wide, *attention;
+    size_t attention_size; /* floats for each worker */
+} forward;
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t wide_columns(const tacit_vit_config *c)
+{
+    size_t pixels = (size_t)3 * c->patch * c->patch;
+    return max_size(max_size((size_t)3 * c->dim, c->mlp), pixels) + PAD;
+}
+
+/* Adds up, or hands out where arena is given, what a forward needs. */
+static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, size_t *total,
+                 forward *f, tacit_arena *arena)
+{
+    size_t rows, attention;
+    size_t each =
+        tacit_attention_scratch(vit->kernels, vit->tokens, vit->config.dim / vit->config.heads);
+    size_t ld = (size_t)vit->config.dim + PAD, ld_wide = wide_columns(&vit->config);
+    each = (each + 15) / 16 * 16;
+    if (!tacit_mul_size(batch, vit->tokens, &rows) ||
+        !tacit_mul_size(each, tacit_pool_threads(pool), &attention))
+        return false;
+    if (!arena)
+        return tacit_arena_plan(total, rows, ld * sizeof(float)) &&
+               tacit_arena_plan(total, rows, ld * sizeof(float)) &&
+               tacit_arena_plan(total, rows, ld * sizeof(float)) &&
+               tacit_arena_plan(total, rows, ld_wide * sizeof(float)) &&
+               tacit_arena_plan(total, attention, sizeof(float));
+    f->x = tacit_arena_take(arena, rows, ld * sizeof(float));
+    f->y = tacit_arena_take(arena, rows, ld * sizeof(float));
+    f->n = tacit_arena_take(arena, rows, ld * sizeof(float));
+    f->wide = tacit_arena_take(arena, rows, ld_wide * sizeof(float));
+    f->attention = tacit_arena_take(arena, attention, sizeof(float));
+    f->attention_size = each;
+    f->ld = ld;
+    f->ld_wide = ld_wide;
+    return true;
+}
+
+size_t tacit_vit_scratch(const tacit_vit *vit, size_t batch, const tacit_pool *pool)
+{
+    size_t total = 0;
+    return plan(vit, batch, pool, &total, NULL, NULL) ? total : 0;
+}
+
+/* Patch embedding ----------------------------------------------------------------------------- */
+
+/* One chunk is one row of patches of one image: gather, then the class token's row if it is the
+ * first. */
+static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    forward *f = ctx;
+    const tacit_vit_config *c = &f->vit->config;
+    size_t grid_h = c->height / c->patch, grid_w = c->width / c->patch;
+    size_t image = chunk / grid_h, row = chunk % grid_h, plane = (size_t)c->height * c->width;
+    f->k->patchify_f32(c->patch, c->width, c->patch,
+                       f->images + image * 3 * plane + row * c->patch * c->width, plane,
+                       f->wide + (image * f->vit->patches + row * grid_w) * f->ld_wide, f->ld_wide);
+    if (row == 0)
+        f->k->add_f32(f->dim, f->vit->cls, f->vit->pos, f->x + image * f->tokens * f->ld);
+}
+
+static void embed(forward *f)
+{
+    const tacit_vit *vit = f->vit;
+    tacit_parallel_for(f->pool, f->batch * (vit->config.height / vit->config.patch), gather_chunk,
+                       f);
+    tacit_epilogue add_position = { .residual = vit->pos + f->dim, .ldr = f->dim };
+    for (size_t image = 0; image < f->batch; image++)
+        tacit_linear_forward(&vit->embed, f->k, 0, vit->patches,
+                             f->wide + image * vit->patches * f->ld_wide, f->ld_wide,
+                             f->x + (image * f->tokens + 1) * f->ld, f->ld, &add_position, f->pool);
+}
+
+/* Blocks -------------------------------------------------------------------------------------- */
+
+typedef struct norm_job {
+    const forward *f;
+    const tacit__norm *norm;
+    size_t rows, ldx;
+    const float *x;
+    float *y;
+} norm_job;
+
+static void norm_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const norm_job *j = ctx;
+    size_t row = chunk * NORM_ROWS;
+    size_t rows = j->rows - row < NORM_ROWS ? j->rows - row : NORM_ROWS;
+    j->f->k->layernorm_f32(rows, j->f->dim, j->x + row * j->ldx, j->ldx, j->norm->gamma,
+                           j->norm->beta, j->f->vit->config.eps, j->y + row * j->ldx, j->ldx);
+}
+
+/* y = norm(x) for rows ld apart */
+static void normalise(forward *f, const tacit__norm *norm, size_t rows, size_t ld, const float *x,
+                      float *y)
+{
+    norm_job j = { f, norm, rows, ld, x, y };
+    tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_chunk, &j);
+}
+
+typedef struct attention_job {
+    const forward *f;
+    size_t queries; /* of each image: all tokens, or the class token alone */
+    size_t step, steps;
+} attention_job;
+
+/* One chunk is a range of queries of one head of one image. */
+static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    const attention_job *j = ctx;
+    const forward *f = j->f;
+    size_t heads = f->vit->config.heads, width = f->dim / heads;
+    size_t first = chunk % j->steps * j->step, head = chunk / j->steps % heads;
+    size_t image = chunk / j->steps / heads;
+    size_t rows = j->queries - first < j->step ? j->queries - first : j->step;
+    const float *q = f->wide + image * f->tokens * f->ld_wide + head * width;
+    f->k->attention_f32(rows, f->tokens, width, q + first * f->ld_wide, q + f->dim, q + 2 * f->dim,
+                        f->ld_wide, 1.0f / sqrtf((float)width),
+                        f->n + (image * f->tokens + first) * f->ld + head * width, f->ld,
+                        f->attention + worker * f->attention_size);
+}
+
+static void swap_streams(forward *f)
+{
+    float *x = f->x;
+    f->x = f->y;
+    f->y = x;
+}
+
+/* One block. With cls_only, everything after keys and values is done for the class tokens alone,
+ * the only rows of the last block that a class-token feature reads: the same bits for them. */
+static void run_block(forward *f, const tacit__block *b, bool cls_only)
+{
+    size_t all = f->batch * f->tokens;
+    size_t rows = cls_only ? f->batch : all, step = cls_only ? f->tokens : 1;
+    size_t ld = step * f->ld, ld_wide = step * f->ld_wide;
+
+    normalise(f, &b->norm1, all, f->ld, f->x, f->n);
+    size_t from = cls_only && f->dim % f->k->gemm_nr == 0 ? f->dim : 0;
+    tacit_linear_forward(&b->qkv, f->k, from, all, f->n, f->ld, f->wide, f->ld_wide, NULL, f->pool);
+    if (from) {
+        tacit_linear queries = b->qkv;
+        queries.out = f->dim;
+        tacit_linear_forward(&queries, f->k, 0, rows, f->n, ld, f->wide, ld_wide, NULL, f->pool);
+    }
+
+    attention_job a = { .f = f, .queries = cls_only ? 1 : f->tokens };
+    a.step = tacit_even_chunk(a.queries, QUERIES);
+    a.steps = (a.queries + a.step - 1) / a.step;
+    tacit_parallel_for(f->pool, f->batch * f->vit->config.heads * a.steps, attention_chunk, &a);
+
+    tacit_epilogue add1 = { .scale = b->ls1, .residual = f->x, .ldr = ld };
+    tacit_linear_forward(&b->proj, f->k, 0, rows, f->n, ld, f->y, ld, &add1, f->pool);
+    swap_streams(f);
+
+    normalise(f, &b->norm2, rows, ld, f->x, f->n);
+    tacit_epilogue gelu = { .gelu = true };
+    tacit_linear_forward(&b->fc1, f->k, 0, rows, f->n, ld, f->wide, ld_wide, &gelu, f->pool);
+    tacit_epilogue add2 = { .scale = b->ls2, .residual = f->x, .ldr = ld };
+    tacit_linear_forward(&b->fc2, f->k, 0, rows, f->wide, ld_wide, f->y, ld, &add2, f->pool);
+    swap_streams(f);
+}
+
+/* Features ------------------------------------------------------------------------------------ */
+
+size_t tacit_vit_feature_count(const tacit_vit *vit, tacit_features features)
+{
+    size_t dim = vit->config.dim;
+    switch (features) {
+    case TACIT_FEATURES_CLS_MEAN: return 2 * dim;
+    case TACIT_FEATURES_PATCH: return vit->patches * dim;
+    default: return dim;
+    }
+}
+
+static void copy_floats(float *to, const float *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i];
+}
+
+void tacit_vit_forward(const tacit_vit *vit, const float *images, size_t batch,
+                       tacit_features features, float *out, void *scratch, tacit_pool *pool)
+{
+    if (!batch)
+        return;
+    forward f = { .vit = vit,
+                  .k = vit->kernels,
+                  .pool = pool,
+                  .batch = batch,
+                  .tokens = vit->tokens,
+                  .dim = vit->config.dim,
+                  .images = images };
+    tacit_arena arena = { .base = scratch, .size = tacit_vit_scratch(vit, batch, pool) };
+    assert(arena.size && (uintptr_t)scratch % TACIT_ALIGN == 0);
+    plan(vit, batch, pool, NULL, &f, &arena);
+
+    bool cls_only = features == TACIT_FEATURES_CLS;
+    embed(&f);
+    for (unsigned i = 0; i < vit->config.depth; i++)
+        run_block(&f, &vit->blocks[i], cls_only && i + 1 == vit->config.depth);
+    if (cls_only)
+        normalise(&f, &vit->norm, batch, f.tokens * f.ld, f.x, f.n);
+    else
+        normalise(&f, &vit->norm, batch * f.tokens, f.ld, f.x, f.n);
+
+    size_t count = tacit_vit_feature_count(vit, features);
+    for (size_t image = 0; image < batch; image++, out += count) {
+        const float *cls = f.n + image * f.tokens * f.ld, *patches = cls + f.ld;
+        float *to = out;
+        if (features == TACIT_FEATURES_CLS || features == TACIT_FEATURES_CLS_MEAN) {
+            copy_floats(to, cls, f.dim);
+            to += f.dim;
+        }
+        if (features == TACIT_FEATURES_MEAN || features == TACIT_FEATURES_CLS_MEAN)
+            f.k->mean_rows_f32(vit->patches, f.dim, patches, f.ld, to);
+        for (size_t p = 0; features == TACIT_FEATURES_PATCH && p < vit->patches; p++)
+            copy_floats(to + p * f.dim, patches + p * f.ld, f.dim);
+    }
+}
