@@ -42,7 +42,7 @@ typedef struct tacit_item {
     tacit_err problem;   /* BAD: the reason                                                  */
     uint8_t *bytes;
     size_t size, capacity;
-    size_t width, height; /* PIXELS */
+    size_t width, height;    /* PIXELS */
     size_t text_capacity[3]; /* behind path, label, file */
 } tacit_item;
 
