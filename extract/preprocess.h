@@ -15,15 +15,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum tacit_filter { TACIT_FILTER_BILINEAR, TACIT_FILTER_BICUBIC, TACIT_FILTER_LANCZOS } tacit_filter;
+typedef enum tacit_filter {
+    TACIT_FILTER_BILINEAR,
+    TACIT_FILTER_BICUBIC,
+    TACIT_FILTER_LANCZOS
+} tacit_filter;
 
 typedef struct tacit_recipe {
-    unsigned resize;           /* the shorter side after resizing, torchvision's Resize(n)      */
-    bool squash;               /* instead: both sides to `resize`, aspect ignored               */
-    unsigned height, width;    /* of the centre crop, torchvision's CenterCrop((h, w))          */
+    unsigned resize;        /* the shorter side after resizing, torchvision's Resize(n)      */
+    bool squash;            /* instead: both sides to `resize`, aspect ignored               */
+    unsigned height, width; /* of the centre crop, torchvision's CenterCrop((h, w))          */
     tacit_filter filter;
-    unsigned pillow;           /* 13: order of passes as Pillow 13; 12: as 12.1 and before      */
-    float mean[3], std[3];     /* of values in [0, 1]                                           */
+    unsigned pillow;       /* 13: order of passes as Pillow 13; 12: as 12.1 and before      */
+    float mean[3], std[3]; /* of values in [0, 1]                                           */
 } tacit_recipe;
 
 /* One for each thread that preprocesses: the recipe with its tables and scratch, which grows to

@@ -2,6 +2,8 @@
 #include "kernels.h"
 
 #include <assert.h>
+#include <math.h>
+#include <string.h>
 
 extern const tacit_kernels tacit_kernels_ref;
 #if defined(__x86_64__)
@@ -39,4 +41,28 @@ size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size
     return tacit_gemm_packed_size(kernels, tokens, dim) +         /* keys                */
            round_up(dim, kernels->gemm_nr) * tokens +             /* values              */
            kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
+}
+
+/* a / b as normalize_u8 divides. */
+static float divide(float a, float b, float inverse)
+{
+    float q = a * inverse;
+    return fmaf(fmaf(q, -b, a), inverse, q);
+}
+
+void tacit_normalize_init(tacit_normalize *normalize, const float mean[3], const float std[3])
+{
+    normalize->fma = true;
+    for (size_t c = 0; c < 3; c++) {
+        normalize->mean[c] = mean[c];
+        normalize->std[c] = std[c];
+        normalize->inverse[c] = 1.0f / std[c];
+        for (int v = 0; v < 256; v++) {
+            float exact = ((float)v / 255.0f - mean[c]) / std[c];
+            float quick = divide((float)v, 255.0f, 1.0f / 255.0f);
+            quick = divide(quick - mean[c], std[c], normalize->inverse[c]);
+            normalize->fma &= !memcmp(&exact, &quick, sizeof exact);
+            normalize->table[c][v] = exact;
+        }
+    }
 }

@@ -95,6 +95,43 @@ typedef void tacit_f32_to_bf16_fn(size_t n, const float *x, uint16_t *y);
 typedef void tacit_patchify_f32_fn(size_t height, size_t width, size_t patch, const float *image,
                                    size_t plane, float *rows, size_t ldr);
 
+/* y (cols, rows) = x (rows, cols) transposed; rows of x ldx, of y ldy apart. They must not overlap.
+ * Moves 2 rows cols bytes. */
+typedef void tacit_transpose_u8_fn(size_t rows, size_t cols, const uint8_t *x, size_t ldx,
+                                   uint8_t *y, size_t ldy);
+
+/* What one output of a resize reads: inputs [first, first + count), count > 0, with their weights
+ * k in fixed point, 22 bits. Each is stored as h = k >> 11 and l = k & 2047, and two by two:
+ * weights[4 p ..] = h(2p), h(2p + 1), l(2p), l(2p + 1); for an odd count the missing one is 0.
+ * |k| < 2^26, so that both halves fit a signed 16-bit multiplication. */
+typedef struct tacit_taps {
+    size_t first, count;
+    const int16_t *weights;
+} tacit_taps;
+
+/* Output i, a row of n values, is the weighted sum of rows of x: y[i] = clip((sum_j k_j x[j] +
+ * 2^21) >> 22) to 0..255, arithmetic shift. The sum is one of 32 bits: with weights that sum to
+ * 2^22 and whose absolute values sum to less than 2^23 (bicubic: at most 1.4, Lanczos 1.6 times
+ * 2^22) it stays in range, |sum| < 255 * 2^23 < 2^31; beyond, it wraps. Rows ldx and ldy apart; x
+ * and y must not overlap. Bound: one multiply-add for each tap and value. */
+typedef void tacit_resample_u8_fn(size_t outputs, const tacit_taps *taps, size_t n,
+                                  const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy);
+
+/* How bytes become normalised floats. The table is the definition; where `fma` holds, a division by
+ * multiplication and remainder (Markstein 1990) was tried on all of it and gives the same bits. */
+typedef struct tacit_normalize {
+    float table[3][256]; /* (v / 255 - mean) / std, each step rounded to float */
+    float mean[3], std[3], inverse[3];
+    bool fma;
+} tacit_normalize;
+
+void tacit_normalize_init(tacit_normalize *normalize, const float mean[3], const float std[3]);
+
+/* Three rows of n bytes, ldx apart, one for each channel, to three rows of floats ldy apart.
+ * Bound: 15 n bytes. */
+typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
+                                   const tacit_normalize *normalize, float *y, size_t ldy);
+
 /* The table ----------------------------------------------------------------------------------- */
 
 typedef struct tacit_kernels {
