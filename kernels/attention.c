@@ -42,8 +42,10 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
             inverse[r] = 1.0f / exp_row(tokens, row, scale, row);
         }
         for (size_t j = 0; j < dim; j += TACIT_NR)
-            tile(count, tokens, scores, width, values + j * tokens, out + i * ldo + j, ldo,
-                 dim - j < TACIT_NR ? dim - j : TACIT_NR, false);
+            for (size_t t = 0; t < tokens; t += TACIT_KC)
+                tile(count, tokens - t < TACIT_KC ? tokens - t : TACIT_KC, scores + t, width,
+                     values + j * tokens + t * TACIT_NR, out + i * ldo + j, ldo,
+                     dim - j < TACIT_NR ? dim - j : TACIT_NR, t > 0);
         for (size_t r = 0; r < count; r++)
             scale_row(dim, out + (i + r) * ldo, inverse[r], out + (i + r) * ldo);
     }

@@ -1,13 +1,11 @@
 /* gemm.c - packed fp32 matrix product with a fused epilogue, after BLIS (Van Zee and van de Geijn,
  * "BLIS: A Framework for Rapidly Instantiating BLAS Functionality", 2015).
  *
- * k is cut into blocks of KC so that a tile's rows of `a` stay in the first-level cache and the
- * panels in the second; the partial sums wait in c. Callers cut m and n so that c and a's block
- * stay in the second-level cache too.
+ * k is cut into blocks of TACIT_KC: a tile's rows of `a` then stay in the first-level cache and the
+ * panels in the second, the rounding error grows like that of 256 terms, and the partial sums wait
+ * in c. Callers cut m and n so that c and a's block stay in the second-level cache too.
  */
 #include "gemm_tile.h"
-
-#define KC 256
 
 /* Rows below which a second panel is read beside the first, to have enough chains in flight. */
 #define FEW_ROWS 3
@@ -63,14 +61,20 @@ static void few_rows(size_t m, size_t n, size_t k, const float *a, size_t lda, c
         const float *b = packed + j / TACIT_NR * stride;
         if (left > panels * TACIT_NR)
             left = panels * TACIT_NR;
-        if (panels == 1)
-            tile(m, k, a, lda, b, c + j, ldc, left, false);
-        else if (m == 1)
-            tile_fixed(1, 4, k, a, lda, b, stride, c + j, ldc, left, false);
-        else if (m == 2)
-            tile_fixed(2, 4, k, a, lda, b, stride, c + j, ldc, left, false);
-        else
-            tile_fixed(3, 4, k, a, lda, b, stride, c + j, ldc, left, false);
+        size_t p = 0;
+        do {
+            size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC;
+            if (panels == 1)
+                tile(m, kc, a + p, lda, b, c + j, ldc, left, p > 0);
+            else if (m == 1)
+                tile_fixed(1, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
+            else if (m == 2)
+                tile_fixed(2, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
+            else
+                tile_fixed(3, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
+            b += kc * TACIT_NR;
+            p += kc;
+        } while (p < k);
         if (e)
             finish(m, left, c + j, ldc, j, e, 0);
         j += left;
@@ -88,7 +92,7 @@ void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, si
     /* k = 0 still has one (empty) block, which stores zeros. */
     size_t p = 0;
     do {
-        size_t kc = k - p < KC ? k - p : KC;
+        size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC;
         bool last = p + kc == k;
         for (size_t j = 0; j < n; j += TACIT_NR) {
             const float *b = packed + j * k + p * TACIT_NR;

@@ -19,6 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Length of one chain of fma. */
+#define TACIT_KC 256
+
 /* Linear algebra ------------------------------------------------------------------------------ */
 
 /* What is done to each output of a product before it is stored, in this order:
@@ -36,18 +39,19 @@ typedef struct tacit_epilogue {
  * Moves 8 n k bytes. */
 typedef void tacit_gemm_pack_f32_fn(size_t n, size_t k, const float *w, size_t ldw, float *packed);
 
-/* c (m, n) = epilogue(a (m, k) times packed (n, k) transposed). Each output is one chain
- * acc = fma(a[p], w[p], acc), p ascending, from 0. epilogue may be NULL.
+/* c (m, n) = epilogue(a (m, k) times packed (n, k) transposed). Chains acc = fma(a[p], w[p], acc)
+ * from 0, p ascending, TACIT_KC terms long, added one after the other. epilogue may be NULL.
  * Bound: 2 m n k FLOP; 4 (m k + n k + m n) bytes. */
 typedef void tacit_gemm_f32_fn(size_t m, size_t n, size_t k, const float *a, size_t lda,
                                const float *packed, float *c, size_t ldc,
                                const tacit_epilogue *epilogue);
 
 /* One head of softmax(q k^T * scale) v for `rows` queries over `tokens` keys of `dim` values
- * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. Chains as in gemm_f32;
- * the rows' softmax is softmax_f32 without its division, which is done to the sum instead: out =
- * (sum_t e_t v_t) * (1 / sum_t e_t). scratch: tacit_attention_scratch floats. tokens > 0.
- * Bound: 4 rows tokens dim FLOP and rows tokens exp; scores stay in the cache. */
+ * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. Products over
+ * tokens as in gemm_f32, over dim in one chain; the rows' softmax is softmax_f32 without its
+ * division, which is done to the sum instead: out = (sum_t e_t v_t) * (1 / sum_t e_t). scratch:
+ * tacit_attention_scratch floats. tokens > 0. Bound: 4 rows tokens dim FLOP and rows tokens exp;
+ * scores stay in the cache. */
 typedef void tacit_attention_f32_fn(size_t rows, size_t tokens, size_t dim, const float *q,
                                     const float *k, const float *v, size_t ld, float scale,
                                     float *out, size_t ldo, float *scratch);

@@ -71,15 +71,26 @@ void tacit_gemm_pack_f32_ref(size_t n, size_t k, const float *w, size_t ldw, flo
                 *packed++ = j + i < n ? w[(j + i) * ldw + p] : 0.0f;
 }
 
+/* The sum over k of a[p] * w[p * step]: chains of TACIT_KC terms, added in order. */
+static float chains(size_t k, const float *a, const float *w, size_t step)
+{
+    float sum = 0;
+    for (size_t from = 0; from < k; from += TACIT_KC) {
+        float chain = 0;
+        for (size_t p = from; p < k && p < from + TACIT_KC; p++)
+            chain = fmaf(a[p], w[p * step], chain);
+        sum = from ? sum + chain : chain;
+    }
+    return sum;
+}
+
 void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda,
                         const float *packed, float *c, size_t ldc, const tacit_epilogue *e)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             const float *w = packed + j / TACIT_NR * TACIT_NR * k + j % TACIT_NR;
-            float y = 0;
-            for (size_t p = 0; p < k; p++)
-                y = fmaf(a[i * lda + p], w[p * TACIT_NR], y);
+            float y = chains(k, a + i * lda, w, TACIT_NR);
             if (e && e->bias)
                 y += e->bias[j];
             if (e && e->gelu)
@@ -123,12 +134,8 @@ void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float
                 scratch[t] = fmaf(q[i * ld + p], k[t * ld + p], scratch[t]);
         }
         float inverse = 1.0f / exp_row(tokens, scratch, scale, scratch);
-        for (size_t j = 0; j < dim; j++) {
-            float y = 0;
-            for (size_t t = 0; t < tokens; t++)
-                y = fmaf(scratch[t], v[t * ld + j], y);
-            out[i * ldo + j] = y * inverse;
-        }
+        for (size_t j = 0; j < dim; j++)
+            out[i * ldo + j] = chains(tokens, scratch, v + j, ld) * inverse;
     }
 }
 
