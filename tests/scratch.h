@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 static char scratch_folder[256];
@@ -83,6 +85,33 @@ static inline unsigned count_names(const char *path)
         n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
     closedir(d);
     return n;
+}
+
+/* A file without a name: `path` opens it. */
+struct memory_file {
+    int fd;
+    char path[64];
+};
+
+static inline void memory_file_open(struct memory_file *file)
+{
+    file->fd = memfd_create("test", MFD_CLOEXEC);
+    ck_assert_int_ge(file->fd, 0);
+    snprintf(file->path, sizeof file->path, "/proc/self/fd/%d", file->fd);
+}
+
+static inline void memory_file_set(const struct memory_file *file, const void *bytes, size_t size)
+{
+    ck_assert_int_eq(ftruncate(file->fd, 0), 0);
+    ck_assert_int_eq(pwrite(file->fd, bytes, size, 0), (ssize_t)size);
+}
+
+/* CPU time of this thread in seconds: other processes do not count. */
+static inline double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 #endif

@@ -11,7 +11,7 @@
  * times as fast and large weights need fewer TLB entries. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
-static _Atomic uint64_t alloc_count;
+static _Atomic uint64_t alloc_count, alloc_bytes;
 static _Atomic uint64_t fail_at; /* calls left until the failing one; 0 = off */
 static _Atomic bool fail_persist;
 
@@ -24,6 +24,11 @@ void tacit_alloc_fail_at(uint64_t n, bool persist)
 uint64_t tacit_alloc_count(void)
 {
     return atomic_load(&alloc_count);
+}
+
+uint64_t tacit_alloc_bytes(void)
+{
+    return atomic_load(&alloc_bytes);
 }
 
 static bool must_fail(void)
@@ -50,6 +55,7 @@ void *tacit_alloc(size_t size)
     if (align == HUGE_PAGE)
         (void)madvise(p, rounded, MADV_HUGEPAGE); /* advice: nothing is lost where it is refused */
     atomic_fetch_add(&alloc_count, 1);
+    atomic_fetch_add(&alloc_bytes, size);
     return p;
 }
 

@@ -36,6 +36,8 @@ bool tacit_mul_size(size_t a, size_t b, size_t *out);
 void tacit_alloc_fail_at(uint64_t n, bool persist);
 /* Successful heap calls so far: a test subtracts two readings. */
 uint64_t tacit_alloc_count(void);
+/* The bytes that they asked for together, the same way. */
+uint64_t tacit_alloc_bytes(void);
 
 typedef struct tacit_arena {
     unsigned char *base;
