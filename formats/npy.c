@@ -253,6 +253,8 @@ static tacit_status read_header(tacit_npy *npy, uint64_t size, char *text, const
                           path, head[6], head[7]);
     size_t start = 10, length = head[8] | (size_t)head[9] << 8;
     if (head[6] > 1) {
+        if (size < 12)
+            return tacit_fail(err, TACIT_EFORMAT, "%s: is cut off in its header", path);
         st = tacit_pread_all(npy->fd, head + 10, 2, 10, path, err);
         if (st < 0)
             return st;
