@@ -7,7 +7,7 @@
  */
 #include "gemm_tile.h"
 
-/* Rows below which a second panel is read beside the first, to have enough chains in flight. */
+/* Up to so many rows, four panels are read side by side. */
 #define FEW_ROWS 3
 
 void TACIT_NAME(tacit_gemm_pack_f32)(size_t n, size_t k, const float *w, size_t ldw, float *packed)
@@ -24,25 +24,32 @@ void TACIT_NAME(tacit_gemm_pack_f32)(size_t n, size_t k, const float *w, size_t 
     }
 }
 
-/* The epilogue on a block that was just stored and is still in the first-level cache. */
-static void finish(size_t m, size_t n, float *c, size_t ldc, size_t column, const tacit_epilogue *e,
-                   size_t row)
+/* The epilogue of a block, its pointers moved to the block's first output. */
+static tacit_epilogue moved(const tacit_epilogue *e, size_t row, size_t column)
 {
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j += VF) {
-            size_t left = VF_LEFT(n, j);
+    tacit_epilogue at = *e;
+    if (at.bias)
+        at.bias += column;
+    if (at.scale)
+        at.scale += column;
+    if (at.residual)
+        at.residual += row * at.ldr + column;
+    return at;
+}
+
+/* gelu, and the steps after it, on a block that was just stored and is still in the first-level
+ * cache. */
+static void finish_gelu(size_t rows, size_t columns, float *c, size_t ldc, const tacit_epilogue *e)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j += VF) {
+            size_t left = VF_LEFT(columns, j);
             float *at = c + i * ldc + j;
-            vf y = left == VF ? vf_load(at) : vf_load_n(at, left);
-#define OPERAND(p) (left == VF ? vf_load(p) : vf_load_n(p, left))
-            if (e->bias)
-                y = vf_add(y, OPERAND(e->bias + column + j));
-            if (e->gelu)
-                y = vf_gelu(y);
+            vf y = vf_gelu(load_left(at, left));
             if (e->scale)
-                y = vf_mul(y, OPERAND(e->scale + column + j));
+                y = vf_mul(y, load_left(e->scale + j, left));
             if (e->residual)
-                y = vf_add(y, OPERAND(e->residual + (row + i) * e->ldr + column + j));
-#undef OPERAND
+                y = vf_add(y, load_left(e->residual + i * e->ldr + j, left));
             if (left == VF)
                 vf_store(at, y);
             else
@@ -50,34 +57,15 @@ static void finish(size_t m, size_t n, float *c, size_t ldc, size_t column, cons
         }
 }
 
-/* 1 to FEW_ROWS rows: the weights are read once and nothing is reused, so what counts is to keep
- * several streams going. */
-static void few_rows(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *packed,
-                     float *c, size_t ldc, const tacit_epilogue *e)
+/* 1 to FEW_ROWS rows and 4 panels: the weights are read once and nothing is reused, so what counts
+ * is to keep several streams and chains going. */
+static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const float *b,
+                      size_t stride, float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
-    size_t stride = TACIT_NR * k;
-    for (size_t j = 0; j < n;) {
-        size_t left = n - j, panels = left >= 4 * TACIT_NR ? 4 : 1;
-        const float *b = packed + j / TACIT_NR * stride;
-        if (left > panels * TACIT_NR)
-            left = panels * TACIT_NR;
-        size_t p = 0;
-        do {
-            size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC;
-            if (panels == 1)
-                tile(m, kc, a + p, lda, b, c + j, ldc, left, p > 0);
-            else if (m == 1)
-                tile_fixed(1, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
-            else if (m == 2)
-                tile_fixed(2, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
-            else
-                tile_fixed(3, 4, kc, a + p, lda, b, stride, c + j, ldc, left, p > 0);
-            b += kc * TACIT_NR;
-            p += kc;
-        } while (p < k);
-        if (e)
-            finish(m, left, c + j, ldc, j, e, 0);
-        j += left;
+    switch (rows) {
+    case 1: tile_fixed(1, 4, k, a, lda, b, stride, c, ldc, more, e); break;
+    case 2: tile_fixed(2, 4, k, a, lda, b, stride, c, ldc, more, e); break;
+    case 3: tile_fixed(3, 4, k, a, lda, b, stride, c, ldc, more, e); break;
     }
 }
 
@@ -85,24 +73,28 @@ void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, si
                                 const float *packed, float *c, size_t ldc,
                                 const tacit_epilogue *epilogue)
 {
-    if (m && m <= FEW_ROWS) {
-        few_rows(m, n, k, a, lda, packed, c, ldc, epilogue);
-        return;
-    }
-    /* k = 0 still has one (empty) block, which stores zeros. */
     size_t p = 0;
-    do {
-        size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC;
+    do { /* k = 0 still has one (empty) block, which stores zeros */
+        size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC, columns;
         bool last = p + kc == k;
-        for (size_t j = 0; j < n; j += TACIT_NR) {
+        for (size_t j = 0; j < n; j += columns) {
             const float *b = packed + j * k + p * TACIT_NR;
-            size_t left = n - j < TACIT_NR ? n - j : TACIT_NR;
+            bool wide = m <= FEW_ROWS && n - j >= 4 * TACIT_NR;
+            columns = wide ? 4 * TACIT_NR : n - j < TACIT_NR ? n - j : TACIT_NR;
             for (size_t i = 0; i < m; i += TACIT_MR) {
                 size_t rows = m - i < TACIT_MR ? m - i : TACIT_MR;
                 float *at = c + i * ldc + j;
-                tile(rows, kc, a + i * lda + p, lda, b, at, ldc, left, p > 0);
-                if (last && epilogue)
-                    finish(rows, left, at, ldc, j, epilogue, i);
+                tacit_epilogue here, *e = NULL;
+                if (last && epilogue) {
+                    here = moved(epilogue, i, j);
+                    e = &here;
+                }
+                if (wide)
+                    wide_tile(rows, kc, a + i * lda + p, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
+                else
+                    tile(rows, columns, kc, a + i * lda + p, lda, b, at, ldc, p > 0, e);
+                if (e && e->gelu)
+                    finish_gelu(rows, columns, at, ldc, e);
             }
         }
         p += kc;

@@ -3,6 +3,9 @@
  * c (rows x panels * NR) = or += a (rows, k) times `panels` packed panels. Every accumulator is one
  * chain in k order from 0; the sum goes to c, or is added to what c holds. So the tile's shape does
  * not show in the result, and the cutting of k is the same everywhere: TACIT_KC.
+ *
+ * With the last chain comes the epilogue, its pointers moved to the tile's first output. Where it
+ * has a gelu, that and what follows it is left to gemm.c, so that a call does not spill the tile.
  */
 #ifndef TACIT_GEMM_TILE_H
 #define TACIT_GEMM_TILE_H
@@ -11,20 +14,25 @@
 
 #define TACIT_NV (TACIT_NR / VF) /* vectors in a panel's row */
 
-/* rows and panels are constants at every call. b: panel j begins at b + j * stride. left: valid
- * columns, at most panels * NR. */
+/* acc[i][j] for all rows and vectors of the tile. */
+#define TACIT_TILE_EACH(statement)                                                                 \
+    _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)                                     \
+    {                                                                                              \
+        _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)                                    \
+        {                                                                                          \
+            statement;                                                                             \
+        }                                                                                          \
+    }
+
+/* rows and panels are constants at every call, all panels * NR columns are valid. b: panel j begins
+ * at b + j * stride. more: add to c. e may be NULL. */
 TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *a, size_t lda,
-                             const float *b, size_t stride, float *c, size_t ldc, size_t left,
-                             bool more)
+                             const float *b, size_t stride, float *c, size_t ldc, bool more,
+                             const tacit_epilogue *e)
 {
     vf acc[TACIT_MR][4 * TACIT_NV];
     const size_t nv = panels * TACIT_NV;
-    bool whole = left == panels * TACIT_NR;
-#pragma GCC unroll 16
-    for (size_t i = 0; i < rows; i++)
-#pragma GCC unroll 8
-        for (size_t j = 0; j < nv; j++)
-            acc[i][j] = vf_zero();
+    TACIT_TILE_EACH(acc[i][j] = vf_zero())
     for (size_t p = 0; p < k; p++) {
         vf column[4 * TACIT_NV];
 #pragma GCC unroll 8
@@ -40,29 +48,28 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
         }
         a++;
     }
-#pragma GCC unroll 16
-    for (size_t i = 0; i < rows; i++)
-#pragma GCC unroll 8
-        for (size_t j = 0; j < nv; j++) {
-            size_t from = j * VF;
-            float *to = c + i * ldc + from;
-            if (whole) {
-                vf_store(to, more ? vf_add(vf_load(to), acc[i][j]) : acc[i][j]);
-            } else if (from < left) {
-                size_t n = VF_LEFT(left, from);
-                vf_store_n(to, more ? vf_add(vf_load_n(to, n), acc[i][j]) : acc[i][j], n);
-            }
-        }
+    if (more)
+        TACIT_TILE_EACH(acc[i][j] = vf_add(vf_load(c + i * ldc + j * VF), acc[i][j]))
+    if (e) {
+        if (e->bias)
+            TACIT_TILE_EACH(acc[i][j] = vf_add(acc[i][j], vf_load(e->bias + j * VF)))
+        if (e->scale && !e->gelu)
+            TACIT_TILE_EACH(acc[i][j] = vf_mul(acc[i][j], vf_load(e->scale + j * VF)))
+        if (e->residual && !e->gelu)
+            TACIT_TILE_EACH(acc[i][j] =
+                                vf_add(acc[i][j], vf_load(e->residual + i * e->ldr + j * VF)))
+    }
+    TACIT_TILE_EACH(vf_store(c + i * ldc + j * VF, acc[i][j]))
 }
 
 /* One panel, 1 to MR rows. Not inlined: one copy of each tile in a file. */
-static __attribute__((noinline)) void tile(size_t rows, size_t k, const float *a, size_t lda,
-                                           const float *b, float *c, size_t ldc, size_t left,
-                                           bool more)
+static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const float *a, size_t lda,
+                                                 const float *b, float *c, size_t ldc, bool more,
+                                                 const tacit_epilogue *e)
 {
     switch (rows) {
 #define ROWS(r)                                                                                    \
-    case r: tile_fixed(r, 1, k, a, lda, b, 0, c, ldc, left, more); break;
+    case r: tile_fixed(r, 1, k, a, lda, b, 0, c, ldc, more, e); break;
         ROWS(1)
         ROWS(2)
         ROWS(3)
@@ -81,6 +88,45 @@ static __attribute__((noinline)) void tile(size_t rows, size_t k, const float *a
 #endif
 #undef ROWS
     }
+}
+
+TACIT_INLINE vf load_left(const float *p, size_t left)
+{
+    return left == VF ? vf_load(p) : vf_load_n(p, left);
+}
+
+/* The last panel of a matrix, of which `columns` < NR are valid: by way of a whole tile aside. */
+static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, size_t k,
+                                                const float *a, size_t lda, const float *b,
+                                                float *c, size_t ldc, bool more,
+                                                const tacit_epilogue *e)
+{
+    float aside[TACIT_MR * TACIT_NR];
+    whole_tile(rows, k, a, lda, b, aside, TACIT_NR, false, NULL);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j += VF) {
+            size_t left = VF_LEFT(columns, j);
+            float *to = c + i * ldc + j;
+            vf y = vf_load(aside + i * TACIT_NR + j);
+            if (more)
+                y = vf_add(load_left(to, left), y);
+            if (e && e->bias)
+                y = vf_add(y, load_left(e->bias + j, left));
+            if (e && e->scale && !e->gelu)
+                y = vf_mul(y, load_left(e->scale + j, left));
+            if (e && e->residual && !e->gelu)
+                y = vf_add(y, load_left(e->residual + i * e->ldr + j, left));
+            vf_store_n(to, y, left);
+        }
+}
+
+TACIT_INLINE void tile(size_t rows, size_t columns, size_t k, const float *a, size_t lda,
+                       const float *b, float *c, size_t ldc, bool more, const tacit_epilogue *e)
+{
+    if (columns == TACIT_NR)
+        whole_tile(rows, k, a, lda, b, c, ldc, more, e);
+    else
+        part_tile(rows, columns, k, a, lda, b, c, ldc, more, e);
 }
 
 #endif
