@@ -9,6 +9,7 @@
 #include "atomic_file.h"
 #include "mem.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,14 +18,15 @@
 
 static const char magic[6] = "\x93NUMPY";
 
-void tacit_npy_header(char header[TACIT_NPY_HEADER], uint64_t rows, uint64_t cols)
+void tacit_npy_header(char header[TACIT_NPY_HEADER], const uint64_t *shape, unsigned rank)
 {
-    /* Two numbers of 20 digits leave room to spare, so the row count can be patched at any time. */
-    char text[TACIT_NPY_HEADER];
-    int n = snprintf(text, sizeof text,
-                     "{'descr': '<f4', 'fortran_order': False, 'shape': "
-                     "(%llu, %llu), }",
-                     (unsigned long long)rows, (unsigned long long)cols);
+    char text[TACIT_NPY_HEADER - 11];
+    int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    for (unsigned i = 0; i < rank; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%llu", i ? ", " : "",
+                      (unsigned long long)shape[i]);
+    n += snprintf(text + n, sizeof text - (size_t)n, "), }");
+    assert((size_t)n < sizeof text);
     memset(header, ' ', TACIT_NPY_HEADER);
     memcpy(header, magic, sizeof magic);
     header[6] = 1;

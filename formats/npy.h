@@ -14,8 +14,9 @@
 
 #define TACIT_NPY_HEADER 128
 
-/* The header of a float32, C-order array (rows, cols). */
-void tacit_npy_header(char header[TACIT_NPY_HEADER], uint64_t rows, uint64_t cols);
+/* The header of a float32, C-order array of rank 2 to 4. Room for the first number to grow is left,
+ * so that rows can be appended and the header be written again. */
+void tacit_npy_header(char header[TACIT_NPY_HEADER], const uint64_t *shape, unsigned rank);
 
 typedef struct tacit_npy {
     int fd;

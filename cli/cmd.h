@@ -1,0 +1,12 @@
+/* cmd.h - the subcommands, one file each; tacit.c lists them. */
+#ifndef TACIT_CMD_H
+#define TACIT_CMD_H
+
+#include "cli.h"
+
+extern const tacit_command tacit_cmd_extract;
+extern const tacit_command tacit_cmd_merge;
+extern const tacit_command tacit_cmd_inspect;
+extern const tacit_command tacit_cmd_cpu;
+
+#endif

@@ -1,0 +1,347 @@
+/* cmd_extract.c - tacit extract: options, the parts put together, what is said about it. */
+#include "cmd.h"
+
+#include "meta.h"
+#include "output.h"
+#include "run.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const tacit_option options[] = {
+    { "weights", "FILE|default", NULL,
+      "backbone to use: a .safetensors file, or 'default', a small untrained network", true },
+    { "images", "PATH", NULL,
+      "folder (with class sub-folders or flat), text list ('-': standard input), tar, CIFAR binary "
+      "or IDX file",
+      true },
+    { "out", "DIR", NULL, "folder for embeddings.npy, index.tsv and meta.json", true },
+    { "arch", "NAME", NULL, "architecture by timm's name, where the file does not tell", false },
+    { "features", "cls|mean|cls+mean|patch", "cls",
+      "class token, mean of the patch tokens, both, or all patch tokens", false },
+    { "size", "N", NULL, "side of the input in pixels (default: the model's)", false },
+    { "resize", "N", NULL, "shorter side before the crop (default: 256/224 of the input's)",
+      false },
+    { "filter", "bilinear|bicubic|lanczos", "bicubic", "filter of the resize", false },
+    { "mean", "R,G,B", "0.485,0.456,0.406", "mean to subtract, of values from 0 to 1", false },
+    { "std", "R,G,B", "0.229,0.224,0.225", "standard deviation to divide by", false },
+    { "pillow", "12|13", "13", "the release of Pillow whose resize is matched bit by bit", false },
+    { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL, "what PATH is (default: detected)",
+      false },
+    { "batch", "N", "8", "images at a time in each thread; changes no bit of the result", false },
+    { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
+    { "precision", "fp32", "fp32", "arithmetic of the network", false },
+    { "shard", "I/N", "1/1", "only every Nth image, from the Ith; join the parts by tacit merge",
+      false },
+    { "resume", NULL, NULL, "go on with an unfinished run in DIR, if it is the same", false },
+    { "strict", NULL, NULL, "the first unusable image ends the run with status 1", false },
+    { "json", NULL, NULL, "print the result as one JSON object on standard output", false },
+};
+
+/* Bad images that get their own line on stderr. */
+#define BAD_LINES 20
+
+static atomic_int stop_signal;
+
+static void on_signal(int number)
+{
+    atomic_store(&stop_signal, number);
+}
+
+/* The first signal ends the run in order, the second at once. */
+static void catch_signals(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write */
+}
+
+struct report {
+    bool terminal;
+    uint64_t bad;
+    double start, shown;
+    uint64_t first; /* done when the clock started */
+};
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void clear_line(const struct report *report)
+{
+    if (report->terminal)
+        fputs("\r\033[K", stderr);
+}
+
+static void on_bad(void *ctx, const char *line)
+{
+    struct report *report = ctx;
+    if (report->bad++ >= BAD_LINES)
+        return;
+    clear_line(report);
+    fprintf(stderr, "tacit extract: skipped: %s\n", line);
+}
+
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct report *report = ctx;
+    double now = seconds();
+    if (!report->terminal || (report->shown > 0 && now - report->shown < 0.2))
+        return;
+    if (report->shown == 0) {
+        report->start = now;
+        report->first = done;
+    }
+    report->shown = now;
+    double rate = now > report->start ? (double)(done - report->first) / (now - report->start) : 0;
+    char bar[31], left[32] = "";
+    if (total) {
+        int filled = (int)(30 * done / total);
+        memset(bar, '.', 30);
+        memset(bar, '#', (size_t)filled);
+        bar[30] = 0;
+        if (rate > 0) {
+            unsigned long s = (unsigned long)((double)(total - done) / rate);
+            snprintf(left, sizeof left, ", %lu:%02lu:%02lu left", s / 3600, s / 60 % 60, s % 60);
+        }
+        fprintf(stderr, "\r[%s] %llu/%llu", bar, (unsigned long long)done,
+                (unsigned long long)total);
+    } else {
+        fprintf(stderr, "\r%llu images", (unsigned long long)done);
+    }
+    fprintf(stderr, ", %.1f/s%s\033[K", rate, left);
+}
+
+struct settings {
+    tacit_model_options model;
+    tacit_dataset_kind kind;
+    unsigned batch, threads, shard, shards;
+};
+
+static tacit_status parse_shard(const char *text, struct settings *s, tacit_err *err)
+{
+    char part[16];
+    const char *slash = strchr(text, '/');
+    size_t n = slash ? (size_t)(slash - text) : sizeof part;
+    if (n < sizeof part) {
+        memcpy(part, text, n);
+        part[n] = 0;
+        if (tacit_parse_unsigned(slash + 1, 1, 1000000, &s->shards) == TACIT_OK &&
+            tacit_parse_unsigned(part, 1, s->shards, &s->shard) == TACIT_OK)
+            return TACIT_OK;
+    }
+    return tacit_fail(err, TACIT_EINVAL, "--shard '%s': use I/N with I from 1 to N, such as 1/4",
+                      text);
+}
+
+static tacit_status read_settings(const tacit_args *args, struct settings *s, tacit_err *err)
+{
+    unsigned features = 0, filter = 0, pillow = 0;
+    tacit_model_defaults(&s->model);
+    s->model.weights = tacit_arg(args, "weights");
+    s->model.arch = tacit_arg(args, "arch");
+    tacit_status st = TACIT_OK;
+    const char *kind = tacit_arg(args, "kind");
+    if ((st = tacit_arg_choice(args, "features", &features, err)) < 0 ||
+        (st = tacit_arg_choice(args, "filter", &filter, err)) < 0 ||
+        (st = tacit_arg_choice(args, "pillow", &pillow, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "size", 1, 16384, &s->model.size, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "resize", 1, 16384, &s->model.resize, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "batch", 1, 4096, &s->batch, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "threads", 1, 1024, &s->threads, err)) < 0 ||
+        (st = tacit_arg_floats(args, "mean", 3, s->model.mean, err)) < 0 ||
+        (st = tacit_arg_floats(args, "std", 3, s->model.std, err)) < 0 ||
+        (st = parse_shard(tacit_arg(args, "shard"), s, err)) < 0 ||
+        (kind && (st = tacit_dataset_kind_parse(kind, &s->kind, err)) < 0))
+        return st;
+    s->model.features = (tacit_features)features;
+    s->model.filter = (tacit_filter)filter;
+    s->model.pillow = pillow == 0 ? 12 : 13;
+    for (int i = 0; i < 3; i++)
+        if (!(s->model.std[i] > 0))
+            return tacit_fail(err, TACIT_EINVAL, "--std '%s': use numbers above 0",
+                              tacit_arg(args, "std"));
+    return TACIT_OK;
+}
+
+static void say_recipe(const tacit_model *model, const tacit_args *args)
+{
+    const tacit_recipe *r = &model->recipe;
+    fprintf(stderr, "tacit extract: %s%s, %s, %s; %s: resize %u %s, crop %u x %u, as Pillow %u\n",
+            model->arch, model->untrained ? " (UNTRAINED: seeded weights)" : "",
+            tacit_features_name(model->features), tacit_isa_name(model->kernels->isa),
+            tacit_arg(args, "resize") ? "as told" : "the file names no recipe, so", r->resize,
+            tacit_filter_name(r->filter), r->height, r->width, r->pillow);
+}
+
+/* What is said at the end of a run that reached the end of its input. */
+static int say_result(const tacit_args *args, const tacit_run_result *result, uint64_t bad,
+                      const json_t *meta)
+{
+    uint64_t unusable = result->inputs - result->embedded;
+    if (bad > BAD_LINES)
+        fprintf(stderr, "tacit extract: %llu more were skipped: see index.tsv\n",
+                (unsigned long long)(bad - BAD_LINES));
+    double fresh = (double)(result->inputs - result->kept);
+    fprintf(stderr, "tacit extract: %llu images embedded, %llu unusable, %.1f s, %.1f images/s\n",
+            (unsigned long long)result->embedded, (unsigned long long)unusable, result->wall,
+            result->wall > 0 ? fresh / result->wall : 0);
+    if (tacit_flag(args, "json")) {
+        json_dumpf(meta, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        if (tacit_cli_done(args) != TACIT_EXIT_DONE)
+            return TACIT_EXIT_FAILED;
+    }
+    if (result->input_status < 0)
+        return tacit_cli_failed(args, &result->input_error);
+    if (!result->embedded && result->inputs) {
+        tacit_err err;
+        tacit_fail(&err, TACIT_EFORMAT, "%s: not one image is usable: see index.tsv",
+                   tacit_arg(args, "images"));
+        return tacit_cli_failed(args, &err);
+    }
+    return TACIT_EXIT_DONE;
+}
+
+/* A finished folder: nothing is done, its result is told again. */
+static int say_complete(const tacit_args *args)
+{
+    const char *dir = tacit_arg(args, "out");
+    fprintf(stderr, "tacit extract: %s: is complete, nothing is left to do\n", dir);
+    if (!tacit_flag(args, "json"))
+        return TACIT_EXIT_DONE;
+    json_t *meta;
+    tacit_err err;
+    if (tacit_output_meta(dir, &meta, &err) < 0)
+        return tacit_cli_failed(args, &err);
+    json_dumpf(meta, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(meta);
+    return tacit_cli_done(args);
+}
+
+/* A run that stopped before its end. */
+static int say_stopped(tacit_status st, const tacit_err *err, const tacit_run_result *result)
+{
+    int number = st == TACIT_ECANCELLED ? atomic_load(&stop_signal) : 0;
+    fprintf(stderr, "tacit extract: %s\n", err->text);
+    if (result->inputs && st != TACIT_ECONFLICT)
+        fprintf(stderr, "tacit extract: what is done is kept: add --resume to go on from there\n");
+    return number ? 128 + number : TACIT_EXIT_FAILED;
+}
+
+/* With everything open. */
+static int extract(const tacit_args *args, const struct settings *s, const tacit_model *model,
+                   tacit_pool *pool, const tacit_threads *threads, tacit_dataset *set)
+{
+    tacit_err err;
+    tacit_output *output = NULL;
+    tacit_output_state state;
+    json_t *meta = NULL;
+    size_t shape[3] = { model->dim };
+    unsigned rank = 1;
+    if (model->features == TACIT_FEATURES_PATCH) {
+        rank = 3;
+        shape[0] = model->grid[0];
+        shape[1] = model->grid[1];
+        shape[2] = model->dim / shape[0] / shape[1];
+    }
+    json_t *recipe = tacit_recipe_json(model, s->model.weights, tacit_arg(args, "images"),
+                                       tacit_dataset_kind_of(set), s->shard, s->shards);
+    int status = TACIT_EXIT_FAILED;
+    if (!recipe) {
+        tacit_fail(&err, TACIT_ENOMEM, "out of memory");
+        status = tacit_cli_failed(args, &err);
+        goto done;
+    }
+    tacit_status st = tacit_output_open(&output, tacit_arg(args, "out"), recipe, shape, rank,
+                                        tacit_flag(args, "resume"), &state, &err);
+    if (st < 0) {
+        status = tacit_cli_failed(args, &err);
+        goto done;
+    }
+    if (state == TACIT_OUTPUT_COMPLETE) {
+        status = say_complete(args);
+        goto done;
+    }
+    struct report report = { .terminal = isatty(STDERR_FILENO) };
+    tacit_run_result result;
+    tacit_run_options run = {
+        .model = model,
+        .pool = pool,
+        .batch = s->batch,
+        .shard = s->shard,
+        .shards = s->shards,
+        .strict = tacit_flag(args, "strict"),
+        .stop = &stop_signal,
+        .ctx = &report,
+        .bad = on_bad,
+        .progress = on_progress,
+    };
+    st = tacit_run(&run, set, output, &result, &err);
+    clear_line(&report);
+    if (st >= 0) {
+        meta = tacit_meta_json(recipe, model, threads, &result);
+        st = meta ? tacit_output_finish(output, meta, &err)
+                  : tacit_fail(&err, TACIT_ENOMEM, "out of memory");
+    }
+    status = st >= 0 ? say_result(args, &result, report.bad, meta) : say_stopped(st, &err, &result);
+done:
+    tacit_output_close(&output);
+    json_decref(meta);
+    json_decref(recipe);
+    return status;
+}
+
+static int run(const tacit_args *args)
+{
+    struct settings s = { .kind = TACIT_DATASET_AUTO };
+    tacit_err err;
+    if (read_settings(args, &s, &err) < 0)
+        return tacit_cli_usage(args, &err);
+    tacit_threads threads;
+    if (tacit_threads_select(s.threads, &threads, &err) < 0)
+        return tacit_cli_usage(args, &err);
+    catch_signals();
+    tacit_pool *pool = NULL;
+    tacit_dataset *set = NULL;
+    tacit_model model = { 0 };
+    int status;
+    tacit_status st;
+    if (tacit_pool_open(&pool, threads.use, &err) < 0 ||
+        tacit_dataset_open(&set, tacit_arg(args, "images"), s.kind, &err) < 0) {
+        status = tacit_cli_failed(args, &err);
+    } else if ((st = tacit_model_open(&model, &s.model, true, pool, &err)) < 0) {
+        status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
+    } else {
+        say_recipe(&model, args);
+        status = extract(args, &s, &model, pool, &threads, set);
+    }
+    tacit_model_close(&model);
+    tacit_dataset_close(&set);
+    tacit_pool_close(&pool);
+    return status;
+}
+
+const tacit_command tacit_cmd_extract = {
+    .name = "extract",
+    .summary = "embed images with a pretrained backbone",
+    .details = "DIR/embeddings.npy gets one float32 row for each usable image, in input order; "
+               "DIR/index.tsv one line for each input, with the reason where it is unusable; "
+               "DIR/meta.json the model, the recipe, counts and times. The result has the same "
+               "bits for every number of threads, batch size and instruction set, and after an "
+               "interruption and --resume.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .run = run,
+};

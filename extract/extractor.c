@@ -1,0 +1,291 @@
+/* extractor.c - opens weights, tells the architecture, keeps the buffers. See extractor.h. */
+#include "extractor.h"
+
+#include "cpu.h"
+#include "mem.h"
+#include "safetensors.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const features_names[] = {
+    [TACIT_FEATURES_CLS] = "cls",
+    [TACIT_FEATURES_MEAN] = "mean",
+    [TACIT_FEATURES_CLS_MEAN] = "cls+mean",
+    [TACIT_FEATURES_PATCH] = "patch",
+};
+
+static const char *const filter_names[] = {
+    [TACIT_FILTER_BILINEAR] = "bilinear",
+    [TACIT_FILTER_BICUBIC] = "bicubic",
+    [TACIT_FILTER_LANCZOS] = "lanczos",
+};
+
+const char *tacit_features_name(unsigned features)
+{
+    return features < sizeof features_names / sizeof *features_names ? features_names[features]
+                                                                     : NULL;
+}
+
+const char *tacit_filter_name(unsigned filter)
+{
+    return filter < sizeof filter_names / sizeof *filter_names ? filter_names[filter] : NULL;
+}
+
+void tacit_model_defaults(tacit_model_options *options)
+{
+    *options = (tacit_model_options){
+        .features = TACIT_FEATURES_CLS,
+        .filter = TACIT_FILTER_BICUBIC,
+        .pillow = 13,
+        .mean = { 0.485f, 0.456f, 0.406f },
+        .std = { 0.229f, 0.224f, 0.225f },
+    };
+}
+
+/* The architecture: what the tensors say, under the name that was asked for. */
+static tacit_status choose_config(const tacit_model_options *options,
+                                  const tacit_tensor_source *source, tacit_vit_config *config,
+                                  tacit_err *err)
+{
+    tacit_status st = tacit_vit_detect(source, config, err);
+    if (st < 0 || !options->arch)
+        return st;
+    const tacit_vit_config *row = tacit_vit_find(options->arch);
+    if (!row)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "unknown architecture '%s': use timm's name of a ViT, such as %s",
+                          options->arch, tacit_vit_row(0)->name);
+    if (row->dim != config->dim || row->depth != config->depth || row->mlp != config->mlp ||
+        row->patch != config->patch)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "not %s: the tensors have dim %u, depth %u, mlp %u and patch %u, which "
+                          "has %u, %u, %u and %u",
+                          options->arch, config->dim, config->depth, config->mlp, config->patch,
+                          row->dim, row->depth, row->mlp, row->patch);
+    config->name = row->name;
+    config->heads = row->heads;
+    config->eps = row->eps;
+    return TACIT_OK;
+}
+
+static tacit_status check_size(const tacit_model_options *options, const tacit_vit_config *config,
+                               tacit_err *err)
+{
+    unsigned size = options->size;
+    if (!size || (size == config->height && size == config->width))
+        return TACIT_OK;
+    if (size % config->patch)
+        return tacit_fail(err, TACIT_EINVAL, "size %u is no multiple of the patch size %u", size,
+                          config->patch);
+    return tacit_fail(err, TACIT_EINVAL,
+                      "size %u does not fit the position table, which is for %u x %u", size,
+                      config->height, config->width);
+}
+
+static void name_arch(tacit_model *model, const tacit_vit_config *config)
+{
+    if (config->name)
+        snprintf(model->arch, sizeof model->arch, "%s_%u", config->name, config->height);
+    else
+        snprintf(model->arch, sizeof model->arch, "vit dim %u depth %u heads %u mlp %u patch %u",
+                 config->dim, config->depth, config->heads, config->mlp, config->patch);
+}
+
+static void make_recipe(tacit_model *model, const tacit_model_options *options,
+                        const tacit_vit_config *config)
+{
+    unsigned shorter = config->height < config->width ? config->height : config->width;
+    model->recipe = (tacit_recipe){
+        .resize = options->resize ? options->resize : shorter * 256 / 224,
+        .height = config->height,
+        .width = config->width,
+        .filter = options->filter,
+        .pillow = options->pillow,
+    };
+    memcpy(model->recipe.mean, options->mean, sizeof options->mean);
+    memcpy(model->recipe.std, options->std, sizeof options->std);
+    model->features = options->features;
+    if (options->features == TACIT_FEATURES_PATCH) {
+        model->grid[0] = config->height / config->patch;
+        model->grid[1] = config->width / config->patch;
+    }
+}
+
+/* The file's hash is taken beside the packing: both read the same pages. */
+struct hash_task {
+    const tacit_safetensors *file;
+    uint64_t hash;
+    tacit_status status;
+    tacit_err err;
+};
+
+static void *hash_main(void *arg)
+{
+    struct hash_task *task = arg;
+    task->status = tacit_safetensors_hash(task->file, &task->hash, &task->err);
+    return NULL;
+}
+
+static tacit_status bind_model(tacit_model *model, const tacit_model_options *options,
+                               const tacit_tensor_source *source, tacit_pool *pool, tacit_err *err)
+{
+    tacit_vit_config config;
+    tacit_status st = choose_config(options, source, &config, err);
+    if (st >= 0)
+        st = check_size(options, &config, err);
+    if (st < 0)
+        return st;
+    name_arch(model, &config);
+    make_recipe(model, options, &config);
+    st = tacit_vit_open(&model->vit, &config, source, model->kernels, pool, err);
+    if (st >= 0)
+        model->dim = tacit_vit_feature_count(model->vit, model->features);
+    return st;
+}
+
+static tacit_status open_default(tacit_model *model, const tacit_model_options *options,
+                                 tacit_pool *pool, tacit_err *err)
+{
+    tacit_tensor_source source;
+    tacit_status st =
+        tacit_vit_seeded(tacit_vit_find(TACIT_DEFAULT_ARCH), TACIT_DEFAULT_SEED, &source, err);
+    if (st < 0)
+        return st;
+    model->untrained = true;
+    st = bind_model(model, options, &source, pool, err);
+    tacit_vit_seeded_close(&source);
+    return st;
+}
+
+static tacit_status open_file(tacit_model *model, const tacit_model_options *options,
+                              bool want_hash, tacit_pool *pool, tacit_err *err)
+{
+    tacit_safetensors *file;
+    tacit_status st = tacit_safetensors_open(&file, options->weights, err);
+    if (st < 0)
+        return st;
+    struct hash_task task = { .file = file };
+    pthread_t thread;
+    bool beside = want_hash && pthread_create(&thread, NULL, hash_main, &task) == 0;
+    tacit_tensor_source source = tacit_safetensors_source(file);
+    st = bind_model(model, options, &source, pool, err);
+    if (st < 0)
+        tacit_fail_at(err, st, "%s", options->weights);
+    if (beside)
+        pthread_join(thread, NULL);
+    else if (want_hash && st >= 0)
+        hash_main(&task);
+    if (st >= 0 && task.status < 0) {
+        st = task.status;
+        if (err)
+            *err = task.err;
+    }
+    model->hash = task.hash;
+    tacit_safetensors_close(&file);
+    return st;
+}
+
+tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *options,
+                              bool want_hash, tacit_pool *pool, tacit_err *err)
+{
+    *model = (tacit_model){ 0 };
+    tacit_isa isa;
+    tacit_status st = tacit_isa_select(NULL, &isa, err);
+    if (st < 0)
+        return st;
+    model->kernels = tacit_kernels_for(isa);
+    st = strcmp(options->weights, TACIT_WEIGHTS_DEFAULT)
+             ? open_file(model, options, want_hash, pool, err)
+             : open_default(model, options, pool, err);
+    if (st < 0)
+        tacit_model_close(model);
+    return st;
+}
+
+void tacit_model_close(tacit_model *model)
+{
+    tacit_vit_close(&model->vit);
+    *model = (tacit_model){ 0 };
+}
+
+tacit_status tacit_session_open(tacit_session *session, const tacit_model *model, size_t batch,
+                                tacit_pool *pool, tacit_err *err)
+{
+    *session = (tacit_session){ .model = model, .pool = pool, .batch = batch };
+    size_t planar = sizeof(float), scratch = tacit_vit_scratch(model->vit, batch, pool);
+    bool fits = tacit_mul_size(planar, 3 * batch, &planar) &&
+                tacit_mul_size(planar, model->recipe.height, &planar) &&
+                tacit_mul_size(planar, model->recipe.width, &planar) && scratch;
+    session->planar = fits ? tacit_alloc(planar) : NULL;
+    session->scratch = session->planar ? tacit_alloc(scratch) : NULL;
+    tacit_status st = TACIT_OK;
+    if (!session->scratch)
+        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for batches of %zu images: use --batch 1",
+                        batch);
+    else
+        st = tacit_preprocessor_open(&session->pre, &model->recipe, model->kernels, err);
+    if (st < 0)
+        tacit_session_close(session);
+    return st;
+}
+
+void tacit_session_close(tacit_session *session)
+{
+    tacit_preprocessor_close(&session->pre);
+    tacit_image_free(&session->image);
+    tacit_free(session->planar);
+    tacit_free(session->scratch);
+    *session = (tacit_session){ 0 };
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+tacit_status tacit_session_put_rgb8(tacit_session *session, size_t at, const uint8_t *rgb,
+                                    size_t width, size_t height, tacit_err *err)
+{
+    const tacit_recipe *recipe = &session->model->recipe;
+    double start = seconds();
+    float *planar = session->planar + at * 3 * recipe->height * recipe->width;
+    tacit_status st =
+        tacit_preprocess(session->pre, rgb, width, height, planar, session->pool, err);
+    session->times.preprocess += seconds() - start;
+    return st;
+}
+
+tacit_status tacit_session_put(tacit_session *session, size_t at, const void *bytes, size_t size,
+                               tacit_err *err)
+{
+    double start = seconds();
+    tacit_image *image = &session->image;
+    tacit_status st = tacit_image_decode(image, bytes, size, NULL, err);
+    session->times.decode += seconds() - start;
+    if (st < 0)
+        return st;
+    return tacit_session_put_rgb8(session, at, image->rgb, image->width, image->height, err);
+}
+
+void tacit_session_embed(tacit_session *session, size_t count, float *out)
+{
+    if (!count)
+        return;
+    double start = seconds();
+    tacit_vit_forward(session->model->vit, session->planar, count, session->model->features, out,
+                      session->scratch, session->pool);
+    session->times.embed += seconds() - start;
+}
+
+bool tacit_all_finite(const float *values, size_t n)
+{
+    float sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += values[i] - values[i]; /* 0, or NaN for NaN and the infinities */
+    return sum == 0;
+}

@@ -1,0 +1,95 @@
+/* extractor.h - a model, the recipe of its pixels and its features, opened once; and sessions.
+ *
+ * An extractor is read-only after open and shared by all threads. A session is what one thread (or
+ * one pool) needs to turn images into vectors: every buffer is planned and taken when it is opened,
+ * and the decoder's and the preprocessor's grow to the largest image seen. The vector of an image
+ * is a function of its bytes and the extractor alone.
+ */
+#ifndef TACIT_EXTRACTOR_H
+#define TACIT_EXTRACTOR_H
+
+#include "image.h"
+#include "kernels.h"
+#include "pool.h"
+#include "preprocess.h"
+#include "status.h"
+#include "vit.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The weights that stand for none: seeded, untrained. */
+#define TACIT_WEIGHTS_DEFAULT "default"
+#define TACIT_DEFAULT_ARCH    "vit_tiny_patch16_224"
+#define TACIT_DEFAULT_SEED    1
+
+typedef struct tacit_model_options {
+    const char *weights; /* a .safetensors file, or TACIT_WEIGHTS_DEFAULT                */
+    const char *arch;    /* timm's name; NULL: what the tensors say                      */
+    tacit_features features;
+    unsigned size;   /* of the input; 0: the model's own                                 */
+    unsigned resize; /* of the shorter side; 0: size * 256 / 224                         */
+    tacit_filter filter;
+    unsigned pillow;       /* 12 or 13 */
+    float mean[3], std[3]; /* all std > 0 */
+} tacit_model_options;
+
+/* Features cls, Resize 256 bicubic, crop 224, ImageNet's mean and std, Pillow 13. */
+void tacit_model_defaults(tacit_model_options *options);
+
+/* "cls", "mean", "cls+mean", "patch" in the order of tacit_features, and the filters; NULL past
+ * the last. */
+const char *tacit_features_name(unsigned features);
+const char *tacit_filter_name(unsigned filter);
+
+typedef struct tacit_model {
+    tacit_vit *vit;
+    const tacit_kernels *kernels;
+    tacit_recipe recipe;
+    tacit_features features;
+    size_t dim;       /* floats of one image's features                                  */
+    unsigned grid[2]; /* patch features: so that dim = grid[0] * grid[1] * D */
+    char arch[64];    /* timm's name, or the sizes where no name fits                    */
+    bool untrained;   /* the default weights                                             */
+    uint64_t hash;    /* XXH3-64 of the file's bytes; 0 for the default weights          */
+} tacit_model;
+
+/* Opens and packs; the pool (may be NULL) only helps to load. want_hash: model->hash is needed. A
+ * failed open leaves nothing to close. */
+tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *options,
+                              bool want_hash, tacit_pool *pool, tacit_err *err);
+void tacit_model_close(tacit_model *model);
+
+typedef struct tacit_session_times {
+    double decode, preprocess, embed; /* seconds of this session's thread */
+} tacit_session_times;
+
+typedef struct tacit_session {
+    const tacit_model *model;
+    tacit_pool *pool; /* works inside one image; NULL: the calling thread alone */
+    size_t batch;
+    tacit_image image;
+    tacit_preprocessor *pre;
+    float *planar; /* (batch, 3, height, width) */
+    void *scratch;
+    tacit_session_times times;
+} tacit_session;
+
+tacit_status tacit_session_open(tacit_session *session, const tacit_model *model, size_t batch,
+                                tacit_pool *pool, tacit_err *err);
+void tacit_session_close(tacit_session *session);
+
+/* Puts an image into place `at` < batch: encoded bytes, or (height, width, 3) RGB8. */
+tacit_status tacit_session_put(tacit_session *session, size_t at, const void *bytes, size_t size,
+                               tacit_err *err);
+tacit_status tacit_session_put_rgb8(tacit_session *session, size_t at, const uint8_t *rgb,
+                                    size_t width, size_t height, tacit_err *err);
+
+/* The features of places [0, count) to out (count, dim). */
+void tacit_session_embed(tacit_session *session, size_t count, float *out);
+
+/* Whether all n values are finite. */
+bool tacit_all_finite(const float *values, size_t n);
+
+#endif

@@ -1,0 +1,157 @@
+/* meta.c - recipe and result as JSON. See meta.h. */
+#include "meta.h"
+
+#include "mem.h"
+
+#include <stdio.h> /* before jpeglib.h, which needs it */
+
+#include <jpeglib.h>
+#include <png.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* Length of the UTF-8 sequence at p, 0 where there is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *p)
+{
+    size_t n = p[0] < 0x80                   ? 1
+               : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+               : (p[0] & 0xf0) == 0xe0       ? 3
+               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                             : 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    bool overlong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90);
+    bool outside = (p[0] == 0xed && p[1] >= 0xa0) || (p[0] == 0xf4 && p[1] >= 0x90);
+    return overlong || outside ? 0 : n;
+}
+
+json_t *tacit_json_text(const char *text)
+{
+    char *copy = tacit_alloc(3 * strlen(text) + 1), *out = copy;
+    if (!copy)
+        return NULL;
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        size_t n = utf8_length(p);
+        memcpy(out, n ? (const char *)p : "\xef\xbf\xbd", n ? n : 3);
+        out += n ? n : 3;
+        p += n ? n : 1;
+    }
+    *out = 0;
+    json_t *value = json_string(copy);
+    tacit_free(copy);
+    return value;
+}
+
+static json_t *hash_json(const tacit_model *model)
+{
+    char text[17];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)model->hash);
+    return model->untrained ? json_null() : json_string(text);
+}
+
+/* The double with the fewest digits that is this float: 0.485, not 0.485000014. */
+static double shortest(float value)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value)
+            break;
+    }
+    return strtod(text, NULL);
+}
+
+static json_t *floats_json(const float *v)
+{
+    return json_pack("[f, f, f]", shortest(v[0]), shortest(v[1]), shortest(v[2]));
+}
+
+/* Where the input is, so that a resume elsewhere finds the same: its real path. */
+static json_t *place_json(const char *path)
+{
+    char *real = strcmp(path, "-") ? realpath(path, NULL) : NULL;
+    json_t *value = tacit_json_text(real ? real : path);
+    free(real);
+    return value;
+}
+
+json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const char *images,
+                          tacit_dataset_kind kind, unsigned shard, unsigned shards)
+{
+    char jpeg[32], slice[32];
+#ifdef LIBJPEG_TURBO_VERSION_NUMBER
+    snprintf(jpeg, sizeof jpeg, "turbo %d.%d.%d", LIBJPEG_TURBO_VERSION_NUMBER / 1000000,
+             LIBJPEG_TURBO_VERSION_NUMBER / 1000 % 1000, LIBJPEG_TURBO_VERSION_NUMBER % 1000);
+#else
+    snprintf(jpeg, sizeof jpeg, "%d", JPEG_LIB_VERSION);
+#endif
+    snprintf(slice, sizeof slice, "%u/%u", shard, shards);
+    const tacit_recipe *r = &model->recipe;
+    return json_pack(
+        "{s:s, s:{s:s, s:o, s:o, s:b}, s:{s:i, s:i, s:i, s:s, s:o, s:o, s:i}, s:s, s:I, s:s, "
+        "s:{s:s, s:s}, s:{s:o, s:s, s:s}}",
+        "tacit", TACIT_VERSION, "model", "arch", model->arch, "weights", tacit_json_text(weights),
+        "weights_xxh3", hash_json(model), "untrained", (int)model->untrained, "preprocessing",
+        "resize", (int)r->resize, "height", (int)r->height, "width", (int)r->width, "filter",
+        tacit_filter_name(r->filter), "mean", floats_json(r->mean), "std", floats_json(r->std),
+        "pillow", (int)r->pillow, "features", tacit_features_name(model->features), "dim",
+        (json_int_t)model->dim, "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
+        png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
+        tacit_dataset_kind_name(kind), "shard", slice);
+}
+
+json_t *tacit_meta_recipe(const json_t *meta)
+{
+    static const char *const keys[] = { "tacit", "model",     "preprocessing", "features",
+                                        "dim",   "precision", "libraries",     "input" };
+    json_t *recipe = json_object();
+    for (size_t i = 0; recipe && i < sizeof keys / sizeof *keys; i++) {
+        json_t *value = json_object_get(meta, keys[i]);
+        if (value)
+            json_object_set_new(recipe, keys[i], json_deep_copy(value));
+    }
+    return recipe;
+}
+
+static json_t *counts_json(const tacit_run_result *result)
+{
+    json_t *reasons = json_object();
+    for (int i = 1; i < TACIT_REASONS; i++)
+        if (result->reasons[i])
+            json_object_set_new(reasons, tacit_reason((tacit_status)-i),
+                                json_integer((json_int_t)result->reasons[i]));
+    return json_pack("{s:I, s:I, s:I, s:o, s:I}", "inputs", (json_int_t)result->inputs, "embedded",
+                     (json_int_t)result->embedded, "unusable",
+                     (json_int_t)(result->inputs - result->embedded), "reasons", reasons, "resumed",
+                     (json_int_t)result->kept);
+}
+
+json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
+                        const tacit_threads *threads, const tacit_run_result *result)
+{
+    json_t *meta = json_deep_copy(recipe);
+    if (!meta)
+        return NULL;
+    char cpu[128];
+    tacit_cpu_name(cpu, sizeof cpu);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    json_t *rest =
+        json_pack("{s:s, s:o, s:i, s:s, s:I, s:s, s:o, s:{s:f, s:f, s:f, s:f}, s:I}", "isa",
+                  tacit_isa_name(model->kernels->isa), "cpu", tacit_json_text(cpu), "threads",
+                  (int)threads->use, "threads_why", threads->why, "batch",
+                  (json_int_t)result->batch, "mode", result->latency ? "latency" : "throughput",
+                  "counts", counts_json(result), "times", "wall_s", result->wall, "decode_s",
+                  result->times.decode, "preprocess_s", result->times.preprocess, "embed_s",
+                  result->times.embed, "peak_bytes", (json_int_t)usage.ru_maxrss * 1024);
+    if (rest && result->input_status < 0)
+        json_object_set_new(rest, "input_error", tacit_json_text(result->input_error.text));
+    if (!rest || json_object_update(meta, rest)) {
+        json_decref(meta);
+        meta = NULL;
+    }
+    json_decref(rest);
+    return meta;
+}

@@ -1,0 +1,32 @@
+/* meta.h - what meta.json and run.json say.
+ *
+ * The recipe is what decides the bytes of embeddings.npy and index.tsv: run.json holds it, and
+ * meta.json the same keys and what was observed besides. Threads, batch and ISA are not in it,
+ * because the result does not depend on them.
+ */
+#ifndef TACIT_META_H
+#define TACIT_META_H
+
+#include "cpu.h"
+#include "dataset.h"
+#include "extractor.h"
+#include "run.h"
+#include "status.h"
+
+#include <jansson.h>
+
+/* A string value of text in any encoding: bytes that are not UTF-8 become U+FFFD. */
+json_t *tacit_json_text(const char *text);
+
+/* NULL where memory is short. images: as it was given. */
+json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const char *images,
+                          tacit_dataset_kind kind, unsigned shard, unsigned shards);
+
+/* The recipe's keys of a meta.json. */
+json_t *tacit_meta_recipe(const json_t *meta);
+
+/* The recipe and the result of a run; NULL where memory is short. */
+json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
+                        const tacit_threads *threads, const tacit_run_result *result);
+
+#endif

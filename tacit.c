@@ -1,0 +1,13 @@
+/* tacit.c - the program: the table of subcommands. What each does is in cli/. */
+#include "cmd.h"
+
+#include <stddef.h>
+
+const tacit_command *const tacit_commands[] = {
+    &tacit_cmd_extract, &tacit_cmd_merge, &tacit_cmd_inspect, &tacit_cmd_cpu, NULL,
+};
+
+int main(int argc, char **argv)
+{
+    return tacit_cli_main(argc, argv);
+}
