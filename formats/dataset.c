@@ -159,30 +159,72 @@ void tacit_item_free(tacit_item *item)
 
 /* ---------------------------------------------------------------- which kind */
 
-/* By what path is and how the file begins. *single: one image file. */
-static tacit_status detect(const char *path, tacit_dataset_kind *kind, bool *single, tacit_err *err)
+static bool ends_with(const char *path, const char *end)
 {
-    struct stat info;
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && !strcasecmp(path + n - m, end);
+}
+
+/* A file by its name and its first bytes. *single: one image. */
+static tacit_status detect_file(const char *path, tacit_dataset_kind *kind, bool *single,
+                                tacit_err *err)
+{
+    unsigned char head[512] = { 0 };
+    size_t n = 0;
+    tacit__stream s = { 0 };
+    tacit_status st = tacit__stream_open(&s, path, TACIT__STREAM_BYTES, err);
+    if (st == TACIT_OK)
+        st = tacit__stream_read(&s, head, sizeof head, &n, err);
+    bool zipped = s.zipped;
+    uint64_t size = s.size;
+    tacit__stream_close(&s);
+    if (st < 0)
+        return st;
+    if (ends_with(path, ".tar") || ends_with(path, ".tar.gz") || ends_with(path, ".tgz") ||
+        (n >= 262 && !memcmp(head + 257, "ustar", 5)))
+        *kind = TACIT_DATASET_TAR;
+    else if (n >= 4 && head[0] == 0 && head[1] == 0 && head[2] >= 0x08 && head[2] <= 0x0e &&
+             head[3] >= 1 && head[3] <= 4)
+        *kind = TACIT_DATASET_IDX;
+    else if (ends_with(path, ".bin") && size % 3073 == 0 && head[0] < 10)
+        *kind = TACIT_DATASET_CIFAR10;
+    else if (ends_with(path, ".bin") && size % 3074 == 0 && head[0] < 20 && head[1] < 100)
+        *kind = TACIT_DATASET_CIFAR100;
+    else if (!memcmp(head, "\xff\xd8\xff", 3) || !memcmp(head, "\x89PNG", 4))
+        *single = true;
+    else {
+        bool text = !zipped;
+        for (size_t i = 0; i < n; i++)
+            text &= head[i] >= 0x20 || !head[i] || strchr("\t\r\n\v\f", head[i]);
+        if (!text)
+            return tacit_fail(
+                err, TACIT_EUNSUPPORTED,
+                "%s: this is no tar, CIFAR or IDX file and no list of paths; where it "
+                "is one all the same, name the kind",
+                path);
+    }
+    return TACIT_OK;
+}
+
+/* By what path is. */
+static tacit_status detect(const char *path, const struct stat *info, tacit_dataset_kind *kind,
+                           bool *single, tacit_err *err)
+{
     *kind = TACIT_DATASET_LIST;
-    *single = false;
-    if (!strcmp(path, "-"))
-        return TACIT_OK;
-    if (stat(path, &info) < 0)
-        return tacit__fail_open(err, path);
-    if (S_ISDIR(info.st_mode))
+    if (S_ISDIR(info->st_mode))
         *kind = TACIT_DATASET_FOLDER;
-    else if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)) /* as of <(find photos) */
-        *kind = TACIT_DATASET_LIST;
-    else if (!S_ISREG(info.st_mode))
+    else if (S_ISFIFO(info->st_mode) || S_ISCHR(info->st_mode)) /* as of <(find photos) */
+        return TACIT_OK;
+    else if (!S_ISREG(info->st_mode))
         return tacit_fail(
             err, TACIT_EINVAL,
             "%s: neither a folder nor a file: give a folder of images, a list, a tar, "
             "a CIFAR or an IDX file",
             path);
-    else if (info.st_size == 0)
-        return tacit_fail(err, TACIT_EINVAL, "%s: the file is empty: it names no image", path);
     else if (tacit__is_image_name(path))
         *single = true;
+    else
+        return detect_file(path, kind, single, err);
     return TACIT_OK;
 }
 
@@ -193,8 +235,16 @@ tacit_status tacit_dataset_open(tacit_dataset **set, const char *path, tacit_dat
 {
     *set = NULL;
     bool single = false;
+    struct stat info;
     tacit_status st = TACIT_OK;
-    if (kind == TACIT_DATASET_AUTO && (st = detect(path, &kind, &single, err)) < 0)
+    if (!strcmp(path, "-"))
+        kind = kind == TACIT_DATASET_AUTO ? TACIT_DATASET_LIST : kind;
+    else if (stat(path, &info) < 0) {
+        if (errno != ENOENT || !strchr(path, '{') ||
+            (kind != TACIT_DATASET_AUTO && kind != TACIT_DATASET_TAR))
+            return tacit__fail_open(err, path);
+        kind = TACIT_DATASET_TAR; /* several, in braces */
+    } else if (kind == TACIT_DATASET_AUTO && (st = detect(path, &info, &kind, &single, err)) < 0)
         return st;
     tacit_dataset *s = tacit_calloc(1, sizeof *s);
     if (!s)
@@ -203,13 +253,16 @@ tacit_status tacit_dataset_open(tacit_dataset **set, const char *path, tacit_dat
     s->count = UINT64_MAX;
     if (single)
         st = tacit__single_open(s, path, err);
-    else if (kind == TACIT_DATASET_FOLDER)
-        st = tacit__folder_open(s, path, err);
-    else if (kind == TACIT_DATASET_LIST)
-        st = tacit__list_open(s, path, err);
     else
-        st = tacit_fail(err, TACIT_EUNSUPPORTED, "%s: inputs of kind %s cannot be read", path,
-                        tacit_dataset_kind_name(kind));
+        switch (kind) {
+        case TACIT_DATASET_FOLDER: st = tacit__folder_open(s, path, err); break;
+        case TACIT_DATASET_AUTO:
+        case TACIT_DATASET_LIST: st = tacit__list_open(s, path, err); break;
+        case TACIT_DATASET_TAR: st = tacit__tar_open(s, path, err); break;
+        case TACIT_DATASET_CIFAR10:
+        case TACIT_DATASET_CIFAR100:
+        case TACIT_DATASET_IDX: st = tacit__records_open(s, path, err); break;
+        }
     if (st < 0) {
         tacit_free(s);
         return st;

@@ -23,9 +23,9 @@ typedef struct tacit__reader {
 struct tacit_dataset {
     const tacit__reader *reader;
     void *state;
-    tacit_dataset_kind kind;
-    uint64_t count; /* UINT64_MAX: only reading to the end tells */
-    uint64_t index; /* of the next item */
+    tacit_dataset_kind kind; /* never AUTO when a reader is opened */
+    uint64_t count;          /* UINT64_MAX: only reading to the end tells */
+    uint64_t index;          /* of the next item */
     bool ended;
 };
 
@@ -34,8 +34,7 @@ tacit_status tacit__folder_open(tacit_dataset *set, const char *path, tacit_err 
 tacit_status tacit__list_open(tacit_dataset *set, const char *path, tacit_err *err);
 tacit_status tacit__single_open(tacit_dataset *set, const char *path, tacit_err *err);
 tacit_status tacit__tar_open(tacit_dataset *set, const char *path, tacit_err *err);
-tacit_status tacit__cifar_open(tacit_dataset *set, const char *path, tacit_err *err);
-tacit_status tacit__idx_open(tacit_dataset *set, const char *path, tacit_err *err);
+tacit_status tacit__records_open(tacit_dataset *set, const char *path, tacit_err *err);
 
 /* Whether a name ends in one of the extensions that count as an image, in any case. */
 bool tacit__is_image_name(const char *name);
@@ -52,5 +51,28 @@ tacit_status tacit__item_file(tacit_item *item, const char *folder, const char *
                               tacit_err *err);
 /* Room for size bytes; the first item->size of them are kept. */
 tacit_status tacit__item_reserve(tacit_item *item, size_t size, tacit_err *err);
+
+/* A regular file through libarchive: its bytes, a gzip around them taken off, or the members of a
+ * tar. Zeroed before open; close accepts what never was opened. */
+typedef struct tacit__stream {
+    struct archive *archive;
+    struct archive_entry *entry; /* the member that reads come from */
+    int fd;
+    bool zipped;
+    uint64_t size, at; /* of the file */
+    char *path, *buffer;
+} tacit__stream;
+
+typedef enum tacit__stream_form { TACIT__STREAM_BYTES, TACIT__STREAM_TAR } tacit__stream_form;
+
+/* BYTES: the one member is entered. TAR: none is yet. */
+tacit_status tacit__stream_open(tacit__stream *s, const char *path, tacit__stream_form form,
+                                tacit_err *err);
+void tacit__stream_close(tacit__stream *s);
+/* The next member, *more false at the end. */
+tacit_status tacit__stream_next(tacit__stream *s, bool *more, tacit_err *err);
+/* Up to size bytes of the member; *got is less only at its end. */
+tacit_status tacit__stream_read(tacit__stream *s, void *bytes, size_t size, size_t *got,
+                                tacit_err *err);
 
 #endif
