@@ -73,7 +73,8 @@ typedef void tacit_softmax_f32_fn(size_t rows, size_t n, const float *x, size_t 
 typedef void tacit_l2norm_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float *y,
                                  size_t ldy);
 
-/* y (n) = mean over the rows: one chain of additions for each column, then a division by rows. */
+/* y (n) = mean over the rows: for each column chains of 16 additions, from 0, which are added one
+ * after the other; then a division by rows. */
 typedef void tacit_mean_rows_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float *y);
 
 /* Elements ------------------------------------------------------------------------------------ */

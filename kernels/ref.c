@@ -182,8 +182,12 @@ void tacit_mean_rows_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, 
 {
     for (size_t i = 0; i < n; i++) {
         float sum = 0;
-        for (size_t r = 0; r < rows; r++)
-            sum += x[r * ldx + i];
+        for (size_t r = 0; r < rows;) {
+            float part = 0;
+            for (size_t end = rows - r > 16 ? r + 16 : rows; r < end; r++)
+                part += x[r * ldx + i];
+            sum += part;
+        }
         y[i] = sum / (float)rows;
     }
 }

@@ -74,9 +74,13 @@ void TACIT_NAME(tacit_mean_rows_f32)(size_t rows, size_t n, const float *x, size
     for (size_t i = 0; i < n; i += VF) {
         size_t left = VF_LEFT(n, i);
         vf sum = vf_zero();
-        for (size_t r = 0; r < rows; r++)
-            sum = vf_add(sum,
-                         left == VF ? vf_load(x + r * ldx + i) : vf_load_n(x + r * ldx + i, left));
+        for (size_t r = 0; r < rows;) {
+            vf part = vf_zero();
+            for (size_t end = rows - r > 16 ? r + 16 : rows; r < end; r++)
+                part = vf_add(part, left == VF ? vf_load(x + r * ldx + i)
+                                               : vf_load_n(x + r * ldx + i, left));
+            sum = vf_add(sum, part);
+        }
         vf_store_n(y + i, vf_div(sum, count), left);
     }
 }
