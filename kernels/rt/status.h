@@ -33,23 +33,25 @@ typedef struct tacit_err {
 
 #if defined(__GNUC__)
 #define TACIT_PRINTF(fmt_arg, first_arg) __attribute__((format(printf, fmt_arg, first_arg)))
+#define TACIT_API                        __attribute__((visibility("default")))
 #else
 #define TACIT_PRINTF(fmt_arg, first_arg)
+#define TACIT_API
 #endif
 
 /* Writes the formatted line into err (when not NULL) and returns status. */
-tacit_status tacit_fail(tacit_err *err, tacit_status status, const char *fmt, ...)
+TACIT_API tacit_status tacit_fail(tacit_err *err, tacit_status status, const char *fmt, ...)
     TACIT_PRINTF(3, 4);
 
 /* The same with ": <what errno says>" appended. ENOMEM gives TACIT_ENOMEM, all else TACIT_EIO. */
-tacit_status tacit_fail_errno(tacit_err *err, const char *fmt, ...) TACIT_PRINTF(2, 3);
+TACIT_API tacit_status tacit_fail_errno(tacit_err *err, const char *fmt, ...) TACIT_PRINTF(2, 3);
 
 /* Puts the formatted text and ": " before the line that is in err. Returns status unchanged. */
-tacit_status tacit_fail_at(tacit_err *err, tacit_status status, const char *fmt, ...)
+TACIT_API tacit_status tacit_fail_at(tacit_err *err, tacit_status status, const char *fmt, ...)
     TACIT_PRINTF(3, 4);
 
 /* A short word for a status, such as "malformed"; never NULL. */
-const char *tacit_status_word(tacit_status status);
+TACIT_API const char *tacit_status_word(tacit_status status);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,108 @@
+/* tacit.h - images to vectors, inside another program. Link with -ltacit (pkg-config tacit).
+ *
+ * An extractor holds a backbone, the recipe of its pixels, threads and buffers. Open it once, give
+ * it images one after the other, close it. The vector of an image is a function of the image and
+ * of the options alone: it has the same bits on every CPU, for every number of threads.
+ *
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *     #include <tacit.h>
+ *
+ *     int embed_file(const char *weights, const void *jpeg, size_t size)
+ *     {
+ *         tacit_err err;
+ *         tacit_options options = TACIT_OPTIONS_INIT;
+ *         options.weights = weights;
+ *         tacit_extractor *extractor;
+ *         if (tacit_extractor_open(&extractor, &options, &err) < 0) {
+ *             fprintf(stderr, "%s\n", err.text);
+ *             return -1;
+ *         }
+ *         size_t n = tacit_extractor_dim(extractor);
+ *         float *vector = (float *)malloc(n * sizeof *vector);
+ *         tacit_status st = TACIT_ENOMEM;
+ *         if (vector)
+ *             st = tacit_extractor_embed(extractor, jpeg, size, vector, &err);
+ *         if (st == TACIT_OK)
+ *             printf("%zu values, the first is %g\n", n, vector[0]);
+ *         free(vector);
+ *         tacit_extractor_close(&extractor);
+ *         return st;
+ *     }
+ *
+ * Errors. Functions that can fail return a tacit_status, 0 for success, and write one line of text
+ * to *err, which may be NULL. A failed open leaves nothing to close and sets the handle to NULL; a
+ * failed embed leaves the extractor as good as before. status.h lists the statuses:
+ * TACIT_EFORMAT for damaged bytes, TACIT_EUNSUPPORTED for a kind that is not read, TACIT_ELIMIT
+ * for an image beyond 178956970 pixels, and so on.
+ *
+ * Threads. One extractor serves one call at a time; open several for several threads. Nothing is
+ * allocated by embed once an image of that size was seen.
+ *
+ * Versions. Set struct_size (TACIT_OPTIONS_INIT does): options added by later versions then keep
+ * their defaults.
+ */
+#ifndef TACIT_H
+#define TACIT_H
+
+#include "status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* 0 or NULL is the default of every member but struct_size. */
+typedef struct tacit_options {
+    size_t struct_size;
+    const char *weights;  /* a .safetensors file with timm's names; NULL or "default": a small,
+                             untrained network                                                  */
+    const char *arch;     /* timm's name of the architecture; NULL: what the tensors say        */
+    const char *features; /* "cls" (default), "mean", "cls+mean" or "patch"                     */
+    unsigned size;        /* side of the input; 0: the model's                                  */
+    unsigned resize;      /* the shorter side before the centre crop; 0: 256/224 of the input's */
+    const char *filter;   /* "bilinear", "bicubic" (default) or "lanczos"                       */
+    unsigned pillow;      /* the release whose resize is matched: 12 or 13 (default)            */
+    const float *mean;    /* 3 values each, of pixels in [0, 1]; NULL: ImageNet's               */
+    const float *std;
+    unsigned threads; /* 0: what the machine allows this process */
+} tacit_options;
+
+/* Written so that it is valid C and C++. */
+#define TACIT_OPTIONS_INIT                                                                         \
+    {                                                                                              \
+        sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0                      \
+    }
+
+typedef struct tacit_extractor tacit_extractor;
+
+TACIT_API tacit_status tacit_extractor_open(tacit_extractor **extractor,
+                                            const tacit_options *options, tacit_err *err);
+
+/* Floats in the vector of one image. */
+TACIT_API size_t tacit_extractor_dim(const tacit_extractor *extractor);
+
+/* The name of the architecture; valid until the extractor is closed. */
+TACIT_API const char *tacit_extractor_arch(const tacit_extractor *extractor);
+
+/* The vector of a JPEG or PNG image in memory. */
+TACIT_API tacit_status tacit_extractor_embed(tacit_extractor *extractor, const void *bytes,
+                                             size_t size, float *vector, tacit_err *err);
+
+/* The vector of (height, width, 3) bytes: red, green, blue, rows without gaps. */
+TACIT_API tacit_status tacit_extractor_embed_rgb8(tacit_extractor *extractor, const uint8_t *rgb,
+                                                  size_t width, size_t height, float *vector,
+                                                  tacit_err *err);
+
+/* Closes and sets the handle to NULL; NULL inside is allowed. */
+TACIT_API void tacit_extractor_close(tacit_extractor **extractor);
+
+/* "0.1.0" */
+TACIT_API const char *tacit_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
