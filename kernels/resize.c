@@ -7,19 +7,9 @@
 TACIT_INLINE void transpose_block(size_t rows, const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy)
 {
     vb a[16], b[16];
-    if (rows == VB) {
 #pragma GCC unroll 16
-        for (size_t i = 0; i < 16; i++)
-            a[i] = vb_load_lanes(x + i * ldx, 16 * ldx);
-    } else {
-        /* Lanes past the last row repeat it. */
-        for (size_t i = 0; i < 16; i++) {
-            uint8_t lanes[VB];
-            for (size_t r = i; r < VB; r += 16)
-                memcpy(lanes + r / 16 * 16, x + (r < rows ? r : rows - 1) * ldx, 16);
-            a[i] = vb_load(lanes);
-        }
-    }
+    for (size_t i = 0; i < 16; i++)
+        a[i] = vb_load_lanes(x, ldx, i, rows);
 #pragma GCC unroll 2
     for (int twice = 0; twice < 2; twice++) {
 #pragma GCC unroll 8

@@ -1,13 +1,19 @@
 /* simd_u8.h - the vocabulary of the image kernels: vectors of VB bytes, in lanes of 16.
  *
- * vb_zip_lo and vb_zip_hi interleave the lower and upper halves of each lane; vb_load_lanes takes
- * 16 bytes for each lane, `step` apart. vsum is VB sums of 32 bits, in two halves that
- * tacit_taps.weights describes; how it is laid out inside is the ISA's affair.
+ * vb_zip_lo and vb_zip_hi interleave the lower and upper halves of each lane; vb_load_lanes
+ * takes 16 bytes of each 16th row from `row` on, the last of `rows` in place of those after it.
+ * vsum is VB sums of 32 bits, in two halves that tacit_taps.weights describes; how it is laid out
+ * inside is the ISA's affair.
  */
 #ifndef TACIT_SIMD_U8_H
 #define TACIT_SIMD_U8_H
 
 #include "simd.h"
+
+TACIT_INLINE size_t vb_row(size_t row, size_t rows)
+{
+    return row < rows ? row : rows - 1;
+}
 
 #if TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512
 
@@ -36,12 +42,12 @@ TACIT_INLINE __m128i vb_load_lane(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 /* Masked broadcasts, which cost no shuffle. */
-TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t step)
+TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t ld, size_t row, size_t rows)
 {
-    vb x = _mm512_castsi128_si512(vb_load_lane(p));
-    x = _mm512_mask_broadcast_i32x4(x, 0x00f0, vb_load_lane(p + step));
-    x = _mm512_mask_broadcast_i32x4(x, 0x0f00, vb_load_lane(p + 2 * step));
-    return _mm512_mask_broadcast_i32x4(x, 0xf000, vb_load_lane(p + 3 * step));
+    vb x = _mm512_castsi128_si512(vb_load_lane(p + vb_row(row, rows) * ld));
+    x = _mm512_mask_broadcast_i32x4(x, 0x00f0, vb_load_lane(p + vb_row(row + 16, rows) * ld));
+    x = _mm512_mask_broadcast_i32x4(x, 0x0f00, vb_load_lane(p + vb_row(row + 32, rows) * ld));
+    return _mm512_mask_broadcast_i32x4(x, 0xf000, vb_load_lane(p + vb_row(row + 48, rows) * ld));
 }
 TACIT_INLINE vb vb_zip_lo(vb a, vb b)
 {
@@ -73,10 +79,10 @@ TACIT_INLINE __m128i vb_load_lane(const uint8_t *p)
 {
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
-TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t step)
+TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t ld, size_t row, size_t rows)
 {
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(vb_load_lane(p)), vb_load_lane(p + step),
-                                   1);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(vb_load_lane(p + vb_row(row, rows) * ld)),
+                                   vb_load_lane(p + vb_row(row + 16, rows) * ld), 1);
 }
 TACIT_INLINE void vb_store(uint8_t *p, vb x)
 {
@@ -110,10 +116,9 @@ TACIT_INLINE vb vb_load(const uint8_t *p)
 {
     return vld1q_u8(p);
 }
-TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t step)
+TACIT_INLINE vb vb_load_lanes(const uint8_t *p, size_t ld, size_t row, size_t rows)
 {
-    (void)step;
-    return vld1q_u8(p);
+    return vld1q_u8(p + vb_row(row, rows) * ld);
 }
 TACIT_INLINE void vb_store(uint8_t *p, vb x)
 {
