@@ -121,14 +121,14 @@ def decode(data):
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
-def features(model, x, kind):
-    """What `tacit extract --features kind` writes for a batch x, as a NumPy array."""
+def features(model, x, kinds):
+    """What `tacit extract --features` writes for a batch x, as NumPy arrays by kind."""
     with torch.no_grad():
         tokens = model.forward_features(x)  # after the final norm
     cls, patches = tokens[:, 0], tokens[:, 1:]
-    out = {"cls": lambda: cls, "mean": lambda: patches.mean(1), "patch": lambda: patches,
-           "cls+mean": lambda: torch.cat([cls, patches.mean(1)], 1)}[kind]()
-    return out.numpy()
+    mean = patches.mean(1)
+    every = {"cls": cls, "mean": mean, "patch": patches, "cls+mean": torch.cat([cls, mean], 1)}
+    return {kind: every[kind].numpy() for kind in kinds}
 
 
 def cosine(a, b):
