@@ -1,0 +1,29 @@
+/* bench.h - how close the kernels and the whole program come to the machine's limit. */
+#ifndef TACIT_BENCH_H
+#define TACIT_BENCH_H
+
+#include "status.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+
+typedef struct tacit_bench_options {
+    bool json;                           /* one object a line, else a table                    */
+    unsigned threads;                    /* 0: as many as the machine allows this process      */
+    unsigned rounds;                     /* turns of each measurement; 0: the default          */
+    const char *filter;                  /* kernels: only rows whose name holds this; NULL all */
+    const char *weights, *arch, *images; /* extract */
+    unsigned batch;
+} tacit_bench_options;
+
+/* Every row of kernels.inc, on every ISA that this CPU has, and the Linear layers of ViTs on the
+ * pool: time, GFLOP/s or GB/s, and the share of the limit that was measured in turns with it. */
+tacit_status tacit_bench_kernels(const tacit_bench_options *options, FILE *out, tacit_err *err);
+
+/* JPEG bytes to vector: latency of one image (p50, p90, p99), images a second for many, the time
+ * from exec to the first vector, and the peak resident set. program: the path of this binary, run
+ * anew for the cold start. */
+tacit_status tacit_bench_extract(const tacit_bench_options *options, const char *program, FILE *out,
+                                 tacit_err *err);
+
+#endif
