@@ -212,7 +212,7 @@ tacit_status tacit__cgroup_quota(const char *root, double *quota)
     return TACIT_OK;
 }
 
-static unsigned count_affinity(void)
+unsigned tacit_cpu_count(void)
 {
     /* Machines with more CPUs than cpu_set_t holds: the kernel then asks for a larger mask. */
     for (int cpus = 1024; cpus <= 1 << 20; cpus *= 4) {
@@ -235,7 +235,7 @@ static unsigned count_affinity(void)
 
 tacit_status tacit_threads_select(unsigned asked, tacit_threads *threads, tacit_err *err)
 {
-    *threads = (tacit_threads){ .affinity = count_affinity() };
+    *threads = (tacit_threads){ .affinity = tacit_cpu_count() };
     tacit__cgroup_quota("", &threads->quota);
     const char *env = getenv("TACIT_THREADS");
     if (asked > 0) {

@@ -33,6 +33,9 @@ tacit_status tacit_isa_select(const char *forced, tacit_isa *isa, tacit_err *err
 /* Marketing name of the CPU, "unknown" where the system does not tell. */
 void tacit_cpu_name(char *out, unsigned size);
 
+/* CPUs in this process' affinity mask, at least 1. */
+unsigned tacit_cpu_count(void);
+
 typedef struct tacit_threads {
     unsigned use;      /* the number to use: at least 1                                       */
     unsigned affinity; /* CPUs in this process' affinity mask                                 */

@@ -13,6 +13,7 @@
  */
 #include "pool.h"
 
+#include "cpu.h"
 #include "mem.h"
 
 #include <pthread.h>
@@ -34,6 +35,7 @@ struct tacit_pool {
     _Alignas(64) size_t chunks; /* chunks, fn and ctx: the job, see (2) */
     tacit_chunk_fn *fn;
     void *ctx;
+    int spins; /* none where there are more threads than CPUs: somebody else needs this one */
     _Atomic bool quit;
     _Atomic unsigned sleepers; /* workers that sleep or are about to */
     _Atomic bool caller_sleeps;
@@ -69,7 +71,7 @@ static void run_chunks(tacit_pool *pool, unsigned worker)
 /* Waits until the pool quits (false) or a job after `seen` is or was open (true, *state is set). */
 static bool wait_for_job(tacit_pool *pool, uint64_t seen, uint64_t *state)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < pool->spins; i++) {
         *state = atomic_load_explicit(&pool->state, memory_order_acquire);
         if (atomic_load_explicit(&pool->quit, memory_order_relaxed))
             return false;
@@ -132,6 +134,7 @@ tacit_status tacit_pool_open(tacit_pool **out, unsigned threads, tacit_err *err)
     if (pthread_cond_init(&pool->wake_caller, NULL))
         goto no_caller;
     pool->threads = 1;
+    pool->spins = threads <= tacit_cpu_count() ? SPINS : 0;
     for (unsigned i = 1; i < threads; i++) {
         struct worker *w = &pool->workers[i - 1];
         *w = (struct worker){ .pool = pool, .index = i };
@@ -200,7 +203,7 @@ void tacit_parallel_for(tacit_pool *pool, size_t chunks, tacit_chunk_fn *fn, voi
     run_chunks(pool, 0);
 
     atomic_fetch_and(&pool->state, ~OPEN);
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < pool->spins; i++) {
         if (!somebody_inside(pool))
             return;
         relax();
