@@ -858,6 +858,8 @@ START_TEST(idx_refused)
                TACIT_ELIMIT, "pixels");
     open_fails(put("f", "\0\0\x08\x03\xff\xff\xff\xff\0\0\x20\0\0\0\x20\0", 16), any, TACIT_EFORMAT,
                "bytes");
+    put_gz("f.gz", scratch("f"));
+    open_fails(scratch("f.gz"), any, TACIT_EFORMAT, "bytes");
     open_fails(put("g", "\0\0\x0d\x03\0\0\0\1\0\0\0\1\0\0\0\1zzzz", 20), any, TACIT_EUNSUPPORTED,
                "type 0d");
     open_fails(put_text("h", "some text"), TACIT_DATASET_IDX, TACIT_EFORMAT, "no IDX file");
@@ -1047,6 +1049,9 @@ END_TEST
 
 int main(void)
 {
+    /* Thousands of small files: in memory, where there is such a place. */
+    if (access("/dev/shm", W_OK | X_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
     Suite *suite = suite_create("dataset");
     TCase *tc = tcase_create("dataset");
     tcase_set_timeout(tc, 120);
