@@ -5,6 +5,10 @@
  * Pillow, warnings (damaged entropy-coded data) are passed over, and bytes that end before the EOI
  * marker are an error.
  *
+ * Two kinds of damaged file have pixels that depend on the library: where coefficients are out of
+ * range, on its SIMD variant; where a progressive file lacks scans and is two MCUs wide, on its
+ * version (3.0.1 changed the smoothing).
+ *
  * Bounded before decoding starts: pixels by the header, the library's memory by those pixels. While
  * it runs: the number of scans, which each cost a pass over the whole image however few bytes they
  * have.
@@ -19,8 +23,13 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
-#define MAX_SCANS    100 /* real progressive files have about ten */
-#define ROWS_AT_ONCE 8   /* more than the library hands out in one call */
+/* Real progressive files have about ten scans. The larger the image, the fewer may it have: 22 at
+ * the default limit of pixels. */
+#define MAX_SCANS   100
+#define MIN_SCANS   20
+#define MAX_SCANNED ((uint64_t)4000000000) /* pixels times scans */
+
+#define ROWS_AT_ONCE 8 /* more than the library hands out in one call */
 
 /* The library's own memory: progressive files keep 16-bit coefficients, of up to 4 components that
  * are not subsampled, and borders to the next multiple of 32 pixels. */
@@ -37,6 +46,7 @@ struct jpeg {
     tacit_err *err;
     tacit_image *img;
     uint64_t max_pixels;
+    int max_scans;
 };
 
 static tacit_status status_of(int code)
@@ -104,10 +114,10 @@ static void skip_bytes(j_decompress_ptr info, long count)
 static void check_scans(j_common_ptr info)
 {
     struct jpeg *jpeg = info->client_data;
-    if (jpeg->info.input_scan_number <= MAX_SCANS)
+    if (jpeg->info.input_scan_number <= jpeg->max_scans)
         return;
-    jpeg->status =
-        tacit_fail(jpeg->err, TACIT_ELIMIT, "JPEG: more than the limit of %d scans", MAX_SCANS);
+    jpeg->status = tacit_fail(jpeg->err, TACIT_ELIMIT, "JPEG: more than the limit of %d scans",
+                              jpeg->max_scans);
     longjmp(jpeg->failed, 1);
 }
 
@@ -174,6 +184,9 @@ static void decode(struct jpeg *jpeg)
         longjmp(jpeg->failed, 1);
     uint64_t memory = MEMORY_BASE + pixels * MEMORY_PER_PIXEL;
     info->mem->max_memory_to_use = memory > LONG_MAX ? LONG_MAX : (long)memory;
+
+    uint64_t scans = MAX_SCANNED / pixels;
+    jpeg->max_scans = scans < MIN_SCANS ? MIN_SCANS : scans < MAX_SCANS ? (int)scans : MAX_SCANS;
 
     info->out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     jpeg_start_decompress(info);

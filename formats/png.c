@@ -91,8 +91,7 @@ static void clamp_gray16(uint8_t *row, size_t width)
 
 static void decode(struct png *p, tacit_image *img)
 {
-    /* The chunks that libpng knows and we do not need, the ones its list "all" leaves in included.
-     */
+    /* All ancillary chunks that libpng may know; those it does not know it passes over anyhow. */
     static const png_byte unread[] = "bKGD\0cHRM\0cICP\0cLLI\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0mDCV\0"
                                      "oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0sTER\0tEXt\0tIME\0"
                                      "tRNS\0zTXt";

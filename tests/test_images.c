@@ -40,9 +40,35 @@ static const struct {
     { "made/unknown_critical.png", TACIT_EFORMAT, "a critical chunk that is not known" },
 };
 
-/* Progressive with scans missing: libjpeg-turbo's smoothing of blocks that only have DC changed
- * between 2.1 and 3.0, so the pixels depend on the library. */
-static const char *const depends_on_library[] = { "fuzz/afl-a766fd7fd4.jpg" };
+/* Damaged files whose pixels are the library's own affair. */
+static const struct {
+    const char *file;
+    bool x86; /* the same on every x86-64: only there compared */
+} odd_pixels[] = {
+    /* Scans are missing: how blocks known by their mean are smoothed changed in libjpeg-turbo 3.0.1
+     * for images two MCUs wide. */
+    { "fuzz/afl-a766fd7fd4.jpg", false },
+    /* Coefficients out of range: the DCTs for x86, for Arm and in C overflow differently. */
+    { "fuzz/afl-06f919a394.jpg", true },
+    { "fuzz/afl-bef8362c16.jpg", true },
+    { "fuzz/afl-dc7d20edd8.jpg", true },
+    { "jpeg-decoder/crash-dc-predictor-overflow.jpg", true },
+    { "jpeg-decoder/crash-subtract-with-overflow.jpg", true },
+    { "made/bitrot.jpg", true },
+};
+
+static bool pixels_are_defined(const char *name)
+{
+#if defined(__x86_64__)
+    const bool x86 = !getenv("JSIMD_FORCENONE"); /* libjpeg-turbo's switch to plain C */
+#else
+    const bool x86 = false;
+#endif
+    for (size_t i = 0; i < sizeof odd_pixels / sizeof *odd_pixels; i++)
+        if (!strcmp(name, odd_pixels[i].file))
+            return odd_pixels[i].x86 && x86;
+    return true;
+}
 
 static const char *source(void)
 {
@@ -158,10 +184,8 @@ static void check_one(struct run *run, const struct golden *g)
     ck_assert_msg(run->img.width == g->width && run->img.height == g->height, "%s: size", g->name);
     char hash[32];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)hash_of(&run->img));
-    for (size_t i = 0; i < sizeof depends_on_library / sizeof *depends_on_library; i++)
-        if (!strcmp(g->name, depends_on_library[i]))
-            return;
-    ck_assert_msg(!strcmp(hash, g->hash), "%s: pixels %s, Pillow's %s", g->name, hash, g->hash);
+    ck_assert_msg(!pixels_are_defined(g->name) || !strcmp(hash, g->hash),
+                  "%s: pixels %s, Pillow's %s", g->name, hash, g->hash);
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -357,8 +381,8 @@ START_TEST(scans_are_limited)
     tacit_err err;
     double start = seconds();
     ck_assert_int_eq(tacit_image_decode(&img, bomb, total, NULL, &err), TACIT_ELIMIT);
-    ck_assert_ptr_nonnull(strstr(err.text, "scans"));
-    ck_assert(seconds() - start < 1);
+    ck_assert_ptr_nonnull(strstr(err.text, "limit of 100 scans"));
+    ck_assert(seconds() - start < 0.5);
     tacit_image_free(&img);
     free(bytes);
     free(bomb);
