@@ -30,10 +30,10 @@ bool tacit_flag(const tacit_args *args, const char *name)
     return args->values[find_option(args->command, name)] != NULL;
 }
 
-/* Whether arg lists choices: lower case, digits and '+' between bars. */
+/* Whether arg lists choices: names of values are in upper case. */
 static bool is_choice(const char *arg)
 {
-    return arg && strchr(arg, '|') && !isupper((unsigned char)arg[0]);
+    return arg && !isupper((unsigned char)arg[0]);
 }
 
 /* The position of value in "a|b|c", or -1. */
@@ -312,6 +312,8 @@ static void print_bash(void)
             } else if (takes_path(o)) {
                 printf("COMPREPLY=($(compgen %s -- \"$cur\"))",
                        strcmp(o->arg, "DIR") ? "-f" : "-d");
+            } else {
+                putchar(':');
             }
             printf("; return ;;\n");
         }

@@ -24,6 +24,9 @@ static char weights[512], images[512];
 
 static void setup(void)
 {
+    /* Hundreds of folders, each synced several times: not on a disk. */
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
     scratch_open();
     snprintf(weights, sizeof weights, "%s/tiny.safetensors", scratch_folder);
     snprintf(images, sizeof images, "%s/images", scratch_folder);
@@ -79,17 +82,20 @@ static tacit_status extract(const char *out, const struct way *way, tacit_run_re
     tacit_model_defaults(&options);
     options.weights = weights;
     options.features = way->features;
-    tacit_pool *pool;
-    tacit_model model;
-    tacit_dataset *set;
+    tacit_pool *pool = NULL;
+    tacit_model model = { 0 };
+    tacit_dataset *set = NULL;
     tacit_output *output = NULL;
     tacit_output_state state = TACIT_OUTPUT_NEW;
     tacit_threads threads = { .use = way->threads, .why = "option" };
     unsigned shards = way->shards ? way->shards : 1, shard = way->shard ? way->shard : 1;
-    ck_assert_int_eq(tacit_pool_open(&pool, way->threads, err), TACIT_OK);
-    ck_assert_msg(tacit_model_open(&model, &options, true, pool, err) == TACIT_OK, "%s", err->text);
-    ck_assert_msg(tacit_dataset_open(&set, images, TACIT_DATASET_AUTO, err) == TACIT_OK, "%s",
-                  err->text);
+    struct probe probe = { .way = way };
+    json_t *recipe = NULL;
+    tacit_status st;
+    if ((st = tacit_pool_open(&pool, way->threads, err)) < 0 ||
+        (st = tacit_model_open(&model, &options, true, pool, err)) < 0 ||
+        (st = tacit_dataset_open(&set, images, TACIT_DATASET_AUTO, err)) < 0)
+        goto done;
     size_t shape[3] = { model.dim };
     unsigned rank = 1;
     if (way->features == TACIT_FEATURES_PATCH) {
@@ -98,12 +104,10 @@ static tacit_status extract(const char *out, const struct way *way, tacit_run_re
         shape[1] = model.grid[1];
         shape[2] = 64;
     }
-    json_t *recipe =
-        tacit_recipe_json(&model, weights, images, tacit_dataset_kind_of(set), shard, shards);
-    ck_assert_ptr_nonnull(recipe);
-    tacit_status st =
-        tacit_output_open(&output, out, recipe, shape, rank, way->resume, &state, err);
-    struct probe probe = { .way = way, .output = output };
+    recipe = tacit_recipe_json(&model, weights, images, tacit_dataset_kind_of(set), shard, shards);
+    st = recipe ? tacit_output_open(&output, out, recipe, shape, rank, way->resume, &state, err)
+                : tacit_fail(err, TACIT_ENOMEM, "out of memory");
+    probe.output = output;
     tacit_run_options run = {
         .model = &model,
         .pool = pool,
@@ -116,14 +120,14 @@ static tacit_status extract(const char *out, const struct way *way, tacit_run_re
         .bad = on_bad,
         .progress = on_progress,
     };
-    if (st == TACIT_OK && state != TACIT_OUTPUT_COMPLETE) {
-        st = tacit_run(&run, set, output, result, err);
-        if (st == TACIT_OK) {
-            json_t *meta = tacit_meta_json(recipe, &model, &threads, result);
-            st = tacit_output_finish(output, meta, err);
-            json_decref(meta);
-        }
+    if (st == TACIT_OK && state != TACIT_OUTPUT_COMPLETE &&
+        (st = tacit_run(&run, set, output, result, err)) == TACIT_OK) {
+        json_t *meta = tacit_meta_json(recipe, &model, &threads, result);
+        st = meta ? tacit_output_finish(output, meta, err)
+                  : tacit_fail(err, TACIT_ENOMEM, "out of memory");
+        json_decref(meta);
     }
+done:
     tacit_output_close(&output);
     json_decref(recipe);
     tacit_dataset_close(&set);
@@ -587,6 +591,47 @@ START_TEST(the_library_gives_the_rows)
 }
 END_TEST
 
+/* Every call to the heap fails once, and then every one from there on: an error of one line, and
+ * what is left can be resumed. */
+START_TEST(every_allocation_fails)
+{
+    char saved[sizeof images];
+    memcpy(saved, images, sizeof images);
+    snprintf(images, sizeof images, "%s/few", scratch_folder);
+    mkdir(images, 0777);
+    for (unsigned i = 0; i < 3; i++) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%u.png", images, i);
+        scene_png(path, i, 40, 30 + i);
+    }
+    const char *out = scratch("few-out");
+    struct way way = { .threads = 2, .batch = 1, .resume = true };
+    tacit_run_result result;
+    tacit_err err;
+    ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_OK);
+    uint64_t right = hash_of(out, "embeddings.npy");
+    for (int persist = 0; persist < 2; persist++) {
+        uint64_t n = 0;
+        for (tacit_status st = TACIT_ENOMEM; st != TACIT_OK; n++) {
+            remove_folder(out);
+            err.text[0] = 0;
+            tacit_alloc_fail_at(n + 1, persist);
+            st = extract(out, &way, &result, &err);
+            tacit_alloc_fail_at(0, false);
+            ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && err.text[0]),
+                          "call %llu: status %d, \"%s\"", (unsigned long long)n, st, err.text);
+            if (st == TACIT_OK || n % 10)
+                continue;
+            ck_assert_msg(extract(out, &way, &result, &err) == TACIT_OK, "%s", err.text);
+            ck_assert_uint_eq(hash_of(out, "embeddings.npy"), right);
+        }
+        ck_assert_uint_gt(n, 30);
+        ck_assert_uint_eq(hash_of(out, "embeddings.npy"), right);
+    }
+    memcpy(images, saved, sizeof images);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("extract");
@@ -606,6 +651,7 @@ int main(void)
     tcase_add_test(tcase, patch_features_have_the_grid);
     tcase_add_test(tcase, nothing_is_allocated_after_the_first_images);
     tcase_add_test(tcase, the_library_gives_the_rows);
+    tcase_add_test(tcase, every_allocation_fails);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,0 +1,344 @@
+/* test_cli.c - the program as users meet it: exit status, one line for each error, what is left.
+ *
+ * TACIT_PROGRAM is the program; it is run under MESON_EXE_WRAPPER where there is one.
+ */
+#include "scene.h"
+
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+
+static char out_text[1 << 16], err_text[1 << 16];
+
+static void setup(void)
+{
+    scratch_open();
+    scene_weights(scratch("w.safetensors"), &scene_vit, 7, NULL, 0);
+    scene_weights(scratch("nan.safetensors"), &scene_vit, 7, "blocks.1.mlp.fc2.bias", NAN);
+    scene_images(scratch("images"), 6);
+    ck_assert_int_eq(chdir(scratch_folder), 0);
+}
+
+static void teardown(void)
+{
+    ck_assert_int_eq(chdir("/"), 0);
+    scratch_close();
+}
+
+static void slurp(const char *path, char *text, size_t room)
+{
+    size_t size;
+    unsigned char *bytes = file_get(path, &size);
+    ck_assert_uint_lt(size, room);
+    memcpy(text, bytes, size + 1);
+    free(bytes);
+}
+
+/* Runs "[before] program arguments" in the shell, in the scratch folder; gives the exit status. */
+static int run(const char *before, const char *arguments)
+{
+    const char *wrapper = getenv("MESON_EXE_WRAPPER"), *program = getenv("TACIT_PROGRAM");
+    ck_assert_ptr_nonnull(program);
+    char command[4096];
+    snprintf(command, sizeof command, "%s %s %s %s >out.txt 2>err.txt", before,
+             wrapper ? wrapper : "", program, arguments);
+    int status = system(command);
+    slurp("out.txt", out_text, sizeof out_text);
+    slurp("err.txt", err_text, sizeof err_text);
+    ck_assert_msg(WIFEXITED(status), "%s", command);
+    return WEXITSTATUS(status);
+}
+
+/* The line of stderr that begins the complaint, which must be one line. */
+static void fails(int status, const char *before, const char *arguments, const char *says)
+{
+    int got = run(before, arguments);
+    ck_assert_msg(got == status, "tacit %s: status %d, not %d: %s", arguments, got, status,
+                  err_text);
+    ck_assert_msg(strstr(err_text, says), "tacit %s: \"%s\" lacks \"%s\"", arguments, err_text,
+                  says);
+    /* One line of the error; before it at most the line that names the model, behind it the hint.
+     */
+    unsigned lines = 0;
+    char *save = NULL, text[sizeof err_text];
+    memcpy(text, err_text, sizeof text);
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        bool model = strstr(line, "resize ") != NULL, hint = !strncmp(line, "Try 'tacit", 10);
+        lines += !model && !hint && !strstr(line, "what is done is kept");
+        ck_assert_int_eq(strncmp(line, hint ? "Try" : "tacit", hint ? 3 : 5), 0);
+    }
+    ck_assert_msg(lines == 1, "tacit %s: %u lines of errors: %s", arguments, lines, err_text);
+    ck_assert_msg(!strchr(err_text, '\033'), "escape codes, and no terminal");
+}
+
+#define EXTRACT "extract --weights w.safetensors --images images "
+
+START_TEST(wrong_usage_is_status_2)
+{
+    static const char *const table[][2] = {
+        { "", "a command is missing" },
+        { "frobnicate", "unknown command 'frobnicate'" },
+        { "--frobnicate", "unknown option '--frobnicate'" },
+        { "extract", "required: 'weights'" },
+        { "extract --weights w.safetensors --images images", "required: 'out'" },
+        { EXTRACT "--out o --frobnicate", "unknown option '--frobnicate'" },
+        { EXTRACT "--out o -x", "unknown option '-x'" },
+        { EXTRACT "--out", "value is missing behind '--out'" },
+        { EXTRACT "--out ''", "value is empty" },
+        { EXTRACT "--out o more", "unexpected argument 'more'" },
+        { EXTRACT "--out o --batch 0", "--batch '0'" },
+        { EXTRACT "--out o --batch 8x", "--batch '8x'" },
+        { EXTRACT "--out o --batch ''", "--batch ''" },
+        { EXTRACT "--out o --batch -1", "--batch '-1'" },
+        { EXTRACT "--out o --batch 99999999999999999999", "--batch" },
+        { EXTRACT "--out o --threads 1.5", "--threads '1.5'" },
+        { EXTRACT "--out o --features cl", "--features 'cl': use one of cls|mean" },
+        { EXTRACT "--out o --precision int9", "--precision 'int9'" },
+        { EXTRACT "--out o --pillow 11", "--pillow '11'" },
+        { EXTRACT "--out o --kind zip", "--kind 'zip'" },
+        { EXTRACT "--out o --shard 0/3", "--shard '0/3'" },
+        { EXTRACT "--out o --shard 4/3", "--shard '4/3'" },
+        { EXTRACT "--out o --shard 2", "--shard '2'" },
+        { EXTRACT "--out o --shard 1/3/4", "--shard" },
+        { EXTRACT "--out o --mean 1,2", "--mean '1,2'" },
+        { EXTRACT "--out o --mean 1,2,nan", "--mean" },
+        { EXTRACT "--out o --std 1,0,1", "--std '1,0,1'" },
+        { EXTRACT "--out o --size 33", "no multiple of the patch size 8" },
+        { EXTRACT "--out o --size 40", "does not fit the position table" },
+        { EXTRACT "--out o --arch resnet50", "unknown architecture 'resnet50'" },
+        { EXTRACT "--out o --arch vit_small_patch16_224", "not vit_small_patch16_224" },
+        { "merge --out o", "name the folders" },
+        { "inspect", "name one file" },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        fails(2, "", table[i][0], table[i][1]);
+    fails(2, "TACIT_CPU=mmx", EXTRACT "--out o", "TACIT_CPU: unknown ISA 'mmx'");
+    fails(2, "TACIT_THREADS=many", EXTRACT "--out o", "TACIT_THREADS is 'many'");
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
+
+START_TEST(input_that_is_not_there)
+{
+    mkdir("nothing", 0777);
+    file_put("notes.txt", "missing.png\n", 12);
+    fails(1, "", "extract --weights w.safetensors --images nowhere --out o", "nowhere");
+    fails(1, "", "extract --weights w.safetensors --images nothing --out o", "nothing");
+    fails(1, "", "extract --weights nowhere --images images --out o", "nowhere");
+    fails(1, "", "extract --weights images --images images --out o", "images");
+    ck_assert_int_ne(access("o", F_OK), 0);
+    fails(1, "", "inspect nowhere", "nowhere");
+    fails(1, "", "merge --out o nowhere", "nowhere");
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
+
+/* Each unusable input has its line on stderr and in the index, with its reason; the rest is done.
+ */
+START_TEST(bad_images_cost_their_line)
+{
+    char text[8192];
+    ck_assert_int_eq(run("", EXTRACT "--out bad --json"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "6 images embedded, 6 unusable"));
+    static const char *const table[][2] = {
+        { "a/005 cut.png", "malformed" }, { "a/gone.png", "unreadable" },
+        { "a/text.jpg", "malformed" },    { "b/bomb.png", "too-large" },
+        { "b/empty.jpg", "malformed" },   { "b/fifo.jpg", "unsupported" },
+    };
+    slurp("bad/index.tsv", text, sizeof text);
+    for (unsigned i = 0; i < 6; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "\n\t%s\t%c\t%s\t", table[i][0], table[i][0][0], table[i][1]);
+        ck_assert_msg(strstr(text, line), "%s lacks %s", text, line + 1);
+        ck_assert_msg(strstr(err_text, table[i][0]), "%s lacks %s", err_text, table[i][0]);
+    }
+    json_t *result = json_loads(out_text, 0, NULL), *counts = json_object_get(result, "counts");
+    ck_assert_ptr_nonnull(json_string_value(json_object_get(result, "isa")));
+    ck_assert_int_eq(json_integer_value(json_object_get(counts, "inputs")), 12);
+    ck_assert_int_eq(json_integer_value(json_object_get(counts, "embedded")), 6);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(counts, "reasons"), "malformed")), 3);
+    ck_assert_msg(strchr(out_text, '\n') == out_text + strlen(out_text) - 1, "one line");
+    json_decref(result);
+
+    fails(1, "", EXTRACT "--out strict --strict --threads 1", "a/005 cut.png");
+    ck_assert_ptr_nonnull(strstr(err_text, "add --resume"));
+}
+END_TEST
+
+START_TEST(only_bad_images_is_status_1)
+{
+    char text[1024];
+    file_put("list.txt", "images/a/text.jpg\tx\nimages/vanished.png\nimages/a/gone.png\n", 58);
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images list.txt --out none"), 1);
+    ck_assert_ptr_nonnull(strstr(err_text, "not one image is usable"));
+    slurp("none/index.tsv", text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "\n\timages/a/text.jpg\tx\tmalformed\t"));
+    ck_assert_ptr_nonnull(strstr(text, "\n\timages/vanished.png\t\tunreadable\t\n"));
+    slurp("none/embeddings.npy", text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text + 10, "'shape': (0, 64)"));
+}
+END_TEST
+
+START_TEST(bad_lines_on_stderr_are_bounded)
+{
+    FILE *f = fopen("many.txt", "w");
+    fprintf(f, "images/a/000.png\n");
+    for (unsigned i = 0; i < 50; i++)
+        fprintf(f, "images/%u.png\n", i);
+    fclose(f);
+    ck_assert_int_eq(run("cat many.txt |", "extract --weights w.safetensors --images - --out many"),
+                     0);
+    unsigned lines = 0;
+    for (const char *p = err_text; (p = strstr(p, "extract: skipped: ")); p++)
+        lines++;
+    ck_assert_uint_eq(lines, 20);
+    ck_assert_ptr_nonnull(strstr(err_text, "30 more were skipped"));
+}
+END_TEST
+
+/* The weights' file is damaged, or its values are. */
+START_TEST(bad_weights_are_told)
+{
+    size_t size;
+    unsigned char *bytes = file_get("w.safetensors", &size);
+    file_put("cut.safetensors", bytes, size - 1);
+    fails(1, "", "extract --weights cut.safetensors --images images --out o", "cut.safetensors");
+    file_put("head.safetensors", bytes, 100);
+    fails(1, "", "extract --weights head.safetensors --images images --out o", "head.safetensors");
+    char *name = memmem(bytes, size, "blocks.1.norm2.weight", 21);
+    memcpy(name, "blocks.1.morn2.weight", 21);
+    file_put("renamed.safetensors", bytes, size);
+    fails(1, "", "extract --weights renamed.safetensors --images images --out o",
+          "missing blocks.1.norm2.weight");
+    ck_assert_ptr_nonnull(strstr(err_text, "blocks.1.morn2.weight"));
+    ck_assert_int_eq(run("", "inspect renamed.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "not used   F32   blocks.1.morn2.weight (64)"));
+    ck_assert_ptr_nonnull(strstr(out_text, "missing          blocks.1.norm2.weight"));
+    free(bytes);
+    fails(1, "", "extract --weights nan.safetensors --images images --out o",
+          "blocks.1.mlp.fc2.bias");
+    ck_assert_int_ne(access("o", F_OK), 0);
+    fails(1, "", "inspect cut.safetensors", "cut.safetensors");
+    fails(1, "", "inspect images/a/000.png", "000.png");
+}
+END_TEST
+
+START_TEST(output_that_cannot_be_written)
+{
+    file_put("file", "", 0);
+    fails(1, "", EXTRACT "--out file", "file");
+    fails(1, "", EXTRACT "--out file/below", "file");
+    fails(1, "", EXTRACT "--out /proc/nowhere", "/proc/nowhere");
+    /* Full after 2 KiB: what fits is kept, and the run goes on when there is room. */
+    ck_assert_int_eq(run("ulimit -f 4; ", EXTRACT "--out full --features patch"), 1);
+    ck_assert_msg(strstr(err_text, "embeddings.npy.part"), "%s", err_text);
+    ck_assert_int_ne(access("full/embeddings.npy", F_OK), 0);
+    ck_assert_int_eq(run("", EXTRACT "--out full --features patch --resume"), 0);
+    ck_assert_int_eq(run("", EXTRACT "--out whole --features patch"), 0);
+    ck_assert_int_eq(system("cmp full/embeddings.npy whole/embeddings.npy && "
+                            "cmp full/index.tsv whole/index.tsv"),
+                     0);
+    /* Standard output is full. */
+    ck_assert_int_eq(run("", EXTRACT "--out devfull --json >/dev/full 2>err.txt; exit $?; :"), 1);
+    ck_assert_ptr_nonnull(strstr(err_text, "standard output"));
+}
+END_TEST
+
+START_TEST(folders_of_other_runs_are_refused)
+{
+    ck_assert_int_eq(run("", EXTRACT "--out twice"), 0);
+    fails(1, "", EXTRACT "--out twice", "holds a finished run");
+    fails(1, "", EXTRACT "--out twice --resume --features mean", "features is \"mean\" here");
+    ck_assert_int_eq(run("", EXTRACT "--out twice --resume"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "is complete"));
+}
+END_TEST
+
+/* A signal ends the run soon, keeps what is done, and says how to go on. */
+START_TEST(signals_stop_in_order)
+{
+    FILE *f = fopen("long.txt", "w");
+    for (unsigned i = 0; i < 200000; i++)
+        fprintf(f, "images/a/000.png\n");
+    fclose(f);
+    static const char *const signals[][2] = { { "INT", "130" }, { "TERM", "143" } };
+    for (unsigned i = 0; i < 2; i++) {
+        char arguments[512];
+        snprintf(arguments, sizeof arguments,
+                 "extract --weights w.safetensors --images long.txt --out stop%u >out.txt "
+                 "2>err.txt & p=$!; while [ ! -s stop%u/embeddings.npy.part ]; do sleep 0.05; "
+                 "done; sleep 0.2; kill -%s $p; wait $p; exit $?; :",
+                 i, i, signals[i][0]);
+        int status = run("", arguments);
+        ck_assert_msg(status == atoi(signals[i][1]), "%d: %s", status, err_text);
+        ck_assert_ptr_nonnull(strstr(err_text, "--resume"));
+        char path[64];
+        snprintf(path, sizeof path, "stop%u/run.json", i);
+        ck_assert_int_eq(access(path, F_OK), 0);
+    }
+}
+END_TEST
+
+START_TEST(help_comes_from_the_table)
+{
+    ck_assert_int_eq(run("", "--help"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "extract"));
+    ck_assert_int_eq(run("", "--version"), 0);
+    ck_assert_int_eq(strncmp(out_text, "tacit ", 6), 0);
+    ck_assert_int_eq(run("", "extract --help"), 0);
+    static const char *const all[] = { "weights", "images", "out",     "arch",      "features",
+                                       "size",    "batch",  "threads", "precision", "shard",
+                                       "resume",  "strict", "json",    "pillow",    "kind" };
+    char help[sizeof out_text];
+    memcpy(help, out_text, sizeof help);
+    static const char *const forms[] = { "man", "bash", "zsh", "fish" };
+    for (unsigned k = 0; k < 4; k++) {
+        char arguments[32];
+        snprintf(arguments, sizeof arguments, "help %s", forms[k]);
+        ck_assert_int_eq(run("", arguments), 0);
+        for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+            char option[32];
+            snprintf(option, sizeof option, "--%s", all[i]);
+            ck_assert_msg(strstr(help, option) && strstr(out_text, all[i]), "%s lacks %s", forms[k],
+                          all[i]);
+        }
+    }
+    ck_assert_int_eq(run("", "help bash"), 0);
+    ck_assert_int_eq(system("bash -n out.txt"), 0);
+    ck_assert_int_eq(run("", "cpu --json"), 0);
+    json_t *cpu = json_loads(out_text, 0, NULL);
+    ck_assert_ptr_nonnull(
+        json_string_value(json_object_get(json_object_get(cpu, "kernels"), "gemm_f32")));
+    json_decref(cpu);
+    ck_assert_int_eq(run("TACIT_CPU=ref", "cpu"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "ISA used   ref"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cli");
+    TCase *tcase = tcase_create("cli");
+    tcase_add_unchecked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, wrong_usage_is_status_2);
+    tcase_add_test(tcase, input_that_is_not_there);
+    tcase_add_test(tcase, bad_images_cost_their_line);
+    tcase_add_test(tcase, only_bad_images_is_status_1);
+    tcase_add_test(tcase, bad_lines_on_stderr_are_bounded);
+    tcase_add_test(tcase, bad_weights_are_told);
+    tcase_add_test(tcase, output_that_cannot_be_written);
+    tcase_add_test(tcase, folders_of_other_runs_are_refused);
+    tcase_add_test(tcase, signals_stop_in_order);
+    tcase_add_test(tcase, help_comes_from_the_table);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
