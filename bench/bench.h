@@ -20,6 +20,10 @@ typedef struct tacit_bench_options {
  * pool: time, GFLOP/s or GB/s, and the share of the limit that was measured in turns with it. */
 tacit_status tacit_bench_kernels(const tacit_bench_options *options, FILE *out, tacit_err *err);
 
+/* Everything from nothing to the vector of the first image, whose first value is printed: what the
+ * cold start of tacit_bench_extract runs. */
+tacit_status tacit_bench_once(const tacit_bench_options *options, FILE *out, tacit_err *err);
+
 /* JPEG bytes to vector: latency of one image (p50, p90, p99), images a second for many, the time
  * from exec to the first vector, and the peak resident set. program: the path of this binary, run
  * anew for the cold start. */

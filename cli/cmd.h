@@ -8,5 +8,6 @@ extern const tacit_command tacit_cmd_extract;
 extern const tacit_command tacit_cmd_merge;
 extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_cpu;
+extern const tacit_command tacit_cmd_bench;
 
 #endif
