@@ -6,7 +6,10 @@
  * operand holds a pattern that must survive, inputs must survive too, and results must not depend
  * on what the pattern is. ref goes through the same mill, so its own accesses are checked.
  *
- *   test_kernels [ROW [CASE]]     TACIT_SEED=n  another draw   TACIT_CASES=n  more of them
+ *   test_kernels [ROW [CASE]]     TACIT_SEED=n   another draw
+ *                                TACIT_CASES=n  more of them
+ *                                TACIT_SLACK=n  bytes left free before the guards, for qemu 7.2,
+ *                                               whose masked loads read the whole vector
  *
  * To test a new row: a family of cases (shape and run), named in kernels.inc.
  */
@@ -22,12 +25,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define REGION ((size_t)4 << 20) /* most bytes of an operand */
+#define REGION ((size_t)4 << 20) /* an operand's block; at most half of it is used */
 #define MARGIN 512               /* bytes looked at on either side of an operand */
 #define MOST   8                 /* operands of a case */
 
 static uint64_t seed = 20261123;
-static size_t cases = 800;
+static size_t cases = 640, slack;
 static const char *only_row;
 static size_t only_case = SIZE_MAX;
 
@@ -131,7 +134,7 @@ static void add_operand(testcase *c, role r, type t, size_t rows, size_t cols, s
     o->rows = rows;
     o->cols = cols;
     o->ld = ld;
-    ck_assert_uint_le(extent(o), REGION);
+    ck_assert_uint_le(extent(o), REGION / 2);
 }
 
 /* A stride for rows of n: tight, or with a gap. */
@@ -275,13 +278,13 @@ static void place(testcase *c, const tacit_kernels *kernels, unsigned turn, unsi
             o->cols = tacit_gemm_packed_size(kernels, c->n[1], c->n[2]);
         if (o->role == SCRATCH)
             o->cols = tacit_attention_scratch(kernels, c->n[1], c->n[2]);
-        ck_assert_uint_le(extent(o), REGION);
+        ck_assert_uint_le(extent(o), REGION / 2);
         uint32_t where[4];
         tacit_philox(seed, stream(c, PLACES), turn * MOST + i, where);
         size_t size = element_size(o->type), room = (REGION - extent(o)) / size;
         switch (where[0] % 3) {
-        case 0: o->at = o->region + REGION - extent(o); break;
-        case 1: o->at = o->region; break;
+        case 0: o->at = o->region + REGION - slack - extent(o); break;
+        case 1: o->at = o->region + slack; break;
         default: o->at = o->region + (room / 2 < 4096 ? room / 2 : 4096 + where[1] % 16) * size;
         }
         memset(margin_begin(o), pattern, (size_t)(margin_end(o) - margin_begin(o)));
@@ -824,10 +827,13 @@ END_TEST
 int main(int argc, char **argv)
 {
     const char *s = getenv("TACIT_SEED"), *n = getenv("TACIT_CASES");
+    const char *free_bytes = getenv("TACIT_SLACK");
     if (s)
         seed = strtoull(s, NULL, 0);
     if (n)
         cases = strtoull(n, NULL, 0);
+    if (free_bytes)
+        slack = strtoull(free_bytes, NULL, 0);
     only_row = argc > 1 ? argv[1] : NULL;
     only_case = argc > 2 ? strtoull(argv[2], NULL, 0) : SIZE_MAX;
     if (only_case != SIZE_MAX && cases <= only_case)
@@ -856,7 +862,7 @@ int main(int argc, char **argv)
         if (!only_row || !strcmp(only_row, rows[r].name))
             tcase_add_loop_test(t, against_ref, (int)(r * isa_count), (int)((r + 1) * isa_count));
     if (!only_row)
-        tcase_add_loop_test(t, whole_range, 0, (int)isa_count);
+        tcase_add_loop_test(t, whole_range, 1, (int)isa_count); /* the first is ref */
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

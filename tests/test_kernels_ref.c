@@ -1,0 +1,314 @@
+/* test_kernels_ref.c - the reference kernels against their definitions, computed in double.
+ *
+ * Bounds are those of the arithmetic: an fp32 chain of k fused steps is off by at most k 2^-24
+ * times the sum of the magnitudes (Higham, "Accuracy and Stability of Numerical Algorithms", 3.1).
+ */
+#include "kernels.h"
+#include "rng.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define U 0x1p-24 /* half a unit in the last place of 1 */
+
+static const tacit_kernels *ref;
+static uint64_t draws;
+
+static float number(void)
+{
+    return 4 * tacit_rng_uniform(1, 2, draws++) - 2;
+}
+
+static float *numbers(size_t n)
+{
+    float *x = malloc((n + !n) * sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = number();
+    return x;
+}
+
+static double gelu(double x)
+{
+    return 0.5 * x * (1 + erf(x / sqrt(2)));
+}
+
+/* What GELU in fp32 may be off: 1 + erf loses the digits that cancel. */
+static double gelu_error(double x)
+{
+    return fabs(x) * 4 * U;
+}
+
+static void check_near(double got, double want, double bound, const char *what, size_t at)
+{
+    if (!(fabs(got - want) <= bound))
+        ck_abort_msg("%s, element %zu: %.9g, should be %.9g within %.3g", what, at, got, want,
+                     bound);
+}
+
+START_TEST(gemm_is_the_product)
+{
+    static const size_t shapes[][3] = {
+        { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 40, 768 }, { 13, 9, 1500 }
+    };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (unsigned flags = 0; flags < 16; flags++) {
+            size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+            float *a = numbers(m * k), *w = numbers(n * k), *bias = numbers(n);
+            float *scale = numbers(n), *residual = numbers(m * n), *c = numbers(m * n);
+            float *packed = numbers(tacit_gemm_packed_size(ref, n, k));
+            tacit_epilogue e = { flags & 1 ? bias : NULL, (flags & 2) != 0,
+                                 flags & 4 ? scale : NULL, flags & 8 ? residual : NULL, n };
+            ref->gemm_pack_f32(n, k, w, k, packed);
+            ref->gemm_f32(m, n, k, a, k, packed, c, n, flags ? &e : NULL);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) {
+                    double y = 0, size = 0;
+                    for (size_t p = 0; p < k; p++) {
+                        double term = (double)a[i * k + p] * (double)w[j * k + p];
+                        y += term;
+                        size += fabs(term);
+                    }
+                    double bound = (double)k * U * size;
+                    if (flags & 1)
+                        y += (double)bias[j];
+                    bound += fabs(y) * 2 * U;
+                    if (flags & 2) {
+                        bound = bound * 1.13 + gelu_error(y); /* GELU's slope is below 1.13 */
+                        y = gelu(y);
+                    }
+                    if (flags & 4) {
+                        y *= (double)scale[j];
+                        bound = bound * fabs((double)scale[j]) + fabs(y) * 2 * U;
+                    }
+                    if (flags & 8)
+                        y += (double)residual[i * n + j];
+                    check_near((double)c[i * n + j], y, bound * 1.01 + fabs(y) * 2 * U, "gemm",
+                               i * n + j);
+                }
+            free(a), free(w), free(bias), free(scale), free(residual), free(c), free(packed);
+        }
+}
+END_TEST
+
+/* softmax(x * scale) of n values in double. */
+static void softmax(size_t n, const double *x, double scale, double *y)
+{
+    double most = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, x[i]);
+    for (size_t i = 0; i < n; i++)
+        sum += y[i] = exp((x[i] - most) * scale);
+    for (size_t i = 0; i < n; i++)
+        y[i] /= sum;
+}
+
+START_TEST(attention_is_softmax_of_scores_times_values)
+{
+    static const size_t shapes[][3] = { { 1, 1, 1 }, { 4, 7, 5 }, { 19, 50, 64 }, { 3, 197, 32 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        size_t rows = shapes[s][0], tokens = shapes[s][1], dim = shapes[s][2];
+        float *q = numbers(rows * dim), *k = numbers(tokens * dim), *v = numbers(tokens * dim);
+        float *out = numbers(rows * dim);
+        float *scratch = numbers(tacit_attention_scratch(ref, tokens, dim));
+        double *score = calloc(2 * tokens, sizeof *score), *weight = score + tokens;
+        float scale = 1 / sqrtf((float)dim);
+        ref->attention_f32(rows, tokens, dim, q, k, v, dim, scale, out, dim, scratch);
+        for (size_t i = 0; i < rows; i++) {
+            double size = 0; /* of the largest sum of magnitudes behind a score */
+            for (size_t t = 0; t < tokens; t++) {
+                double here = 0;
+                score[t] = 0;
+                for (size_t p = 0; p < dim; p++) {
+                    double term = (double)q[i * dim + p] * (double)k[t * dim + p];
+                    score[t] += term;
+                    here += fabs(term);
+                }
+                size = fmax(size, here);
+            }
+            softmax(tokens, score, (double)scale, weight);
+            /* A weight is off by the relative error of its exponent's argument, twice (the sum). */
+            double off =
+                2 * ((double)dim + 4) * U * size * (double)scale + 8 * U + (double)tokens * U;
+            for (size_t j = 0; j < dim; j++) {
+                double y = 0, sum = 0;
+                for (size_t t = 0; t < tokens; t++) {
+                    y += weight[t] * (double)v[t * dim + j];
+                    sum += weight[t] * fabs((double)v[t * dim + j]);
+                }
+                check_near((double)out[i * dim + j], y, (off + (double)tokens * U) * sum,
+                           "attention", i * dim + j);
+            }
+        }
+        free(q), free(k), free(v), free(out), free(scratch), free(score);
+    }
+}
+END_TEST
+
+START_TEST(rows_are_normalised)
+{
+    static const size_t lengths[] = { 1, 2, 15, 16, 17, 100, 384, 769, 3000 };
+    for (size_t s = 0; s < sizeof lengths / sizeof *lengths; s++) {
+        size_t n = lengths[s];
+        float *x = numbers(n), *gamma = numbers(n), *beta = numbers(n), *y = numbers(n);
+        double *wide = calloc(2 * n, sizeof *wide), *want = wide + n;
+        double mean = 0, var = 0, squares = 0, depth = (double)n / 16 + 5;
+        for (size_t i = 0; i < n; i++) {
+            wide[i] = (double)x[i];
+            mean += wide[i] / (double)n;
+            squares += wide[i] * wide[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            var += (wide[i] - mean) * (wide[i] - mean) / (double)n;
+
+        ref->layernorm_f32(1, n, x, n, gamma, beta, 1e-3f, y, n);
+        double rstd = 1 / sqrt(var + (double)1e-3f);
+        for (size_t i = 0; i < n; i++) {
+            double scaled = fabs((wide[i] - mean) * rstd * (double)gamma[i]);
+            double v = (wide[i] - mean) * rstd * (double)gamma[i] + (double)beta[i];
+            check_near((double)y[i], v,
+                       2 * depth * U * (2 * rstd * fabs((double)gamma[i]) + scaled) +
+                           4 * U * fabs(v),
+                       "layernorm", i);
+        }
+        ref->softmax_f32(1, n, x, n, 3, y, n);
+        softmax(n, wide, 3, want);
+        for (size_t i = 0; i < n; i++)
+            check_near((double)y[i], want[i], want[i] * (40 + depth) * U, "softmax", i);
+
+        ref->l2norm_f32(1, n, x, n, y, n);
+        for (size_t i = 0; i < n; i++)
+            check_near((double)y[i], wide[i] / sqrt(squares), fabs((double)y[i]) * (depth + 4) * U,
+                       "l2norm", i);
+
+        size_t rows = n < 20 ? n : 20, cols = n / rows;
+        ref->mean_rows_f32(rows, cols, x, cols, y);
+        for (size_t j = 0; j < cols; j++) {
+            double sum = 0;
+            for (size_t r = 0; r < rows; r++)
+                sum += wide[r * cols + j];
+            check_near((double)y[j], sum / (double)rows, 2.0 * (double)(rows + 1) * U, "mean", j);
+        }
+        free(x), free(gamma), free(beta), free(y), free(wide);
+    }
+    float zero[3] = { 0 }, y[3] = { 1, 1, 1 };
+    ref->l2norm_f32(1, 3, zero, 3, y, 3);
+    ck_assert(y[0] == 0 && y[1] == 0 && y[2] == 0);
+}
+END_TEST
+
+START_TEST(gelu_is_exact)
+{
+    for (uint32_t bits = 0; bits < 0x7f800000; bits += 4099)
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            uint32_t b = bits | sign << 31;
+            float x, y;
+            memcpy(&x, &b, sizeof x);
+            ref->gelu_f32(1, &x, &y);
+            double want = gelu((double)x);
+            if (!(fabs((double)y - want) <= gelu_error((double)x) + 0x1p-149))
+                ck_abort_msg("gelu(%a) is %a, should be %a", (double)x, (double)y, want);
+        }
+    const float edge[] = { -INFINITY, INFINITY, 0.0f, -0.0f };
+    float y[4];
+    ref->gelu_f32(4, edge, y);
+    ck_assert(isnan(y[0]) && y[1] == INFINITY); /* -inf * 0, as PyTorch has it */
+    ck_assert(y[2] == 0 && y[3] == 0);
+}
+END_TEST
+
+/* The value of a 16-bit float with that many bits of exponent and fraction; its infinity counts as
+ * the next power of two, which is how rounding treats it. */
+static double value16(uint32_t bits, int exponent_bits, int fraction_bits)
+{
+    int bias = (1 << (exponent_bits - 1)) - 1, fraction = (int)bits & ((1 << fraction_bits) - 1);
+    int exponent = (int)(bits & 0x7fff) >> fraction_bits;
+    double x = exponent ? ldexp(fraction + (1 << fraction_bits), exponent - bias - fraction_bits)
+                        : ldexp(fraction, 1 - bias - fraction_bits);
+    return bits & 0x8000 ? -x : x;
+}
+
+static void check_rounding(tacit_f32_to_f16_fn *narrow, double x, uint32_t want)
+{
+    float f = (float)x;
+    uint16_t got;
+    ck_assert((double)f == x); /* the test's own numbers are exact */
+    narrow(1, &f, &got);
+    if (got != want)
+        ck_abort_msg("%a is rounded to %04x, should be %04x", x, got, want);
+}
+
+START_TEST(sixteen_bit_floats)
+{
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        tacit_f16_to_f32_fn *widen = bf16 ? ref->bf16_to_f32 : ref->f16_to_f32;
+        tacit_f32_to_f16_fn *narrow = bf16 ? ref->f32_to_bf16 : ref->f32_to_f16;
+        int e = bf16 ? 8 : 5, f = bf16 ? 7 : 10;
+        uint32_t infinity = bf16 ? 0x7f80 : 0x7c00;
+        for (uint32_t bits = 0; bits < 0x10000; bits++) {
+            uint16_t in = (uint16_t)bits, back;
+            uint32_t rest = bits & 0x7fff, sign = bits & 0x8000;
+            float y;
+            widen(1, &in, &y);
+            narrow(1, &y, &back);
+            if (rest > infinity) { /* a NaN stays one, of the same sign */
+                if (!isnan(y) || (back & 0x7fff) <= infinity || (back & 0x8000) != sign)
+                    ck_abort_msg("NaN %04x becomes %a, then %04x", bits, (double)y, back);
+                continue;
+            }
+            double v = value16(bits, e, f);
+            double want = rest < infinity ? v : copysign(INFINITY, v);
+            if ((double)y != want || !signbit(y) != !sign || back != bits)
+                ck_abort_msg("%04x becomes %a, then %04x", bits, (double)y, back);
+            if (rest == infinity)
+                continue;
+            /* Halfway to the next: to even; a hair before and after: to the nearer. */
+            double next = value16(bits + 1, e, f), middle = v + (next - v) / 2;
+            check_rounding(narrow, middle, bits & 1 ? bits + 1 : bits);
+            float below = nextafterf((float)middle, (float)v);
+            check_rounding(narrow, (double)below, bits);
+            float above = nextafterf((float)middle, sign ? -INFINITY : INFINITY);
+            check_rounding(narrow, (double)above, bits + 1);
+        }
+    }
+}
+END_TEST
+
+START_TEST(patches_and_packing)
+{
+    enum { H = 11, W = 14, P = 3, PLANE = H * W + 5 };
+    float *image = numbers(3 * PLANE), *rows = numbers((H / P) * (W / P) * 3 * P * P);
+    ref->patchify_f32(H, W, P, image, PLANE, rows, 3 * P * P);
+    const float *at = rows;
+    for (size_t gy = 0; gy < H / P; gy++)
+        for (size_t gx = 0; gx < W / P; gx++)
+            for (size_t channel = 0; channel < 3; channel++)
+                for (size_t y = 0; y < P; y++)
+                    for (size_t x = 0; x < P; x++, at++)
+                        ck_assert(*at == image[channel * PLANE + (gy * P + y) * W + gx * P + x]);
+    free(image);
+    free(rows);
+}
+END_TEST
+
+int main(void)
+{
+    ref = tacit_kernels_for(TACIT_ISA_REF);
+    Suite *suite = suite_create("kernels_ref");
+    TCase *t = tcase_create("kernels_ref");
+    tcase_set_timeout(t, 0);
+    tcase_add_test(t, gemm_is_the_product);
+    tcase_add_test(t, attention_is_softmax_of_scores_times_values);
+    tcase_add_test(t, rows_are_normalised);
+    tcase_add_test(t, gelu_is_exact);
+    tcase_add_test(t, sixteen_bit_floats);
+    tcase_add_test(t, patches_and_packing);
+    suite_add_tcase(suite, t);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
