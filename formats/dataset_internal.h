@@ -74,5 +74,9 @@ tacit_status tacit__stream_next(tacit__stream *s, bool *more, tacit_err *err);
 /* Up to size bytes of the member; *got is less only at its end. */
 tacit_status tacit__stream_read(tacit__stream *s, void *bytes, size_t size, size_t *got,
                                 tacit_err *err);
+/* The next piece as it lies in libarchive, and where in the member it belongs; *size 0 at the end.
+ * Unlike read this fills no holes. */
+tacit_status tacit__stream_block(tacit__stream *s, const void **bytes, size_t *size,
+                                 uint64_t *offset, tacit_err *err);
 
 #endif

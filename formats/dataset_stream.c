@@ -131,3 +131,20 @@ tacit_status tacit__stream_read(tacit__stream *s, void *bytes, size_t size, size
     }
     return TACIT_OK;
 }
+
+tacit_status tacit__stream_block(tacit__stream *s, const void **bytes, size_t *size,
+                                 uint64_t *offset, tacit_err *err)
+{
+    la_int64_t at = 0;
+    int r;
+    *size = 0;
+    do
+        r = archive_read_data_block(s->archive, bytes, size, &at);
+    while (r == ARCHIVE_RETRY || (r == ARCHIVE_OK && *size == 0));
+    *offset = (uint64_t)at;
+    if (r == ARCHIVE_EOF)
+        *size = 0;
+    else if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+        return fail_archive(s, err);
+    return TACIT_OK;
+}

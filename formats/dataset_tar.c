@@ -192,24 +192,34 @@ static tacit_status read_label(tar_set *s, tacit_err *err)
     return n ? tacit__item_label(&s->sample, from, err) : TACIT_OK;
 }
 
-/* The entry's bytes into the member. The room grows with what is really there. */
+/* Makes the member a bad item. */
+static tacit_status refuse(tacit_item *member, tacit_status why, const char *tar, const char *what)
+{
+    member->form = TACIT_ITEM_BAD;
+    member->status = tacit_fail(&member->problem, why, "%s: %s %s", tar, member->path, what);
+    return TACIT_OK;
+}
+
+/* The entry's bytes into the member. The room grows with what is really there: a header can promise
+ * more than the tar holds, to be filled with zeros. Such sparse members are not taken. */
 static tacit_status read_member(tar_set *s, tacit_item *member, size_t size, tacit_err *err)
 {
-    tacit_status st;
     while (member->size < size) {
-        size_t room = member->size ? 2 * member->size : (size_t)1 << 20, got;
-        room = room < size ? room : size;
-        if ((st = tacit__item_reserve(member, room, err)) < 0)
-            return st;
-        room = member->capacity < size ? member->capacity : size;
-        st = tacit__stream_read(&s->stream, member->bytes + member->size, room - member->size, &got,
-                                err);
+        const void *bytes;
+        size_t n;
+        uint64_t offset;
+        tacit_status st = tacit__stream_block(&s->stream, &bytes, &n, &offset, err);
         if (st < 0)
             return st;
-        if (got < room - member->size)
-            return tacit_fail(err, TACIT_EFORMAT, "%s: %s ends early", s->stream.path,
-                              member->path);
-        member->size += got;
+        if (n == 0 || offset != member->size || n > size - member->size) {
+            member->size = 0;
+            return refuse(member, TACIT_EUNSUPPORTED, s->stream.path, "is a sparse member");
+        }
+        size_t whole = member->size + n, room = whole > member->capacity ? 2 * whole : whole;
+        if ((st = tacit__item_reserve(member, room < size ? room : size, err)) < 0)
+            return st;
+        memcpy(member->bytes + member->size, bytes, n);
+        member->size = whole;
     }
     return TACIT_OK;
 }
@@ -236,18 +246,11 @@ static tacit_status add_member(tar_set *s, const char *name, bool load, tacit_er
     m->problem.text[0] = 0;
     const char *tar = s->stream.path;
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry))
-        m->status = tacit_fail(&m->problem, TACIT_EUNSUPPORTED,
-                               "%s: %s is a link or a special file inside the tar", tar, name);
+        refuse(m, TACIT_EUNSUPPORTED, tar, "is a link or a special file inside the tar");
     else if (archive_entry_sparse_count(entry) > 0)
-        m->status =
-            tacit_fail(&m->problem, TACIT_EUNSUPPORTED, "%s: %s is a sparse member", tar, name);
+        refuse(m, TACIT_EUNSUPPORTED, tar, "is a sparse member");
     else if (size > TACIT__MOST_IMAGE_BYTES)
-        m->status =
-            tacit_fail(&m->problem, TACIT_ELIMIT,
-                       "%s: %s has %llu bytes, more than the %llu an image may have", tar, name,
-                       (unsigned long long)size, (unsigned long long)TACIT__MOST_IMAGE_BYTES);
-    if (m->status < 0)
-        m->form = TACIT_ITEM_BAD;
+        refuse(m, TACIT_ELIMIT, tar, "has more than the 512 MiB an image may have");
     else {
         s->bytes += size;
         if (!load)

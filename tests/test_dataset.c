@@ -754,6 +754,29 @@ START_TEST(tar_limits)
 }
 END_TEST
 
+/* A header can promise more than the tar holds (GNU's real size of a sparse file, at 483): zeros
+ * would fill it. Such a member is refused where it is read. */
+START_TEST(tar_sparse)
+{
+    size_t size;
+    unsigned char *bytes =
+        file_get(PUT_TAR("s.tar", { "0.jpg", "a" }, { "1.jpg", "b" }, { "2.jpg", "c" }), &size);
+    memcpy(bytes + 1024 + 483, "03777777777", 12);
+    seal(bytes + 1024, '0');
+    put("s.tar", bytes, size);
+    expect(scratch("s.tar"), TACIT_DATASET_AUTO, TACIT_DATASET_TAR,
+           "0.jpg|-\n1.jpg|- BAD unsupported\n2.jpg|-\n");
+    /* and with a map of its pieces, at 386: 1 byte at 4096 */
+    memcpy(bytes + 1024 + 386, "00000010000\00000000000001", 24);
+    memcpy(bytes + 1024 + 483, "00000010001", 12);
+    seal(bytes + 1024, 'S');
+    put("s.tar", bytes, size);
+    expect(scratch("s.tar"), TACIT_DATASET_AUTO, TACIT_DATASET_TAR,
+           "0.jpg|-\n1.jpg|- BAD unsupported\n2.jpg|-\n");
+    free(bytes);
+}
+END_TEST
+
 /* ---------------------------------------------------------------- records */
 
 /* An IDX file: magic, count, then height, width and perhaps channels; the bytes count up. */
@@ -1076,6 +1099,7 @@ int main(void)
     tcase_add_test(tc, skip_and_next_agree);
     tcase_add_test(tc, tar_cut_anywhere);
     tcase_add_test(tc, tar_limits);
+    tcase_add_test(tc, tar_sparse);
     tcase_add_test(tc, idx_images);
     tcase_add_test(tc, idx_refused);
     tcase_add_test(tc, records_cut_anywhere);
