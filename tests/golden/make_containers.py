@@ -1,4 +1,4 @@
-"""Makes tests/data/*.safetensors and *.npy with the official libraries.
+"""Makes tests/data/containers with the official libraries.
 
 Needs safetensors, torch and numpy. The files are committed; run this only to change them.
 """
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-out = pathlib.Path(__file__).resolve().parent.parent / "data"
-out.mkdir(exist_ok=True)
+out = pathlib.Path(__file__).resolve().parent.parent / "data" / "containers"
+out.mkdir(parents=True, exist_ok=True)
 
 
 def ramp(*shape, dtype=torch.float32):

@@ -1,0 +1,456 @@
+/* test_faults.c - whole programs in which one file operation or one allocation goes wrong, for each
+ * of them in turn, by io_shim.c and malloc_shim.c; and whole programs that die there.
+ *
+ * What must hold: no crash; success, or status 1 with a line that says why; final names hold whole
+ * files; and --resume then gives the bytes of a run in which nothing went wrong.
+ *
+ * Environment: TACIT_IO_SHIM, TACIT_MALLOC_SHIM (libraries), TACIT_EXE (the program).
+ */
+#include "atomic_file.h"
+#include "mem.h"
+#include "safetensors.h"
+#include "scratch.h"
+#include "vit.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+static char self[1024];
+
+/* ---- children ---- */
+
+struct child {
+    const char *preload, *under, *fault; /* under NULL: malloc_shim */
+    unsigned long call;                  /* 0: nothing goes wrong, operations are counted */
+};
+
+struct outcome {
+    int status;          /* of exit; 128 + number of a signal */
+    unsigned long calls; /* operations counted, 0 where the child was killed */
+    char text[4096];     /* its stderr */
+};
+
+static void read_text(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, size - 1) : 0;
+    text[n > 0 ? n : 0] = 0;
+    if (fd >= 0)
+        close(fd);
+}
+
+static struct outcome run(const struct child *child, const char *const *argv)
+{
+    const char *errors = scratch("stderr"), *report = scratch("report");
+    remove(report);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        int out = open("/dev/null", O_WRONLY),
+            text = open(errors, O_RDWR | O_CREAT | O_TRUNC, 0666);
+        dup2(out, 1);
+        dup2(text, 2);
+        char call[24];
+        snprintf(call, sizeof call, "%lu", child->call);
+        setenv("TACIT_SHIM_REPORT", report, 1);
+        setenv(child->under ? "TACIT_SHIM_CALL" : "TACIT_SHIM_ALLOC", call, 1);
+        if (child->under) {
+            setenv("TACIT_SHIM_UNDER", child->under, 1);
+            setenv("TACIT_SHIM_ERRNO", child->fault, 1);
+        } else if (!strcmp(child->fault, "persist")) {
+            setenv("TACIT_SHIM_PERSIST", "1", 1);
+        }
+        setenv("LD_PRELOAD", child->preload, 1);
+        alarm(120);
+        execv(argv[0], (char *const *)argv);
+        _exit(126);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    struct outcome o = { .status =
+                             WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status) };
+    char number[32];
+    read_text(errors, o.text, sizeof o.text);
+    read_text(report, number, sizeof number);
+    o.calls = strtoul(number, NULL, 10);
+    return o;
+}
+
+static const char *shim(const char *variable)
+{
+    const char *path = getenv(variable);
+    ck_assert_msg(path && access(path, R_OK) == 0, "%s names no library", variable);
+    return path;
+}
+
+/* Status 1 comes with a line, 0 and death are what they are, all else is a crash. */
+static void expect_orderly(const struct child *child, const struct outcome *o)
+{
+    bool dies = !strcmp(child->fault, "KILL") || !strcmp(child->fault, "TORN");
+    ck_assert_msg(o->status == 0 || (o->status == 1 && o->text[0] && strchr(o->text, '\n')) ||
+                      (dies && o->status == 128 + SIGKILL),
+                  "%s at operation %lu: status %d: %s", child->fault, child->call, o->status,
+                  o->text);
+}
+
+static const char *const io_faults[] = {
+    "EIO", "ENOSPC", "EINTR", "EMFILE", "SHORT", "KILL", "TORN"
+};
+static const char *const alloc_faults[] = { "once", "persist" };
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* ---- a small program: read a container, replace a file ---- */
+
+#define NEW_SIZE 100000
+
+/* What the child does: 0 where all went well. */
+static int scenario(const char *container, const char *target)
+{
+    tacit_err err = { "" };
+    tacit_safetensors *file = NULL;
+    uint64_t hash;
+    static char bytes[NEW_SIZE];
+    memset(bytes, 'n', sizeof bytes);
+    tacit_status st = tacit_safetensors_open(&file, container, &err);
+    if (st == TACIT_OK)
+        st = tacit_safetensors_hash(file, &hash, &err);
+    for (size_t i = 0; st == TACIT_OK && i < 2; i++) {
+        tacit_tensor_source s = tacit_safetensors_source(file);
+        char data[256];
+        st = s.read(s.ctx, i, 0, s.tensors[i].bytes, data, &err);
+    }
+    if (st == TACIT_OK)
+        st = tacit_file_replace(target, bytes, sizeof bytes, &err);
+    tacit_safetensors_close(&file);
+    if (st < 0)
+        fprintf(stderr, "%s\n", err.text);
+    return st < 0;
+}
+
+/* 1: the new bytes, 0: the old ones; anything else is a failure. */
+static bool is_new(const char *path)
+{
+    size_t size;
+    unsigned char *bytes = file_get(path, &size);
+    bool fresh = size == NEW_SIZE;
+    if (fresh)
+        for (size_t i = 0; i < size; i++)
+            ck_assert_int_eq(bytes[i], 'n');
+    else
+        ck_assert_str_eq((char *)bytes, "old");
+    free(bytes);
+    return fresh;
+}
+
+static void small_program(const char *preload, bool io, const char *fault)
+{
+    char folder[300], container[512], target[512];
+    snprintf(folder, sizeof folder, "%s/small", scratch_folder);
+    snprintf(container, sizeof container, "%s/in.safetensors", folder);
+    snprintf(target, sizeof target, "%s/target", folder);
+    const char *argv[] = { self, "--scenario", container, target, NULL };
+    struct child child = { preload, io ? folder : NULL, fault, 0 };
+    unsigned long failures = 0;
+    for (unsigned long n = 0;; n++) {
+        mkdir(folder, 0777);
+        size_t size;
+        unsigned char *bytes = file_get(golden("every.safetensors"), &size);
+        file_put(container, bytes, size);
+        free(bytes);
+        file_put(target, "old", 3);
+        child.call = n;
+        struct outcome o = run(&child, argv);
+        expect_orderly(&child, &o);
+        bool fresh = is_new(target), late = strstr(o.text, "the folder cannot be synced") != NULL;
+        unsigned names = count_names(folder);
+        ck_assert_msg(o.status != 0 || fresh, "%s at %lu", fault, n);
+        ck_assert_msg(o.status != 1 || fresh == late, "%s at %lu: %s", fault, n, o.text);
+        ck_assert_msg(names == 2 || (names == 3 && o.status > 128), "%s at %lu", fault, n);
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        failures += o.status != 0;
+        nftw(folder, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    /* A short count or an interruption is no error, but for that of rename. */
+    bool harmless = !strcmp(fault, "SHORT") || !strcmp(fault, "EINTR");
+    ck_assert_msg(harmless ? failures < 2 : failures > 3, "%s: %lu failures", fault, failures);
+}
+
+START_TEST(small_program_file_operations)
+{
+    small_program(shim("TACIT_IO_SHIM"), true, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(small_program_allocations)
+{
+    small_program(shim("TACIT_MALLOC_SHIM"), false, alloc_faults[_i]);
+}
+END_TEST
+
+/* ---- tacit extract ---- */
+
+static char run_folder[300], weights[512], images[512], out[512];
+static size_t want_rows_size, want_index_size;
+static unsigned char *want_rows, *want_index;
+
+static const char *in_out(const char *name)
+{
+    static char paths[4][1024];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", out, name);
+    return path;
+}
+
+static bool there(const char *name)
+{
+    return access(in_out(name), F_OK) == 0;
+}
+
+static struct outcome extract(const struct child *child, bool resume)
+{
+    const char *program = getenv("TACIT_EXE");
+    ck_assert_msg(program != NULL, "TACIT_EXE names no program");
+    const char *argv[] = { program,
+                           "extract",
+                           "--weights",
+                           weights,
+                           "--images",
+                           images,
+                           "--out",
+                           out,
+                           "--threads",
+                           "1",
+                           resume ? "--resume" : NULL,
+                           NULL };
+    return run(child, argv);
+}
+
+static void clear_out(void)
+{
+    nftw(out, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void copy_image(const char *from, const char *name)
+{
+    char path[1024];
+    const char *source = getenv("TACIT_SOURCE");
+    snprintf(path, sizeof path, "%s/tests/data/images/%s", source ? source : ".", from);
+    size_t size;
+    unsigned char *bytes = file_get(path, &size);
+    snprintf(path, sizeof path, "%s/%s", images, name);
+    file_put(path, bytes, size);
+    free(bytes);
+}
+
+/* A network small enough for thousands of runs, from the seeded source. */
+static void make_weights(void)
+{
+    const tacit_vit_config config = { .dim = 64,
+                                      .depth = 2,
+                                      .heads = 1,
+                                      .mlp = 128,
+                                      .patch = 8,
+                                      .height = 16,
+                                      .width = 16,
+                                      .eps = 1e-6f };
+    tacit_err err = { "" };
+    tacit_tensor_source s;
+    ck_assert_msg(tacit_vit_seeded(&config, 1, &s, &err) == TACIT_OK, "%s", err.text);
+    tacit_safetensors_entry *entries = calloc(s.count, sizeof *entries);
+    for (size_t i = 0; i < s.count; i++) {
+        void *data = malloc(s.tensors[i].bytes);
+        ck_assert_int_eq(s.read(s.ctx, i, 0, s.tensors[i].bytes, data, &err), TACIT_OK);
+        entries[i] = (tacit_safetensors_entry){ s.tensors[i], data };
+    }
+    ck_assert_int_eq(tacit_safetensors_write(weights, entries, s.count, NULL, &err), TACIT_OK);
+    for (size_t i = 0; i < s.count; i++)
+        free((void *)entries[i].data);
+    free(entries);
+    tacit_vit_seeded_close(&s);
+}
+
+static void extract_setup(void)
+{
+    scratch_open();
+    snprintf(run_folder, sizeof run_folder, "%s/run", scratch_folder);
+    snprintf(weights, sizeof weights, "%s/model.safetensors", run_folder);
+    snprintf(images, sizeof images, "%s/in", run_folder);
+    snprintf(out, sizeof out, "%s/out", run_folder);
+    mkdir(run_folder, 0777);
+    mkdir(images, 0777);
+    make_weights();
+    copy_image("jpeg-decoder/jpg-size-17x17.jpg", "a.jpg");
+    copy_image("pngsuite/basn2c08.png", "b.png");
+    copy_image("made/empty.png", "c.png"); /* unusable: it has its line in the index */
+    const struct child child = { "", run_folder, "", 0 };
+    struct outcome o = extract(&child, false);
+    ck_assert_msg(o.status == 0, "%s", o.text);
+    want_rows = file_get(in_out("embeddings.npy"), &want_rows_size);
+    want_index = file_get(in_out("index.tsv"), &want_index_size);
+    clear_out();
+}
+
+static void extract_teardown(void)
+{
+    free(want_rows);
+    free(want_index);
+    scratch_close();
+}
+
+static bool same_bytes(const char *path, const unsigned char *want, size_t want_size)
+{
+    size_t size;
+    unsigned char *bytes = file_get(path, &size);
+    bool same = size == want_size && !memcmp(bytes, want, size);
+    free(bytes);
+    return same;
+}
+
+/* What is there under a final name is whole. */
+static void expect_whole(const struct child *child)
+{
+    ck_assert_msg(!there("embeddings.npy") ||
+                      same_bytes(in_out("embeddings.npy"), want_rows, want_rows_size),
+                  "%s at %lu: embeddings.npy", child->fault, child->call);
+    ck_assert_msg(!there("index.tsv") ||
+                      same_bytes(in_out("index.tsv"), want_index, want_index_size),
+                  "%s at %lu: index.tsv", child->fault, child->call);
+    json_t *meta = json_load_file(in_out("meta.json"), 0, NULL);
+    ck_assert_msg(!there("meta.json") || json_is_object(json_object_get(meta, "counts")),
+                  "%s at %lu: meta.json", child->fault, child->call);
+    json_decref(meta);
+}
+
+static void expect_complete(const struct child *child)
+{
+    expect_whole(child);
+    ck_assert_msg(there("embeddings.npy") && there("index.tsv") && there("meta.json") &&
+                      count_names(out) == 3,
+                  "%s at %lu: not complete", child->fault, child->call);
+}
+
+/* What is there after a fault is whole, and resuming gives the rest; also after dying again. */
+static void finish(const struct child *child, const struct outcome *o)
+{
+    const struct child sound = { "", run_folder, "", 0 };
+    expect_whole(child);
+    if (o->status > 128) {
+        struct outcome again = extract(child, true);
+        expect_orderly(child, &again);
+        expect_whole(child);
+    }
+    struct outcome last = extract(&sound, true);
+    ck_assert_msg(last.status == 0, "resumed after %s at %lu: %s", child->fault, child->call,
+                  last.text);
+    expect_complete(child);
+}
+
+/* For every operation under a folder: the run with the fault, then the resumed one. */
+static void extract_faults(const char *under, const char *fault)
+{
+    const char *preload = shim("TACIT_IO_SHIM");
+    struct child child = { preload, under, fault, 0 };
+    unsigned long most = 0;
+    clear_out(); /* of a test that failed before */
+    for (unsigned long n = 0;; n++) {
+        child.call = n;
+        struct outcome o = extract(&child, false);
+        expect_orderly(&child, &o);
+        /* An image that cannot be read is a line of its own in the index, not a failure; a short
+         * or interrupted call must not be seen at all. */
+        bool changed = !strcmp(under, images) && o.status == 0 &&
+                       !same_bytes(in_out("index.tsv"), want_index, want_index_size);
+        ck_assert_msg(!changed || (strcmp(fault, "SHORT") && strcmp(fault, "EINTR")),
+                      "%s at %lu: %s", fault, n, o.text);
+        ck_assert_msg(!changed || strstr(o.text, "skipped: "), "%s at %lu: %s", fault, n, o.text);
+        most = n == 0 ? o.calls : most;
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        if (o.status == 0 && !changed)
+            expect_complete(&child);
+        if (!changed)
+            finish(&child, &o);
+        clear_out();
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    ck_assert_uint_gt(most, 5);
+}
+
+START_TEST(extract_output_operations)
+{
+    extract_faults(out, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(extract_image_operations)
+{
+    extract_faults(images, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(extract_weights_operations)
+{
+    extract_faults(weights, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(extract_allocations)
+{
+    struct child child = { shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i], 0 };
+    unsigned long most = 0, failures = 0;
+    clear_out();
+    for (unsigned long n = 0;; n++) {
+        child.call = n;
+        struct outcome o = extract(&child, false);
+        expect_orderly(&child, &o);
+        most = n == 0 ? o.calls : most;
+        failures += o.status != 0;
+        if (o.status == 0)
+            expect_complete(&child);
+        finish(&child, &o);
+        clear_out();
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    ck_assert_uint_gt(most, 50);
+    ck_assert_uint_gt(failures, most / 2);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && !strcmp(argv[1], "--scenario"))
+        return scenario(argv[2], argv[3]);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return 1;
+    Suite *suite = suite_create("faults");
+    TCase *small = tcase_create("small");
+    tcase_add_unchecked_fixture(small, scratch_open, scratch_close);
+    tcase_set_timeout(small, 0);
+    tcase_add_loop_test(small, small_program_file_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(small, small_program_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, small);
+    TCase *whole = tcase_create("extract");
+    tcase_add_unchecked_fixture(whole, extract_setup, extract_teardown);
+    tcase_set_timeout(whole, 0);
+    tcase_add_loop_test(whole, extract_output_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(whole, extract_image_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(whole, extract_weights_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(whole, extract_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, whole);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? 1 : 0;
+}
