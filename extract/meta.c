@@ -109,8 +109,13 @@ json_t *tacit_meta_recipe(const json_t *meta)
     json_t *recipe = json_object();
     for (size_t i = 0; recipe && i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(meta, keys[i]);
-        if (value)
-            json_object_set_new(recipe, keys[i], json_deep_copy(value));
+        json_t *copy = value ? json_deep_copy(value) : NULL;
+        /* A deep copy leaves out what it has no memory for. */
+        bool whole = json_equal(copy, value);
+        if (value && (json_object_set_new(recipe, keys[i], copy) || !whole)) {
+            json_decref(recipe);
+            recipe = NULL;
+        }
     }
     return recipe;
 }
@@ -118,10 +123,13 @@ json_t *tacit_meta_recipe(const json_t *meta)
 static json_t *counts_json(const tacit_run_result *result)
 {
     json_t *reasons = json_object();
-    for (int i = 1; i < TACIT_REASONS; i++)
-        if (result->reasons[i])
+    for (int i = 1; reasons && i < TACIT_REASONS; i++)
+        if (result->reasons[i] &&
             json_object_set_new(reasons, tacit_reason((tacit_status)-i),
-                                json_integer((json_int_t)result->reasons[i]));
+                                json_integer((json_int_t)result->reasons[i]))) {
+            json_decref(reasons);
+            reasons = NULL; /* and so is the whole */
+        }
     return json_pack("{s:I, s:I, s:I, s:o, s:I}", "inputs", (json_int_t)result->inputs, "embedded",
                      (json_int_t)result->embedded, "unusable",
                      (json_int_t)(result->inputs - result->embedded), "reasons", reasons, "resumed",
@@ -131,9 +139,6 @@ static json_t *counts_json(const tacit_run_result *result)
 json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
                         const tacit_threads *threads, const tacit_run_result *result)
 {
-    json_t *meta = json_deep_copy(recipe);
-    if (!meta)
-        return NULL;
     char cpu[128];
     tacit_cpu_name(cpu, sizeof cpu);
     struct rusage usage;
@@ -146,9 +151,11 @@ json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
                   "counts", counts_json(result), "times", "wall_s", result->wall, "decode_s",
                   result->times.decode, "preprocess_s", result->times.preprocess, "embed_s",
                   result->times.embed, "peak_bytes", (json_int_t)usage.ru_maxrss * 1024);
-    if (rest && result->input_status < 0)
-        json_object_set_new(rest, "input_error", tacit_json_text(result->input_error.text));
-    if (!rest || json_object_update(meta, rest)) {
+    /* Not json_deep_copy, which leaves out what it has no memory for. */
+    json_t *meta = rest ? json_object() : NULL;
+    if (!meta || json_object_update(meta, (json_t *)recipe) || json_object_update(meta, rest) ||
+        (result->input_status < 0 &&
+         json_object_set_new(meta, "input_error", tacit_json_text(result->input_error.text)))) {
         json_decref(meta);
         meta = NULL;
     }

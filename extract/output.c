@@ -96,10 +96,41 @@ static tacit_status compare(const char *prefix, const json_t *recipe, const json
     return TACIT_OK;
 }
 
-/* What json_dumps makes of it and json_loads back: reals then have the digits of the file. */
+struct text {
+    char *bytes;
+    size_t size, room;
+    bool failed;
+};
+
+static int append(const char *bytes, size_t n, void *ctx)
+{
+    struct text *t = ctx;
+    if (t->failed || n >= t->room - t->size) {
+        size_t room = 2 * (t->size + n) + 4096;
+        char *grown = t->failed ? NULL : tacit_realloc(t->bytes, t->size, room);
+        t->failed = !grown;
+        if (t->failed)
+            return -1;
+        t->bytes = grown;
+        t->room = room;
+    }
+    memcpy(t->bytes + t->size, bytes, n);
+    t->size += n;
+    t->bytes[t->size] = 0;
+    return 0;
+}
+
+/* The text as it is in the file, to be freed with tacit_free; NULL where memory is short.
+ * json_dumps will not do: it passes over a failure inside of a key and leaves the key out. */
 static char *dump(const json_t *value)
 {
-    return json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    struct text t = { 0 };
+    if (json_dump_callback(value, append, &t, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) ||
+        t.failed) {
+        tacit_free(t.bytes);
+        return NULL;
+    }
+    return t.bytes;
 }
 
 tacit_status tacit_recipe_compare(const json_t *recipe, const json_t *other,
@@ -110,7 +141,7 @@ tacit_status tacit_recipe_compare(const json_t *recipe, const json_t *other,
     tacit_status st = written ? compare("", written, other, except, err)
                               : tacit_fail(err, TACIT_ENOMEM, "out of memory for the recipe");
     json_decref(written);
-    free(text);
+    tacit_free(text);
     return st;
 }
 
@@ -141,7 +172,7 @@ static tacit_status write_json(const char *path, const json_t *value, tacit_err 
     size_t size = strlen(text);
     text[size] = '\n'; /* in place of the 0, which is not written */
     tacit_status st = tacit_file_replace(path, text, size + 1, err);
-    free(text);
+    tacit_free(text);
     return st;
 }
 
