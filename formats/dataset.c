@@ -55,8 +55,10 @@ bool tacit__is_image_name(const char *name)
 
 tacit_status tacit__fail_open(tacit_err *err, const char *path)
 {
-    if (errno == ENOENT || errno == ENOTDIR)
+    if (errno == ENOENT)
         return tacit_fail(err, TACIT_EINVAL, "%s: no such file or folder", path);
+    if (errno == ENOTDIR)
+        return tacit_fail(err, TACIT_EINVAL, "%s: not a folder, or below what is none", path);
     return tacit_fail_errno(err, "%s", path);
 }
 
@@ -197,11 +199,10 @@ static tacit_status detect_file(const char *path, tacit_dataset_kind *kind, bool
         for (size_t i = 0; i < n; i++)
             text &= head[i] >= 0x20 || !head[i] || strchr("\t\r\n\v\f", head[i]);
         if (!text)
-            return tacit_fail(
-                err, TACIT_EUNSUPPORTED,
-                "%s: this is no tar, CIFAR or IDX file and no list of paths; where it "
-                "is one all the same, name the kind",
-                path);
+            return tacit_fail(err, TACIT_EUNSUPPORTED,
+                              "%s: no tar, CIFAR or IDX file and no list of paths; where it is one "
+                              "all the same, say which with --kind",
+                              path);
     }
     return TACIT_OK;
 }

@@ -1,8 +1,10 @@
 /* dataset.h - a set of images, wherever it lies, as a sequence of items.
  *
  * Kinds: a folder with class sub-folders, a flat folder, a text list ("-" is standard input), a tar
- * (webdataset naming), CIFAR-10/100 binary files, IDX (also .gz). The order of items is a property
- * of the input alone: folders are sorted by bytes, all others keep their own order.
+ * (webdataset naming; several as shard-{000..012}.tar), CIFAR-10/100 binary files, IDX (also .gz);
+ * also one image file, which counts as a list. The order of items is a property of the input alone:
+ * folders as torchvision's ImageFolder sorts them, all others keep their own order. Each reader's
+ * head comment (dataset_*.c) has its rules.
  */
 #ifndef TACIT_DATASET_H
 #define TACIT_DATASET_H

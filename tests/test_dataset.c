@@ -145,6 +145,8 @@ START_TEST(what_is_no_input_is_refused)
     open_fails(scratch_folder, TACIT_DATASET_AUTO, TACIT_EINVAL, "no image in this folder");
     open_fails(put_text("list", "\n\r\n  \n"), TACIT_DATASET_LIST, TACIT_EINVAL, "names no image");
     open_fails(scratch("sub"), TACIT_DATASET_LIST, TACIT_EIO, "sub");
+    open_fails(scratch("list"), TACIT_DATASET_FOLDER, TACIT_EINVAL, "not a folder");
+    open_fails(scratch("list/x.jpg"), TACIT_DATASET_AUTO, TACIT_EINVAL, "not a folder");
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     snprintf(address.sun_path, sizeof address.sun_path, "%s", scratch("socket"));
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
