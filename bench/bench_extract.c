@@ -71,6 +71,39 @@ static void free_pictures(pictures *p)
     tacit_free(p->first_file);
 }
 
+/* What both the report and the cold start need, opened in that order. */
+typedef struct subject {
+    tacit_pool *pool;
+    tacit_model model;
+    tacit_session session; /* one image at a time, all threads inside it */
+    float *vector;
+} subject;
+
+static tacit_status open_subject(subject *s, const tacit_bench_options *o, tacit_err *err)
+{
+    tacit_threads threads;
+    tacit_model_options options;
+    tacit_model_defaults(&options);
+    options.weights = o->weights;
+    options.arch = o->arch;
+    tacit_status st;
+    if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
+        (st = tacit_pool_open(&s->pool, threads.use, err)) < 0 ||
+        (st = tacit_model_open(&s->model, &options, false, s->pool, err)) < 0 ||
+        (st = tacit_session_open(&s->session, &s->model, 1, s->pool, err)) < 0)
+        return st;
+    s->vector = tacit_calloc(s->model.dim, sizeof *s->vector);
+    return s->vector ? TACIT_OK : tacit_fail(err, TACIT_ENOMEM, "out of memory for a vector");
+}
+
+static void close_subject(subject *s)
+{
+    tacit_free(s->vector);
+    tacit_session_close(&s->session);
+    tacit_model_close(&s->model);
+    tacit_pool_close(&s->pool);
+}
+
 /* FLOPs of one forward as it is commonly counted: every token through every block. */
 static double model_flops(const tacit_vit_config *c)
 {
@@ -171,46 +204,26 @@ static tacit_status measure_throughput(const tacit_model *model, const pictures 
 
 /* Cold start ---------------------------------------------------------------------------------- */
 
-/* What the cold start runs: everything from nothing to one vector, and its first value printed. */
 tacit_status tacit_bench_once(const tacit_bench_options *o, FILE *out, tacit_err *err)
 {
-    tacit_threads threads;
-    tacit_pool *pool = NULL;
-    tacit_model model = { 0 };
-    tacit_session session = { 0 };
+    subject s = { 0 };
     tacit_item item = { 0 };
     tacit_dataset *set = NULL;
-    float *vector = NULL;
     bool more = false;
-    tacit_model_options mo;
-    tacit_model_defaults(&mo);
-    mo.weights = o->weights;
-    mo.arch = o->arch;
     tacit_status st;
-    if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
-        (st = tacit_pool_open(&pool, threads.use, err)) < 0 ||
-        (st = tacit_model_open(&model, &mo, false, pool, err)) < 0 ||
-        (st = tacit_session_open(&session, &model, 1, pool, err)) < 0 ||
+    if ((st = open_subject(&s, o, err)) < 0 ||
         (st = tacit_dataset_open(&set, o->images, TACIT_DATASET_AUTO, err)) < 0 ||
         (st = tacit_dataset_next(set, &item, &more, err)) < 0 ||
         (st = tacit_item_load(&item, err)) < 0 ||
-        (st = tacit_session_put(&session, 0, item.bytes, item.size, err)) < 0)
+        (st = tacit_session_put(&s.session, 0, item.bytes, item.size, err)) < 0)
         goto end;
-    vector = tacit_calloc(model.dim, sizeof *vector);
-    if (!vector) {
-        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for a vector");
-        goto end;
-    }
-    tacit_session_embed(&session, 1, vector);
-    fprintf(out, "%.9g\n", (double)vector[0]);
+    tacit_session_embed(&s.session, 1, s.vector);
+    fprintf(out, "%.9g\n", (double)s.vector[0]);
     fflush(out);
 end:
-    tacit_free(vector);
     tacit_item_free(&item);
     tacit_dataset_close(&set);
-    tacit_session_close(&session);
-    tacit_model_close(&model);
-    tacit_pool_close(&pool);
+    close_subject(&s);
     return st;
 }
 
@@ -258,45 +271,30 @@ tacit_status tacit_bench_extract(const tacit_bench_options *o, const char *progr
                                  tacit_err *err)
 {
     static pictures p;
-    tacit_threads threads;
-    tacit_pool *pool = NULL;
-    tacit_model model = { 0 };
-    tacit_session session = { 0 };
-    float *vector = NULL;
+    subject s = { 0 };
     size_t batch = o->batch ? o->batch : 1;
-    tacit_model_options mo;
-    tacit_model_defaults(&mo);
-    mo.weights = o->weights;
-    mo.arch = o->arch;
     tacit_status st;
-    if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
-        (st = tacit_pool_open(&pool, threads.use, err)) < 0 ||
-        (st = tacit_model_open(&model, &mo, false, pool, err)) < 0 ||
-        (st = tacit_session_open(&session, &model, 1, pool, err)) < 0 ||
-        (st = load_pictures(o->images, &session, &p, err)) < 0)
+    if ((st = open_subject(&s, o, err)) < 0 ||
+        (st = load_pictures(o->images, &s.session, &p, err)) < 0)
         goto end;
-    vector = tacit_calloc(model.dim, sizeof *vector);
-    if (!vector) {
-        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for a vector");
-        goto end;
-    }
+    unsigned threads = tacit_pool_threads(s.pool);
     latency l;
     double rate = 0, cold[COLD_STARTS] = { 0 }, peak = 0;
-    if ((st = measure_latency(&session, &p, vector, &l, err)) < 0 ||
-        (st = measure_throughput(&model, &p, batch, pool, &rate, err)) < 0)
+    if ((st = measure_latency(&s.session, &p, s.vector, &l, err)) < 0 ||
+        (st = measure_throughput(&s.model, &p, batch, s.pool, &rate, err)) < 0)
         goto end;
     for (size_t i = 0; p.first_file && i < COLD_STARTS; i++) {
         double one = 0;
-        if ((st = cold_start(o, program, p.first_file, threads.use, &cold[i], &one, err)) < 0)
+        if ((st = cold_start(o, program, p.first_file, threads, &cold[i], &one, err)) < 0)
             goto end;
         peak = one > peak ? one : peak;
     }
     double start = tacit_quantile(cold, COLD_STARTS, 0.5), best = cold[0];
-    const char *isa = tacit_isa_name(model.kernels->isa);
+    const char *isa = tacit_isa_name(s.model.kernels->isa);
     if (o->json) {
         json_t *all = json_pack(
             "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
-            "model", model.arch, "isa", isa, "threads", (int)threads.use, "batch", (int)batch,
+            "model", s.model.arch, "isa", isa, "threads", (int)threads, "batch", (int)batch,
             "latency_p50_s", l.p50, "latency_p90_s", l.p90, "latency_p99_s", l.p99, "decode_s",
             l.decode, "preprocess_s", l.preprocess, "embed_s", l.embed, "fma_gflops", l.limit,
             "embed_share", l.share, "images_per_s", rate, "cold_start_s", start, "cold_start_min_s",
@@ -314,15 +312,12 @@ tacit_status tacit_bench_extract(const tacit_bench_options *o, const char *progr
                 "throughput  %.1f images/s, batch %zu, each thread on its own images\n"
                 "cold start  %.1f ms from exec to the first vector, at best %.1f ms\n"
                 "peak        %.1f MB resident, one image at a time\n",
-                model.arch, isa, threads.use, p.count, 1e3 * l.p50, 1e3 * l.p90, 1e3 * l.p99,
+                s.model.arch, isa, threads, p.count, 1e3 * l.p50, 1e3 * l.p90, 1e3 * l.p99,
                 l.images, 1e3 * l.decode, 1e3 * l.preprocess, 1e3 * l.embed, l.limit, 100 * l.share,
                 rate, batch, 1e3 * start, 1e3 * best, peak * 1e-6);
     }
 end:
     free_pictures(&p);
-    tacit_free(vector);
-    tacit_session_close(&session);
-    tacit_model_close(&model);
-    tacit_pool_close(&pool);
+    close_subject(&s);
     return st;
 }
