@@ -155,6 +155,20 @@ START_TEST(only_regular_files_are_opened)
 }
 END_TEST
 
+START_TEST(bytes_at_an_offset)
+{
+    char bytes[8];
+    int fd = open(scratch("a"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(tacit_pwrite_all(fd, "abcd", 4, 2, "a", &err), TACIT_OK);
+    ck_assert_int_eq(tacit_pread_all(fd, bytes, 6, 0, "a", &err), TACIT_OK);
+    ck_assert_mem_eq(bytes, "\0\0abcd", 6);
+    close(fd);
+    ck_assert_int_eq(tacit_pread_all(fd, bytes, 1, 0, "a", &err), TACIT_EIO);
+    ck_assert_str_eq(err.text, "a: cannot be read: Bad file descriptor");
+    remove(scratch("a"));
+}
+END_TEST
+
 START_TEST(every_allocation_fails_once)
 {
     file_put(scratch("a"), "old", 3);
@@ -237,6 +251,7 @@ int main(void)
     tcase_add_test(tcase, places_that_cannot_be_written);
     tcase_add_test(tcase, leftovers_and_long_names);
     tcase_add_test(tcase, only_regular_files_are_opened);
+    tcase_add_test(tcase, bytes_at_an_offset);
     tcase_add_test(tcase, every_allocation_fails_once);
     tcase_add_test(tcase, fields_survive);
     tcase_add_test(tcase, other_spellings_are_refused);

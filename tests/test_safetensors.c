@@ -390,7 +390,7 @@ START_TEST(unusual_files_are_read)
         { "{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
           "\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
           0, 2 },
-        { "{\"\\ud83d\\udc1f \\u00E9\\/\\b\\f\\n\\r\\t\\\\\\\"\":"
+        { "{\"\\ud83d\\udc1f \\u20aC\\u00E9\\/\\b\\f\\n\\r\\t\\\\\\\"\":"
           "{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}",
           1, 1 },
         { "{\"\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", 1, 1 },
@@ -410,7 +410,7 @@ START_TEST(unusual_files_are_read)
             sum += s.tensors[k].bytes;
         ck_assert_uint_eq(sum, files[i].data);
         if (i == 11)
-            ck_assert_str_eq(s.tensors[0].name, "\U0001f41f \u00e9/\b\f\n\r\t\\\"");
+            ck_assert_str_eq(s.tensors[0].name, "\U0001f41f \u20ac\u00e9/\b\f\n\r\t\\\"");
         tacit_safetensors_close(&file);
     }
     close(m.fd);
@@ -449,6 +449,74 @@ START_TEST(a_file_that_shrinks)
 }
 END_TEST
 
+/* A header of many chunks, with every byte that a name can hold. */
+START_TEST(large_headers)
+{
+    enum { COUNT = 4000 };
+    static char names[COUNT][64];
+    static tacit_safetensors_entry entries[COUNT];
+    static const char *const beyond[] = { "\u00e9", "\u20ac", "\U0001f41f", "\x7f" };
+    for (size_t i = 0; i < COUNT; i++) {
+        /* lengths differ, so that every kind of token meets the end of a chunk */
+        int n = snprintf(names[i], sizeof names[i], "%zu.%.*s", i, (int)(i % 40),
+                         "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+        snprintf(names[i] + n, sizeof names[i] - (size_t)n, "%c%s", (int)(1 + i % 127),
+                 beyond[i % 4]);
+        entries[i] = entry(names[i], TACIT_U8, 1, &names[i]);
+    }
+    const char *path = scratch("large");
+    ck_assert_int_eq(tacit_safetensors_write(path, entries, COUNT, NULL, &err), TACIT_OK);
+    tacit_safetensors *file;
+    ck_assert_msg(tacit_safetensors_open(&file, path, &err) == TACIT_OK, "%s", err.text);
+    tacit_tensor_source s = tacit_safetensors_source(file);
+    ck_assert_uint_eq(s.count, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t number = strtoul(s.tensors[i].name, NULL, 10);
+        char byte;
+        ck_assert_uint_lt(number, COUNT);
+        ck_assert_str_eq(s.tensors[i].name, names[number]);
+        ck_assert_int_eq(s.read(s.ctx, i, 0, 1, &byte, &err), TACIT_OK);
+        ck_assert_int_eq(byte, names[number][0]);
+    }
+    tacit_safetensors_close(&file);
+    /* The same file, cut in the header's second chunk. */
+    ck_assert_int_eq(truncate(path, 100000), 0);
+    expect_refusal(path, TACIT_EFORMAT, "bytes is longer than the file");
+}
+END_TEST
+
+/* A header that repeats one text with a number in it, and what is said of it. */
+static void expect_too_many(const char *begin, const char *format, size_t count,
+                            const char *message)
+{
+    struct memory_file m;
+    memory_file_open(&m);
+    size_t room = 64 + count * 80, n = 8 + strlen(begin);
+    char *bytes = malloc(room);
+    strcpy(bytes + 8, begin);
+    for (size_t i = 0; i < count; i++)
+        n += (size_t)snprintf(bytes + n, room - n, format, i ? "," : "", i);
+    n += (size_t)snprintf(bytes + n, room - n, "}}");
+    for (unsigned i = 0; i < 8; i++)
+        bytes[i] = (char)((n - 8) >> 8 * i);
+    memory_file_set(&m, bytes, n);
+    free(bytes);
+    tacit_safetensors *file;
+    ck_assert_int_eq(tacit_safetensors_open(&file, m.path, &err), TACIT_ELIMIT);
+    ck_assert_msg(strstr(err.text, message) != NULL, "%s", err.text);
+    close(m.fd);
+}
+
+START_TEST(limits)
+{
+    expect_too_many("{", "%s\"%zu\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                    100001, "more than 100000 tensors");
+    expect_too_many("{\"__metadata__\":{", "%s\"%zu\":\"\"", 10001, "more than 10000 items");
+    expect_too_many("{\"__metadata__\":{\"k\":\"", "%s%076zu", 500000,
+                    "more than 33554432 bytes of names and metadata");
+}
+END_TEST
+
 /* ---- every prefix and every flip of 20 files ---- */
 
 static uint32_t draw(uint64_t seed, uint64_t *at, uint32_t n)
@@ -464,7 +532,7 @@ static void write_random(const char *path, uint64_t seed)
 {
     static uint8_t data[4096];
     tacit_safetensors_entry entries[4];
-    char names[4][16], value[16];
+    char names[4][32], value[16];
     uint64_t at = 0;
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)draw(seed, &at, 256);
@@ -626,6 +694,8 @@ int main(void)
     tcase_add_test(tcase, unusual_files_are_read);
     tcase_add_test(tcase, only_regular_files);
     tcase_add_test(tcase, a_file_that_shrinks);
+    tcase_add_test(tcase, large_headers);
+    tcase_add_test(tcase, limits);
     tcase_add_test(tcase, every_prefix_and_every_flip);
     tcase_add_test(tcase, every_allocation_fails_once);
     tcase_add_test(tcase, what_cannot_be_written);
