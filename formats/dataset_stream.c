@@ -121,9 +121,7 @@ tacit_status tacit__stream_read(tacit__stream *s, void *bytes, size_t size, size
 {
     for (*got = 0; *got < size;) {
         la_ssize_t n = archive_read_data(s->archive, (char *)bytes + *got, size - *got);
-        if (n == ARCHIVE_RETRY)
-            continue;
-        if (n < 0)
+        if (n < 0) /* also ARCHIVE_RETRY: of pieces in a wrong order it would say so for ever */
             return fail_archive(s, err);
         if (n == 0)
             break;
@@ -136,11 +134,8 @@ tacit_status tacit__stream_block(tacit__stream *s, const void **bytes, size_t *s
                                  uint64_t *offset, tacit_err *err)
 {
     la_int64_t at = 0;
-    int r;
     *size = 0;
-    do
-        r = archive_read_data_block(s->archive, bytes, size, &at);
-    while (r == ARCHIVE_RETRY || (r == ARCHIVE_OK && *size == 0));
+    int r = archive_read_data_block(s->archive, bytes, size, &at);
     *offset = (uint64_t)at;
     if (r == ARCHIVE_EOF)
         *size = 0;
