@@ -30,7 +30,7 @@ xxh = ctypes.CDLL("libxxhash.so.0")
 xxh.XXH3_64bits.restype = ctypes.c_uint64
 xxh.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
 FILTERS = [Image.BILINEAR, Image.BICUBIC, Image.LANCZOS]
-RECIPES = [(256, 0, 224, 1), (256, 0, 224, 0), (248, 0, 224, 1), (518, 0, 518, 1), (96, 1, 96, 2)]
+RECIPES = [(256, 0, 224, 1), (224, 0, 224, 0), (96, 1, 96, 2)]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
