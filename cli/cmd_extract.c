@@ -8,6 +8,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -274,7 +275,8 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
         status = say_complete(args);
         goto done;
     }
-    struct report report = { .terminal = isatty(STDERR_FILENO) };
+    const char *term = getenv("TERM");
+    struct report report = { .terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") };
     tacit_run_result result;
     tacit_run_options run = {
         .model = model,

@@ -183,6 +183,24 @@ START_TEST(only_bad_images_is_status_1)
 }
 END_TEST
 
+/* A container that is cut off: what lies before the cut is done, and the status tells. */
+START_TEST(cut_container_is_status_1)
+{
+    char text[1024];
+    ck_assert_int_eq(system("tar cf all.tar -C images a/000.png b/001.png && "
+                            "head -c $(($(wc -c <images/a/000.png) / 512 * 512 + 2048)) all.tar "
+                            ">cut.tar"),
+                     0);
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images all.tar --out tar"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "2 images embedded, 0 unusable"));
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images cut.tar --out cut"), 1);
+    ck_assert_msg(strstr(err_text, "tacit extract: cut.tar: "), "%s", err_text);
+    slurp("cut/index.tsv", text, sizeof text);
+    ck_assert_msg(strstr(text, "\n0\ta/000.png\t"), "%s", text);
+    ck_assert_ptr_null(strstr(text, "b/001.png"));
+}
+END_TEST
+
 START_TEST(bad_lines_on_stderr_are_bounded)
 {
     FILE *f = fopen("many.txt", "w");
@@ -329,6 +347,7 @@ int main(void)
     tcase_add_test(tcase, input_that_is_not_there);
     tcase_add_test(tcase, bad_images_cost_their_line);
     tcase_add_test(tcase, only_bad_images_is_status_1);
+    tcase_add_test(tcase, cut_container_is_status_1);
     tcase_add_test(tcase, bad_lines_on_stderr_are_bounded);
     tcase_add_test(tcase, bad_weights_are_told);
     tcase_add_test(tcase, output_that_cannot_be_written);
