@@ -281,6 +281,35 @@ START_TEST(shards_merge_to_the_whole)
 }
 END_TEST
 
+/* Shards of two inputs, one longer than the other: their lines do not take turns. */
+START_TEST(shards_of_two_inputs_do_not_merge)
+{
+    char saved[sizeof images], first[512], second[512], path[600];
+    tacit_run_result result;
+    tacit_err err;
+    json_t *meta;
+    struct way way = { .threads = 1, .batch = 4, .shard = 1, .shards = 2 };
+    snprintf(first, sizeof first, "%s/long-1", scratch_folder);
+    snprintf(second, sizeof second, "%s/short-2", scratch_folder);
+    ck_assert_int_eq(extract(first, &way, &result, &err), TACIT_OK);
+    memcpy(saved, images, sizeof images);
+    snprintf(images, sizeof images, "%s/short", scratch_folder);
+    mkdir(images, 0777);
+    for (unsigned i = 0; i < 6; i++) {
+        snprintf(path, sizeof path, "%s/%u.png", images, i);
+        scene_png(path, i, 20, 20);
+    }
+    way.shard = 2;
+    ck_assert_int_eq(extract(second, &way, &result, &err), TACIT_OK);
+    memcpy(images, saved, sizeof images);
+    const char *out = scratch("two");
+    ck_assert_int_eq(tacit_merge(out, (char *[]){ first, second }, 2, &meta, &err),
+                     TACIT_ECONFLICT);
+    ck_assert_msg(strstr(err.text, "not shards of one input"), "%s", err.text);
+    ck_assert(!is_there(out, "."));
+}
+END_TEST
+
 /* Stopped after every few inputs by a signal's flag, and resumed in another way each time. */
 START_TEST(stopped_and_resumed)
 {
@@ -641,6 +670,7 @@ int main(void)
     tcase_add_test(tcase, same_bits);
     tcase_add_test(tcase, latency_has_the_same_bits);
     tcase_add_test(tcase, shards_merge_to_the_whole);
+    tcase_add_test(tcase, shards_of_two_inputs_do_not_merge);
     tcase_add_test(tcase, stopped_and_resumed);
     tcase_add_test(tcase, killed_and_resumed);
     tcase_add_test(tcase, any_cut_of_the_parts_is_resumed);
