@@ -109,7 +109,8 @@ static tacit_status open_parts(struct merge *m, char *const *dirs, tacit_err *er
         if (st < 0)
             return st;
     }
-    json_object_set_new(json_object_get(m->recipe, "input"), "shard", json_string("1/1"));
+    if (json_object_set_new(json_object_get(m->recipe, "input"), "shard", json_string("1/1")))
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory");
     return TACIT_OK;
 }
 
@@ -168,41 +169,49 @@ static tacit_status copy_all(struct merge *m, tacit_err *err)
     return TACIT_OK;
 }
 
-/* other's numbers are added to into's, key by key. */
-static void add_numbers(json_t *into, const json_t *other)
+/* other's numbers are added to into's, key by key. False where memory is short. */
+static bool add_numbers(json_t *into, const json_t *other)
 {
     const char *key;
     json_t *value;
+    bool ok = true;
     json_object_foreach((json_t *)other, key, value)
     {
         json_t *mine = json_object_get(into, key);
         if (!mine)
-            json_object_set_new(into, key, json_deep_copy(value));
+            ok = ok && !json_object_set_new(into, key, tacit_json_copy(value));
         else if (json_is_object(mine))
-            add_numbers(mine, value);
+            ok = ok && add_numbers(mine, value);
         else if (json_is_integer(mine) && json_is_integer(value))
             json_integer_set(mine, json_integer_value(mine) + json_integer_value(value));
         else if (json_is_real(mine) && json_is_number(value))
             json_real_set(mine, json_real_value(mine) + json_number_value(value));
     }
+    return ok;
 }
 
+/* NULL where memory is short. */
 static json_t *merged_meta(const struct merge *m)
 {
-    json_t *meta = json_deep_copy(m->recipe), *first = m->parts[0].meta;
-    json_t *counts = json_deep_copy(json_object_get(first, "counts"));
-    json_t *times = json_deep_copy(json_object_get(first, "times"));
+    json_t *meta = tacit_json_copy(m->recipe), *first = m->parts[0].meta;
+    json_t *counts = tacit_json_copy(json_object_get(first, "counts"));
+    json_t *times = tacit_json_copy(json_object_get(first, "times"));
     json_t *isa = json_object_get(first, "isa");
-    bool mixed = false;
+    bool mixed = false, ok = true;
     for (size_t i = 1; i < m->count; i++) {
-        add_numbers(counts, json_object_get(m->parts[i].meta, "counts"));
-        add_numbers(times, json_object_get(m->parts[i].meta, "times"));
+        ok = ok && add_numbers(counts, json_object_get(m->parts[i].meta, "counts"));
+        ok = ok && add_numbers(times, json_object_get(m->parts[i].meta, "times"));
         mixed |= !json_equal(isa, json_object_get(m->parts[i].meta, "isa"));
     }
-    json_object_set_new(meta, "isa", mixed ? json_string("mixed") : json_deep_copy(isa));
-    json_object_set_new(meta, "parts", json_integer((json_int_t)m->count));
-    json_object_set_new(meta, "counts", counts);
-    json_object_set_new(meta, "times", times);
+    /* Each takes its value, also where it fails. */
+    ok &= !json_object_set_new(meta, "isa", mixed ? json_string("mixed") : tacit_json_copy(isa));
+    ok &= !json_object_set_new(meta, "parts", json_integer((json_int_t)m->count));
+    ok &= !json_object_set_new(meta, "counts", counts);
+    ok &= !json_object_set_new(meta, "times", times);
+    if (!ok) {
+        json_decref(meta);
+        meta = NULL;
+    }
     return meta;
 }
 

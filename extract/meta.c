@@ -44,6 +44,16 @@ json_t *tacit_json_text(const char *text)
     return value;
 }
 
+json_t *tacit_json_copy(const json_t *value)
+{
+    json_t *copy = json_deep_copy(value);
+    if (copy && !json_equal(copy, value)) {
+        json_decref(copy);
+        copy = NULL;
+    }
+    return copy;
+}
+
 static json_t *hash_json(const tacit_model *model)
 {
     char text[17];
@@ -109,10 +119,7 @@ json_t *tacit_meta_recipe(const json_t *meta)
     json_t *recipe = json_object();
     for (size_t i = 0; recipe && i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(meta, keys[i]);
-        json_t *copy = value ? json_deep_copy(value) : NULL;
-        /* A deep copy leaves out what it has no memory for. */
-        bool whole = json_equal(copy, value);
-        if (value && (json_object_set_new(recipe, keys[i], copy) || !whole)) {
+        if (value && json_object_set_new(recipe, keys[i], tacit_json_copy(value))) {
             json_decref(recipe);
             recipe = NULL;
         }
@@ -151,9 +158,8 @@ json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
                   "counts", counts_json(result), "times", "wall_s", result->wall, "decode_s",
                   result->times.decode, "preprocess_s", result->times.preprocess, "embed_s",
                   result->times.embed, "peak_bytes", (json_int_t)usage.ru_maxrss * 1024);
-    /* Not json_deep_copy, which leaves out what it has no memory for. */
-    json_t *meta = rest ? json_object() : NULL;
-    if (!meta || json_object_update(meta, (json_t *)recipe) || json_object_update(meta, rest) ||
+    json_t *meta = tacit_json_copy(recipe);
+    if (!meta || !rest || json_object_update(meta, rest) ||
         (result->input_status < 0 &&
          json_object_set_new(meta, "input_error", tacit_json_text(result->input_error.text)))) {
         json_decref(meta);

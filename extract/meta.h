@@ -18,6 +18,9 @@
 /* A string value of text in any encoding: bytes that are not UTF-8 become U+FFFD. */
 json_t *tacit_json_text(const char *text);
 
+/* A deep copy, NULL where memory is short: json_deep_copy then leaves parts out. */
+json_t *tacit_json_copy(const json_t *value);
+
 /* NULL where memory is short. images: as it was given. */
 json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const char *images,
                           tacit_dataset_kind kind, unsigned shard, unsigned shards);

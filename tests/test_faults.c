@@ -216,6 +216,16 @@ static bool there(const char *name)
     return access(in_out(name), F_OK) == 0;
 }
 
+/* Joins the shards part1 and part2. */
+static struct outcome merge(const struct child *child)
+{
+    char parts[2][512];
+    for (int i = 0; i < 2; i++)
+        snprintf(parts[i], sizeof parts[i], "%s/part%d", run_folder, i + 1);
+    const char *argv[] = { getenv("TACIT_EXE"), "merge", "--out", out, parts[0], parts[1], NULL };
+    return run(child, argv);
+}
+
 static struct outcome extract(const struct child *child, bool resume)
 {
     const char *program = getenv("TACIT_EXE");
@@ -300,6 +310,22 @@ static void extract_setup(void)
     want_meta = json_load_file(in_out("meta.json"), 0, NULL);
     ck_assert_ptr_nonnull(want_meta);
     clear_out();
+}
+
+static void merge_setup(void)
+{
+    extract_setup();
+    for (int i = 1; i <= 2; i++) {
+        char part[512], shard[8];
+        snprintf(part, sizeof part, "%s/part%d", run_folder, i);
+        snprintf(shard, sizeof shard, "%d/2", i);
+        const char *argv[] = { getenv("TACIT_EXE"), "extract", "--weights", weights,
+                               "--images",          images,    "--out",     part,
+                               "--shard",           shard,     NULL };
+        const struct child child = { "", run_folder, "", 0 };
+        struct outcome o = run(&child, argv);
+        ck_assert_msg(o.status == 0, "%s", o.text);
+    }
 }
 
 static void extract_teardown(void)
@@ -404,6 +430,44 @@ static void extract_faults(const char *under, const char *fault)
     ck_assert_uint_gt(most, 5);
 }
 
+/* Here a fault leaves nothing to resume, but what has its final name must be whole. */
+static void merge_faults(const char *preload, const char *under, const char *fault)
+{
+    struct child child = { preload, under, fault, 0 };
+    unsigned long most = 0;
+    for (unsigned long n = 0;; n++) {
+        clear_out();
+        child.call = n;
+        struct outcome o = merge(&child);
+        expect_orderly(&child, &o);
+        if (n == 0) {
+            most = o.calls;
+            json_decref(want_meta);
+            want_meta = json_load_file(in_out("meta.json"), 0, NULL);
+        }
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        if (o.status == 0)
+            expect_complete(&child);
+        else if (access(out, F_OK) == 0)
+            expect_whole(&child);
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    ck_assert_uint_gt(most, 5);
+}
+
+START_TEST(merge_operations)
+{
+    merge_faults(shim("TACIT_IO_SHIM"), run_folder, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(merge_allocations)
+{
+    merge_faults(shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i]);
+}
+END_TEST
+
 START_TEST(extract_output_operations)
 {
     extract_faults(out, io_faults[_i]);
@@ -467,6 +531,12 @@ int main(int argc, char **argv)
     tcase_add_loop_test(whole, extract_weights_operations, 0, COUNT(io_faults));
     tcase_add_loop_test(whole, extract_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, whole);
+    TCase *joined = tcase_create("merge");
+    tcase_add_unchecked_fixture(joined, merge_setup, extract_teardown);
+    tcase_set_timeout(joined, 0);
+    tcase_add_loop_test(joined, merge_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(joined, merge_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, joined);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
