@@ -43,14 +43,14 @@ static inline const char *scratch(const char *name)
     return path;
 }
 
-/* The path of a file in tests/data/containers. */
+/* The path of a file in tests/data. */
 static inline const char *golden(const char *name)
 {
     static char paths[8][1024];
     static unsigned turn;
     char *path = paths[turn++ % 8];
     const char *source = getenv("TACIT_SOURCE");
-    snprintf(path, sizeof paths[0], "%s/tests/data/containers/%s", source ? source : ".", name);
+    snprintf(path, sizeof paths[0], "%s/tests/data/%s", source ? source : ".", name);
     return path;
 }
 

@@ -160,7 +160,7 @@ static void small_program(const char *preload, bool io, const char *fault)
     for (unsigned long n = 0;; n++) {
         mkdir(folder, 0777);
         size_t size;
-        unsigned char *bytes = file_get(golden("every.safetensors"), &size);
+        unsigned char *bytes = file_get(golden("containers/every.safetensors"), &size);
         file_put(container, bytes, size);
         free(bytes);
         file_put(target, "old", 3);

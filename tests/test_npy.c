@@ -10,7 +10,7 @@ static tacit_err err;
 START_TEST(reads_what_numpy_writes)
 {
     tacit_npy npy;
-    ck_assert_int_eq(tacit_npy_open(&npy, golden("rows.npy"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_npy_open(&npy, golden("containers/rows.npy"), &err), TACIT_OK);
     ck_assert_int_eq(npy.dtype, TACIT_F32);
     ck_assert_uint_eq(npy.rank, 2);
     ck_assert_uint_eq(npy.shape[0], 3);
@@ -24,17 +24,17 @@ START_TEST(reads_what_numpy_writes)
     tacit_npy_close(&npy);
     tacit_npy_close(&npy);
 
-    ck_assert_int_eq(tacit_npy_open(&npy, golden("half.npy"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_npy_open(&npy, golden("containers/half.npy"), &err), TACIT_OK);
     ck_assert_int_eq(npy.dtype, TACIT_F16);
     ck_assert_uint_eq(npy.rank, 1);
     ck_assert_uint_eq(npy.shape[0], 6);
     tacit_npy_close(&npy);
-    ck_assert_int_eq(tacit_npy_open(&npy, golden("scalar.npy"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_npy_open(&npy, golden("containers/scalar.npy"), &err), TACIT_OK);
     ck_assert_int_eq(npy.dtype, TACIT_I64);
     ck_assert_uint_eq(npy.rank, 0);
     ck_assert_uint_eq(npy.bytes, 8);
     tacit_npy_close(&npy);
-    ck_assert_int_eq(tacit_npy_open(&npy, golden("version2.npy"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_npy_open(&npy, golden("containers/version2.npy"), &err), TACIT_OK);
     ck_assert_int_eq(npy.dtype, TACIT_U8);
     uint8_t u8[4];
     ck_assert_int_eq(tacit_npy_read(&npy, 0, 4, u8, &err), TACIT_OK);
@@ -304,7 +304,7 @@ END_TEST
 START_TEST(a_file_that_shrinks)
 {
     size_t size;
-    unsigned char *bytes = file_get(golden("rows.npy"), &size);
+    unsigned char *bytes = file_get(golden("containers/rows.npy"), &size);
     struct memory_file m;
     memory_file_open(&m);
     memory_file_set(&m, bytes, size);
@@ -324,7 +324,7 @@ START_TEST(no_memory)
 {
     tacit_npy npy;
     tacit_alloc_fail_at(1, true);
-    tacit_status st = tacit_npy_open(&npy, golden("rows.npy"), &err);
+    tacit_status st = tacit_npy_open(&npy, golden("containers/rows.npy"), &err);
     tacit_alloc_fail_at(0, false);
     ck_assert_int_eq(st, TACIT_ENOMEM);
     ck_assert_int_eq(npy.fd, -1);

@@ -45,7 +45,8 @@ static void expect(tacit_tensor_source s, const char *name, tacit_dtype dtype, u
 START_TEST(reads_what_the_reference_writes)
 {
     tacit_safetensors *file;
-    ck_assert_int_eq(tacit_safetensors_open(&file, golden("every.safetensors"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_safetensors_open(&file, golden("containers/every.safetensors"), &err),
+                     TACIT_OK);
     tacit_tensor_source s = tacit_safetensors_source(file);
     ck_assert_uint_eq(s.count, 13);
     float f32[15];
@@ -75,7 +76,7 @@ START_TEST(reads_what_the_reference_writes)
     ck_assert_ptr_null(tacit_safetensors_metadata(file, "forma"));
 
     size_t size;
-    unsigned char *bytes = file_get(golden("every.safetensors"), &size);
+    unsigned char *bytes = file_get(golden("containers/every.safetensors"), &size);
     uint64_t hash;
     ck_assert_int_eq(tacit_safetensors_hash(file, &hash, &err), TACIT_OK);
     ck_assert_uint_eq(hash, XXH3_64bits(bytes, size));
@@ -89,7 +90,8 @@ END_TEST
 START_TEST(reads_unpadded_files)
 {
     tacit_safetensors *file;
-    ck_assert_int_eq(tacit_safetensors_open(&file, golden("unpadded.safetensors"), &err), TACIT_OK);
+    ck_assert_int_eq(tacit_safetensors_open(&file, golden("containers/unpadded.safetensors"), &err),
+                     TACIT_OK);
     tacit_tensor_source s = tacit_safetensors_source(file);
     ck_assert_uint_eq(s.count, 2);
     expect(s, "odd", TACIT_U8, SHAPE(3), (uint8_t[]){ 0, 1, 2 }, 3);
@@ -124,7 +126,7 @@ START_TEST(writes_what_the_reference_writes)
     ck_assert_int_eq(tacit_safetensors_write(path, entries, 6, metadata, &err), TACIT_OK);
     size_t got_size, want_size;
     unsigned char *got = file_get(path, &got_size);
-    unsigned char *want = file_get(golden("written.safetensors"), &want_size);
+    unsigned char *want = file_get(golden("containers/written.safetensors"), &want_size);
     ck_assert_uint_eq(got_size, want_size);
     ck_assert_mem_eq(got, want, want_size);
     free(got);
@@ -635,7 +637,8 @@ START_TEST(every_allocation_fails_once)
             tacit_safetensors *file = NULL;
             uint64_t hash;
             tacit_alloc_fail_at(n, persist);
-            tacit_status st = tacit_safetensors_open(&file, golden("every.safetensors"), &err);
+            tacit_status st =
+                tacit_safetensors_open(&file, golden("containers/every.safetensors"), &err);
             if (st == TACIT_OK)
                 st = tacit_safetensors_hash(file, &hash, &err);
             if (st == TACIT_OK)
