@@ -4,7 +4,8 @@
  *     open FILE                    weights                                        -> ok
  *     images N FILE                N planar images, raw float32, for the network  -> ok
  *     vectors BATCH THREADS FILE   writes the vectors of all images to FILE       -> ok
- *     forward COUNT BATCH THREADS  the network alone                   -> COUNT times in seconds
+ *     forward WARM COUNT BATCH THREADS   the network alone, first WARM times untimed
+ *                                                                      -> COUNT times in seconds
  *     photos FILE                  reads the files named in FILE, a path a line   -> ok
  *     pixels FILE                  writes what the photos become, raw float32     -> ok
  *     prepare COUNT                all photos, bytes to planar floats, 1 thread   -> COUNT times
@@ -35,6 +36,9 @@ typedef struct photo {
 static tacit_model model;
 static float *images;
 static size_t image_count;
+static float *vectors; /* of a batch */
+static void *scratch;  /* of a forward; both are kept while the model is, and grow */
+static size_t vectors_size, scratch_size;
 static photo *photos;
 static size_t photo_count;
 static tacit_pool *pools[MAX_THREADS + 1];
@@ -79,8 +83,10 @@ static tacit_status open_model(const char *path, tacit_err *err)
     tacit_model_close(&model);
     model = (tacit_model){ 0 };
     tacit_free(images);
-    images = NULL;
-    image_count = 0;
+    tacit_free(vectors);
+    tacit_free(scratch);
+    images = vectors = scratch = NULL;
+    image_count = vectors_size = scratch_size = 0;
     tacit_model_options options;
     tacit_model_defaults(&options);
     options.weights = path;
@@ -104,44 +110,65 @@ static tacit_status read_images(size_t n, const char *path, tacit_err *err)
     return image_count ? TACIT_OK : tacit_fail(err, TACIT_EIO, "%s: cannot be read", path);
 }
 
-/* `count` forwards of the first `batch` images, timed; or (path) all images, written to path. */
-static tacit_status run_forward(size_t count, size_t batch, unsigned threads, const char *path,
+static bool grow(void **block, size_t *size, size_t wanted)
+{
+    if (wanted > *size) {
+        tacit_free(*block);
+        *block = tacit_alloc(wanted);
+        *size = *block ? wanted : 0;
+    }
+    return *block != NULL;
+}
+
+static tacit_status forward_buffers(size_t batch, const tacit_pool *pool, tacit_err *err)
+{
+    void *v = vectors;
+    bool both = grow(&v, &vectors_size, batch * model.dim * sizeof *vectors);
+    vectors = v;
+    both = both && grow(&scratch, &scratch_size, tacit_vit_scratch(model.vit, batch, pool));
+    return both ? TACIT_OK : tacit_fail(err, TACIT_ENOMEM, "out of memory for batch %zu", batch);
+}
+
+static tacit_status forward_pool(size_t batch, unsigned threads, tacit_pool **pool, tacit_err *err)
+{
+    if (!batch || batch > image_count)
+        return tacit_fail(err, TACIT_EINVAL, "batch %zu of %zu images", batch, image_count);
+    tacit_status st = pool_of(threads, pool, err);
+    return st < 0 ? st : forward_buffers(batch, *pool, err);
+}
+
+/* Forwards of the first `batch` images, timed after `warm` that are not. */
+static tacit_status run_forward(size_t warm, size_t count, size_t batch, unsigned threads,
                                 tacit_err *err)
 {
-    if (!batch || batch > image_count || count > MAX_COUNT || (path && image_count % batch))
-        return tacit_fail(err, TACIT_EINVAL, "batch %zu of %zu images", batch, image_count);
     tacit_pool *pool;
-    tacit_status st = pool_of(threads, &pool, err);
+    tacit_status st = forward_pool(batch, threads, &pool, err);
+    for (size_t i = 0; st == TACIT_OK && i < warm + count; i++) {
+        double start = tacit_now();
+        tacit_vit_forward(model.vit, images, batch, TACIT_FEATURES_CLS, vectors, scratch, pool);
+        if (i >= warm)
+            printf("%.9f ", tacit_now() - start);
+    }
+    if (st == TACIT_OK)
+        puts("");
+    return st;
+}
+
+static tacit_status write_vectors(size_t batch, unsigned threads, const char *path, tacit_err *err)
+{
+    tacit_pool *pool;
+    tacit_status st = forward_pool(batch, threads, &pool, err);
     if (st < 0)
         return st;
-    float *out = tacit_alloc(batch * model.dim * sizeof *out);
-    void *scratch = tacit_alloc(tacit_vit_scratch(model.vit, batch, pool));
-    FILE *f = path ? fopen(path, "wb") : NULL;
-    if (!out || !scratch || (path && !f)) {
-        st = tacit_fail(err, TACIT_ENOMEM, "out of memory, or %s cannot be written",
-                        path ? path : "nothing");
-    } else if (f) {
-        for (size_t i = 0; i < image_count; i += batch) {
-            tacit_vit_forward(model.vit, images + i * image_floats(), batch, TACIT_FEATURES_CLS,
-                              out, scratch, pool);
-            fwrite(out, model.dim * sizeof *out, batch, f);
-        }
-        puts("ok");
-    } else {
-        /* the memory is new: its first touch is not the network's */
-        tacit_vit_forward(model.vit, images, batch, TACIT_FEATURES_CLS, out, scratch, pool);
-        for (size_t i = 0; i < count; i++) {
-            double start = tacit_now();
-            tacit_vit_forward(model.vit, images, batch, TACIT_FEATURES_CLS, out, scratch, pool);
-            printf("%.9f ", tacit_now() - start);
-        }
-        puts("");
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        return tacit_fail_errno(err, "%s", path);
+    for (size_t i = 0; i + batch <= image_count; i += batch) {
+        tacit_vit_forward(model.vit, images + i * image_floats(), batch, TACIT_FEATURES_CLS,
+                          vectors, scratch, pool);
+        fwrite(vectors, model.dim * sizeof *vectors, batch, f);
     }
-    if (f)
-        fclose(f);
-    tacit_free(scratch);
-    tacit_free(out);
-    return st;
+    return fclose(f) ? tacit_fail_errno(err, "%s", path) : TACIT_OK;
 }
 
 /* Photos -------------------------------------------------------------------------------------- */
@@ -245,7 +272,7 @@ static tacit_status run_photos(size_t count, unsigned threads, enum stage stage,
 static tacit_status obey(char *line, tacit_err *err)
 {
     char path[4096];
-    size_t n = 0, batch = 0;
+    size_t n = 0, warm = 0, batch = 0;
     unsigned threads = 0;
     tacit_status st;
     line[strcspn(line, "\n")] = 0;
@@ -256,9 +283,9 @@ static tacit_status obey(char *line, tacit_err *err)
     else if (sscanf(line, "photos %4095[^\n]", path) == 1)
         st = read_photos(path, err);
     else if (sscanf(line, "vectors %zu %u %4095[^\n]", &batch, &threads, path) == 3)
-        return run_forward(0, batch, threads, path, err);
-    else if (sscanf(line, "forward %zu %zu %u", &n, &batch, &threads) == 3)
-        return run_forward(n, batch, threads, NULL, err);
+        st = write_vectors(batch, threads, path, err);
+    else if (sscanf(line, "forward %zu %zu %zu %u", &warm, &n, &batch, &threads) == 4)
+        return run_forward(warm, n, batch, threads, err);
     else if (sscanf(line, "pixels %4095[^\n]", path) == 1)
         return run_photos(0, 1, PIXELS, path, err);
     else if (sscanf(line, "prepare %zu", &n) == 1)
@@ -287,6 +314,8 @@ int main(void)
     }
     tacit_model_close(&model);
     tacit_free(images);
+    tacit_free(vectors);
+    tacit_free(scratch);
     free_photos();
     for (unsigned i = 0; i <= MAX_THREADS; i++)
         tacit_pool_close(&pools[i]);
