@@ -117,8 +117,8 @@ typedef struct tacit_taps {
 /* Output i, a row of n values, is the weighted sum of rows of x: y[i] = clip((sum_j k_j x[j] +
  * 2^21) >> 22) to 0..255, arithmetic shift. The sum is one of 32 bits: with weights that sum to
  * 2^22 and whose absolute values sum to less than 2^23 (the most found: bicubic 1.25, Lanczos 1.58
- * times 2^22) it stays in range, |sum| < 255 * 2^23 < 2^31; beyond, it wraps. Rows ldx and ldy apart; x
- * and y must not overlap. Bound: one multiply-add for each tap and value. */
+ * times 2^22) it stays in range, |sum| < 255 * 2^23 < 2^31; beyond, it wraps. Rows ldx and ldy
+ * apart; x and y must not overlap. Bound: one multiply-add for each tap and value. */
 typedef void tacit_resample_u8_fn(size_t outputs, const tacit_taps *taps, size_t n,
                                   const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy);
 
