@@ -144,24 +144,23 @@ static tacit_status copy_line(struct merge *m, struct part *part, const tacit_in
 
 static tacit_status copy_all(struct merge *m, tacit_err *err)
 {
-    for (bool ended = false; !ended;)
-        for (size_t i = 0; i < m->count; i++) {
-            struct part *part = &m->parts[i];
-            tacit_index_line line;
-            bool more;
-            tacit_status st = tacit_index_next(part->index, &line, &more, err);
-            if (st < 0)
-                return st;
-            if (more && ended)
-                return tacit_fail(
-                    err, TACIT_ECONFLICT,
-                    "%s: has more lines than it should beside %s: they are not shards "
-                    "of one input",
-                    part->dir, m->parts[i ? i - 1 : m->count - 1].dir);
-            if (more && (st = copy_line(m, part, &line, err)) < 0)
-                return st;
-            ended = !more;
-        }
+    size_t ended = 0; /* parts in a row that had no line left */
+    for (size_t i = 0; ended < m->count; i = (i + 1) % m->count) {
+        struct part *part = &m->parts[i];
+        tacit_index_line line;
+        bool more;
+        tacit_status st = tacit_index_next(part->index, &line, &more, err);
+        if (st < 0)
+            return st;
+        if (more && ended)
+            return tacit_fail(err, TACIT_ECONFLICT,
+                              "%s: has more lines than it should beside %s: they are not shards "
+                              "of one input",
+                              part->dir, m->parts[i ? i - 1 : m->count - 1].dir);
+        if (more && (st = copy_line(m, part, &line, err)) < 0)
+            return st;
+        ended += !more;
+    }
     for (size_t i = 0; i < m->count; i++)
         if (m->parts[i].rows != m->parts[i].npy.shape[0])
             return tacit_fail(err, TACIT_EFORMAT, "%s: embeddings.npy has more rows than index.tsv",
