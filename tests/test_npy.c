@@ -48,10 +48,10 @@ START_TEST(refuses_what_it_does_not_read)
     static const struct {
         const char *name, *message;
     } files[] = {
-        { "columns.npy", "Fortran order" },
-        { "objects.npy", "Python objects" },
-        { "records.npy", "array of records" },
-        { "foreign.npy", "big-endian" },
+        { "containers/columns.npy", "Fortran order" },
+        { "containers/objects.npy", "Python objects" },
+        { "containers/records.npy", "array of records" },
+        { "containers/foreign.npy", "big-endian" },
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         tacit_npy npy;
@@ -268,7 +268,8 @@ END_TEST
 
 START_TEST(every_prefix_and_every_flip)
 {
-    static const char *const names[] = { "rows.npy", "half.npy", "scalar.npy", "version2.npy" };
+    static const char *const names[] = { "containers/rows.npy", "containers/half.npy",
+                                         "containers/scalar.npy", "containers/version2.npy" };
     struct memory_file m;
     memory_file_open(&m);
     for (size_t f = 0; f < 4; f++) {
