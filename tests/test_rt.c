@@ -3,12 +3,14 @@
 #include "mem.h"
 #include "pool.h"
 #include "rng.h"
+#include "scratch.h"
 #include "status.h"
 
 #include <check.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 START_TEST(errors_are_one_line)
 {
@@ -170,6 +172,59 @@ START_TEST(thread_count_sources)
 }
 END_TEST
 
+/* Folders of a name, made one after the other. */
+static void make_folders(const char *name)
+{
+    char part[512];
+    for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - name), name);
+        mkdir(scratch(part), 0777);
+    }
+}
+
+static void put_text(const char *name, const char *text)
+{
+    make_folders(name);
+    file_put(scratch(name), text, strlen(text));
+}
+
+static double quota(void)
+{
+    double q = -1;
+    ck_assert_int_eq(tacit__cgroup_quota(scratch_folder, &q), TACIT_OK);
+    return q;
+}
+
+START_TEST(cgroup_quota_of_every_parent)
+{
+    scratch_open();
+    ck_assert_double_eq(quota(), 0); /* no cgroups at all */
+    put_text("proc/self/cgroup", "0::/a/b\n");
+    ck_assert_double_eq(quota(), 0); /* version 2, no limit anywhere */
+    put_text("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+    ck_assert_double_eq(quota(), 0);
+    put_text("sys/fs/cgroup/a/cpu.max", "250000 100000\n");
+    ck_assert_double_eq(quota(), 2.5); /* the parent's */
+    put_text("sys/fs/cgroup/a/b/cpu.max", "150000 100000\n");
+    ck_assert_double_eq(quota(), 1.5);
+    put_text("sys/fs/cgroup/cpu.max", "50000 100000\n");
+    ck_assert_double_eq(quota(), 0.5); /* what a container sees as its root */
+    put_text("sys/fs/cgroup/cpu.max", "-5 0\n");
+    put_text("sys/fs/cgroup/a/b/cpu.max", "nonsense\n");
+    ck_assert_double_eq(quota(), 2.5); /* what cannot be read limits nothing */
+    scratch_close();
+
+    scratch_open();
+    put_text("proc/self/cgroup", "11:cpuset:/z\n4:cpu,cpuacct:/job\n");
+    put_text("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "-1\n");
+    put_text("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n");
+    ck_assert_double_eq(quota(), 0); /* version 1 */
+    put_text("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "300000\n");
+    ck_assert_double_eq(quota(), 3);
+    scratch_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("rt");
@@ -183,6 +238,7 @@ int main(void)
     tcase_add_test(t, pool_without_memory);
     tcase_add_test(t, isa_names_and_choice);
     tcase_add_test(t, thread_count_sources);
+    tcase_add_test(t, cgroup_quota_of_every_parent);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
