@@ -5,12 +5,12 @@
                   [--rounds N] [--cell-seconds N] [--parts network preprocess photo] [--quick]
 
 All engines of a cell (network, batch, threads) are alive at once and take turns, in a new random
-order each round, until --rounds or --cell-seconds are over. A turn: the machine's limit (10 ms of
-fused multiply-adds in registers), a pause in which other engines' threads stop spinning, one untimed
-run, then timed runs for --turn-ms. An engine's time in a round is the median of its turn; ratios are
-formed round by round, so that a slow spell meets both sides, and their median is reported. Nothing
-is pinned to a CPU. Before timing, every engine's vectors are compared with ours: one that computes
-something else is left out.
+order each round, until --rounds or --cell-seconds are over. A turn: a pause in which other engines'
+threads stop spinning, the machine's limit (10 ms of fused multiply-adds in registers), one untimed
+run, then timed runs for --turn-ms. An engine's time in a round is the median of its turn; ratios
+are formed round by round, so that a slow spell meets both sides, and their median is reported.
+Nothing is pinned to a CPU. Before timing, every engine's vectors are compared with ours: one that
+computes something else is left out.
 
 Each peer by its own advice: ONNX Runtime with all graph optimisations (--engines can add it after
 its transformer optimiser); OpenVINO with fp32 forced and the latency hint; PyTorch eager with fused
@@ -183,8 +183,8 @@ class Entrant:
         self.guess = None
 
     def take(self, ours, threads, seconds):
-        limit = ours.limit(threads)
         time.sleep(PAUSE)
+        limit = ours.limit(threads)
         if self.guess is None:
             self.guess = self.turn(1, 1)[0]
             return  # the first round is a warm-up
@@ -267,6 +267,8 @@ def build_engines(model, example, threads, args, folder, label):
             if name[:4] in ("ONNX", "Open") and not os.path.exists(onnx):
                 export(model, example, onnx)
             runs[name] = ENGINES[name](model, onnx, example, threads)
+        except ImportError as error:
+            note(f"{name} skipped: {first_line(error)}")
         except Exception as error:  # whatever an engine raises, the others go on
             note(f"{name} skipped ({label}): {first_line(error)}")
     return runs
@@ -431,7 +433,7 @@ def versions():
         try:
             found[name] = __import__(name).__version__.split("-")[0]
         except Exception as error:
-            note(f"{name} is not there: {first_line(error)}")
+            found[name] = f"none ({first_line(error)})"
     return found
 
 
