@@ -2,7 +2,7 @@
  * "BLIS: A Framework for Rapidly Instantiating BLAS Functionality", 2015).
  *
  * k is cut into blocks of TACIT_KC: a tile's rows of `a` then stay in the first-level cache and the
- * panels in the second, the rounding error grows like that of 256 terms, and the partial sums wait
+ * panels in the second, the rounding error grows like that of 384 terms, and the partial sums wait
  * in c. Callers cut m and n so that c and a's block stay in the second-level cache too.
  */
 #include "gemm_tile.h"
@@ -63,9 +63,9 @@ static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const f
                       size_t stride, float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
     switch (rows) {
-    case 1: tile_fixed(1, 4, k, a, lda, b, stride, c, ldc, more, e); break;
-    case 2: tile_fixed(2, 4, k, a, lda, b, stride, c, ldc, more, e); break;
-    case 3: tile_fixed(3, 4, k, a, lda, b, stride, c, ldc, more, e); break;
+    case 1: tile_fixed(1, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
+    case 2: tile_fixed(2, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
+    case 3: tile_fixed(3, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
     }
 }
 
@@ -81,8 +81,13 @@ void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, si
             const float *b = packed + j * k + p * TACIT_NR;
             bool wide = m <= FEW_ROWS && n - j >= 4 * TACIT_NR;
             columns = wide ? 4 * TACIT_NR : n - j < TACIT_NR ? n - j : TACIT_NR;
+            /* The panel that follows: of this block of k, else the first of the next. */
+            const float *next = j + columns < n ? packed + (j + columns) * k + p * TACIT_NR
+                                : !last         ? packed + (p + kc) * TACIT_NR
+                                                : NULL;
             for (size_t i = 0; i < m; i += TACIT_MR) {
                 size_t rows = m - i < TACIT_MR ? m - i : TACIT_MR;
+                const float *ahead = next ? next + i / TACIT_MR * (kc / 4) * VF : NULL;
                 float *at = c + i * ldc + j;
                 tacit_epilogue here, *e = NULL;
                 if (last && epilogue) {
@@ -92,7 +97,7 @@ void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, si
                 if (wide)
                     wide_tile(rows, kc, a + i * lda + p, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
                 else
-                    tile(rows, columns, kc, a + i * lda + p, lda, b, at, ldc, p > 0, e);
+                    tile(rows, columns, kc, a + i * lda + p, lda, b, ahead, at, ldc, p > 0, e);
                 if (e && e->gelu)
                     finish_gelu(rows, columns, at, ldc, e);
             }

@@ -24,30 +24,45 @@
         }                                                                                          \
     }
 
+/* One step of k: a column of a times a row of each panel. */
+#define TACIT_TILE_STEP                                                                            \
+    {                                                                                              \
+        vf column[4 * TACIT_NV];                                                                   \
+        _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)                                    \
+        {                                                                                          \
+            column[j] = vf_load(b + j / TACIT_NV * stride + j % TACIT_NV * VF);                    \
+        }                                                                                          \
+        _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)                                 \
+        {                                                                                          \
+            vf value = vf_set1(a[i * lda]);                                                        \
+            _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)                                \
+            {                                                                                      \
+                acc[i][j] = vf_fma(value, column[j], acc[i][j]);                                   \
+            }                                                                                      \
+        }                                                                                          \
+        a++;                                                                                       \
+        b += TACIT_NR;                                                                             \
+    }
+
 /* rows and panels are constants at every call, all panels * NR columns are valid. b: panel j begins
- * at b + j * stride. more: add to c. e may be NULL. */
+ * at b + j * stride. ahead: k / 4 lines to ask for, or NULL. more: add to c. e may be NULL. */
 TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *a, size_t lda,
-                             const float *b, size_t stride, float *c, size_t ldc, bool more,
-                             const tacit_epilogue *e)
+                             const float *b, size_t stride, const float *ahead, float *c,
+                             size_t ldc, bool more, const tacit_epilogue *e)
 {
     vf acc[TACIT_MR][4 * TACIT_NV];
     const size_t nv = panels * TACIT_NV;
     TACIT_TILE_EACH(acc[i][j] = vf_zero())
-    for (size_t p = 0; p < k; p++) {
-        vf column[4 * TACIT_NV];
-#pragma GCC unroll 8
-        for (size_t j = 0; j < nv; j++)
-            column[j] = vf_load(b + j / TACIT_NV * stride + j % TACIT_NV * VF);
-        b += TACIT_NR;
-#pragma GCC unroll 16
-        for (size_t i = 0; i < rows; i++) {
-            vf value = vf_set1(a[i * lda]);
-#pragma GCC unroll 8
-            for (size_t j = 0; j < nv; j++)
-                acc[i][j] = vf_fma(value, column[j], acc[i][j]);
-        }
-        a++;
+    size_t p = 0;
+    for (; ahead && p + 4 <= k; p += 4, ahead += VF) {
+        __builtin_prefetch(ahead);
+        TACIT_TILE_STEP
+        TACIT_TILE_STEP
+        TACIT_TILE_STEP
+        TACIT_TILE_STEP
     }
+    for (; p < k; p++)
+        TACIT_TILE_STEP
     if (more)
         TACIT_TILE_EACH(acc[i][j] = vf_add(vf_load(c + i * ldc + j * VF), acc[i][j]))
     if (e) {
@@ -64,12 +79,12 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
 
 /* One panel, 1 to MR rows. Not inlined: one copy of each tile in a file. */
 static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const float *a, size_t lda,
-                                                 const float *b, float *c, size_t ldc, bool more,
-                                                 const tacit_epilogue *e)
+                                                 const float *b, const float *ahead, float *c,
+                                                 size_t ldc, bool more, const tacit_epilogue *e)
 {
     switch (rows) {
 #define ROWS(r)                                                                                    \
-    case r: tile_fixed(r, 1, k, a, lda, b, 0, c, ldc, more, e); break;
+    case r: tile_fixed(r, 1, k, a, lda, b, 0, ahead, c, ldc, more, e); break;
         ROWS(1)
         ROWS(2)
         ROWS(3)
@@ -102,7 +117,7 @@ static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, siz
                                                 const tacit_epilogue *e)
 {
     float aside[TACIT_MR * TACIT_NR];
-    whole_tile(rows, k, a, lda, b, aside, TACIT_NR, false, NULL);
+    whole_tile(rows, k, a, lda, b, NULL, aside, TACIT_NR, false, NULL);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < columns; j += VF) {
             size_t left = VF_LEFT(columns, j);
@@ -121,10 +136,11 @@ static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, siz
 }
 
 TACIT_INLINE void tile(size_t rows, size_t columns, size_t k, const float *a, size_t lda,
-                       const float *b, float *c, size_t ldc, bool more, const tacit_epilogue *e)
+                       const float *b, const float *ahead, float *c, size_t ldc, bool more,
+                       const tacit_epilogue *e)
 {
     if (columns == TACIT_NR)
-        whole_tile(rows, k, a, lda, b, c, ldc, more, e);
+        whole_tile(rows, k, a, lda, b, ahead, c, ldc, more, e);
     else
         part_tile(rows, columns, k, a, lda, b, c, ldc, more, e);
 }

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 /* Length of one chain of fma. */
-#define TACIT_KC 256
+#define TACIT_KC 384
 
 /* Linear algebra ------------------------------------------------------------------------------ */
 
