@@ -7,8 +7,8 @@
  *
  * The habits behind EXACT: fma where it is written and nowhere else; one accumulation chain for
  * each output of a matrix product, in k order; sums in 16 lanes (lane j takes elements j, j + 16,
- * ...) and then one tree (i + 8, i + 4, i + 2, i + 1); exact division and square root; exp and erf
- * from SLEEF's FMA variants; max(a, b) is a > b ? a : b; round to nearest even.
+ * ...) and then one tree (i + 8, i + 4, i + 2, i + 1); exact division and square root; exp from
+ * SLEEF's FMA variants, erf as in gelu.h; max(a, b) is a > b ? a : b; round to nearest even.
  */
 #ifndef TACIT_KERNELS_H
 #define TACIT_KERNELS_H
@@ -79,7 +79,8 @@ typedef void tacit_mean_rows_f32_fn(size_t rows, size_t n, const float *x, size_
 
 /* Elements ------------------------------------------------------------------------------------ */
 
-/* y = 0.5 x (1 + erf(x / sqrt 2)), the exact GELU (Hendrycks and Gimpel, arXiv:1606.08415).
+/* y = 0.5 x (1 + erf(x / sqrt 2)), the exact GELU (Hendrycks and Gimpel, arXiv:1606.08415), by
+ * gelu.h.
  * y may be x. */
 typedef void tacit_gelu_f32_fn(size_t n, const float *x, float *y);
 

@@ -3,6 +3,7 @@
  * Compiled without vector instructions. Read beside kernels.h; the other ISAs are tested against
  * this file bit by bit.
  */
+#include "gelu.h"
 #include "tile.h"
 
 #include <math.h>
@@ -13,7 +14,6 @@
 
 /* In the library on every CPU, but declared by sleef.h only to callers compiled with FMA. */
 float Sleef_finz_expf1_u10purecfma(float x);
-float Sleef_finz_erff1_u10purecfma(float x);
 
 /* SLEEF's scalar FMA variants are built with the CPU's FMA. On an x86 CPU without one (before 2013)
  * the variants without FMA stand in: within 1 ulp, but not the same bits. */
@@ -31,19 +31,27 @@ static float ref_exp(float x)
     return has_fma() ? Sleef_finz_expf1_u10purecfma(x) : Sleef_cinz_expf1_u10purec(x);
 }
 
-static float ref_erf(float x)
-{
-    return has_fma() ? Sleef_finz_erff1_u10purecfma(x) : Sleef_cinz_erff1_u10purec(x);
-}
-
 static float ref_max(float a, float b)
 {
     return a > b ? a : b;
 }
 
+static float ref_min(float a, float b)
+{
+    return a < b ? a : b;
+}
+
 static float ref_gelu(float x)
 {
-    return 0.5f * x * (1.0f + ref_erf(x * 0.70710678118654752440f));
+    static const float p[] = TACIT_ERF_P, q[] = TACIT_ERF_Q;
+    float z = ref_min(TACIT_ERF_MOST, ref_max(-TACIT_ERF_MOST, x));
+    float t = z * z, over = p[5], under = q[5];
+    for (int i = 4; i >= 0; i--) {
+        over = fmaf(over, t, p[i]);
+        under = fmaf(under, t, q[i]);
+    }
+    float e = ref_min(1.0f, ref_max(-1.0f, z * over / under));
+    return 0.5f * x * (1.0f + e);
 }
 
 /* The tree over 16 lanes. */

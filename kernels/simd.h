@@ -7,6 +7,7 @@
 #ifndef TACIT_SIMD_H
 #define TACIT_SIMD_H
 
+#include "gelu.h"
 #include "tile.h"
 
 #include <sleef.h>
@@ -27,11 +28,20 @@
 /* Elements [i, i + 16) of n: the whole vector, or what is left of it. */
 #define VF_LEFT(n, i) ((n) - (i) < VF ? (n) - (i) : (size_t)VF)
 
-/* 0.5 x (1 + erf(x / sqrt 2)) */
+/* 0.5 x (1 + erf(x / sqrt 2)), as gelu.h says. */
 TACIT_INLINE vf vf_gelu(vf x)
 {
-    vf e = vf_erf(vf_mul(x, vf_set1(0.70710678118654752440f)));
-    return vf_mul(vf_mul(vf_set1(0.5f), x), vf_add(vf_set1(1.0f), e));
+    static const float p[] = TACIT_ERF_P, q[] = TACIT_ERF_Q;
+    vf z = vf_min(vf_set1(TACIT_ERF_MOST), vf_max(vf_set1(-TACIT_ERF_MOST), x));
+    vf t = vf_mul(z, z), over = vf_set1(p[5]), under = vf_set1(q[5]);
+#pragma GCC unroll 5
+    for (int i = 4; i >= 0; i--) {
+        over = vf_fma(over, t, vf_set1(p[i]));
+        under = vf_fma(under, t, vf_set1(q[i]));
+    }
+    vf e = vf_div(vf_mul(z, over), under);
+    e = vf_min(vf_set1(1), vf_max(vf_set1(-1), e));
+    return vf_mul(vf_mul(vf_set1(0.5f), x), vf_add(vf_set1(1), e));
 }
 
 #endif

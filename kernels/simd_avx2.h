@@ -69,6 +69,11 @@ TACIT_INLINE vf vf_max(vf a, vf b)
 {
     return (vf){ _mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi) };
 }
+/* a < b ? a : b */
+TACIT_INLINE vf vf_min(vf a, vf b)
+{
+    return (vf){ _mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi) };
+}
 /* the first n lanes of a, the others of b */
 TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 {
@@ -79,10 +84,6 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 TACIT_INLINE vf vf_exp(vf x)
 {
     return (vf){ Sleef_finz_expf8_u10avx2(x.lo), Sleef_finz_expf8_u10avx2(x.hi) };
-}
-TACIT_INLINE vf vf_erf(vf x)
-{
-    return (vf){ Sleef_finz_erff8_u10avx2(x.lo), Sleef_finz_erff8_u10avx2(x.hi) };
 }
 TACIT_INLINE float vf_sum(vf x)
 {

@@ -60,6 +60,11 @@ TACIT_INLINE vf vf_max(vf a, vf b)
 {
     return _mm512_max_ps(a, b);
 }
+/* a < b ? a : b */
+TACIT_INLINE vf vf_min(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
 /* the first n lanes of a, the others of b */
 TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 {
@@ -68,10 +73,6 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 TACIT_INLINE vf vf_exp(vf x)
 {
     return Sleef_finz_expf16_u10avx512f(x);
-}
-TACIT_INLINE vf vf_erf(vf x)
-{
-    return Sleef_finz_erff16_u10avx512f(x);
 }
 TACIT_INLINE float vf_sum(vf x)
 {

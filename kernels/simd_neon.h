@@ -92,6 +92,13 @@ TACIT_INLINE vf vf_max(vf a, vf b)
     return VF_EACH(AT);
 #undef AT
 }
+/* a < b ? a : b */
+TACIT_INLINE vf vf_min(vf a, vf b)
+{
+#define AT(i) vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])
+    return VF_EACH(AT);
+#undef AT
+}
 /* the first n lanes of a, the others of b */
 TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 {
@@ -104,12 +111,6 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 TACIT_INLINE vf vf_exp(vf x)
 {
 #define AT(i) Sleef_finz_expf4_u10advsimd(x.q[i])
-    return VF_EACH(AT);
-#undef AT
-}
-TACIT_INLINE vf vf_erf(vf x)
-{
-#define AT(i) Sleef_finz_erff4_u10advsimd(x.q[i])
     return VF_EACH(AT);
 #undef AT
 }

@@ -13,6 +13,9 @@
 #define PAD       16
 #define NORM_ROWS 16
 #define QUERIES   112
+/* Rows that are taken through the network together: enough for the products, few enough that the
+ * activations stay in the cache. */
+#define ROWS 256
 
 typedef struct forward {
     const tacit_vit *vit;
@@ -64,10 +67,17 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
     return true;
 }
 
+/* Images taken together. */
+static size_t group_size(const tacit_vit *vit, size_t batch)
+{
+    size_t group = ROWS / vit->tokens;
+    return group < 1 || batch < 1 ? 1 : batch < group ? batch : group;
+}
+
 size_t tacit_vit_scratch(const tacit_vit *vit, size_t batch, const tacit_pool *pool)
 {
     size_t total = 0;
-    return plan(vit, batch, pool, &total, NULL, NULL) ? total : 0;
+    return plan(vit, group_size(vit, batch), pool, &total, NULL, NULL) ? total : 0;
 }
 
 /* Patch embedding ----------------------------------------------------------------------------- */
@@ -209,42 +219,53 @@ static void copy_floats(float *to, const float *from, size_t n)
         to[i] = from[i];
 }
 
+/* The features of the normalised tokens of one image. */
+static void take_features(const forward *f, tacit_features features, const float *cls, float *out)
+{
+    size_t patches = f->tokens - 1;
+    const float *patch = cls + f->ld;
+    if (features == TACIT_FEATURES_CLS || features == TACIT_FEATURES_CLS_MEAN) {
+        copy_floats(out, cls, f->dim);
+        out += f->dim;
+    }
+    if (features == TACIT_FEATURES_MEAN || features == TACIT_FEATURES_CLS_MEAN)
+        f->k->mean_rows_f32(patches, f->dim, patch, f->ld, out);
+    for (size_t p = 0; features == TACIT_FEATURES_PATCH && p < patches; p++)
+        copy_floats(out + p * f->dim, patch + p * f->ld, f->dim);
+}
+
+static void forward_group(forward *f, tacit_features features, float *out)
+{
+    const tacit_vit *vit = f->vit;
+    bool cls_only = features == TACIT_FEATURES_CLS;
+    embed(f);
+    for (unsigned i = 0; i < vit->config.depth; i++)
+        run_block(f, &vit->blocks[i], cls_only && i + 1 == vit->config.depth);
+    if (cls_only)
+        normalise(f, &vit->norm, f->batch, f->tokens * f->ld, f->x, f->n);
+    else
+        normalise(f, &vit->norm, f->batch * f->tokens, f->ld, f->x, f->n);
+    size_t count = tacit_vit_feature_count(vit, features);
+    for (size_t image = 0; image < f->batch; image++)
+        take_features(f, features, f->n + image * f->tokens * f->ld, out + image * count);
+}
+
 void tacit_vit_forward(const tacit_vit *vit, const float *images, size_t batch,
                        tacit_features features, float *out, void *scratch, tacit_pool *pool)
 {
+    size_t pixels = (size_t)3 * vit->config.height * vit->config.width;
+    size_t count = tacit_vit_feature_count(vit, features), group = group_size(vit, batch);
     if (!batch)
         return;
-    forward f = { .vit = vit,
-                  .k = vit->kernels,
-                  .pool = pool,
-                  .batch = batch,
-                  .tokens = vit->tokens,
-                  .dim = vit->config.dim,
-                  .images = images };
+    forward f = {
+        .vit = vit, .k = vit->kernels, .pool = pool, .tokens = vit->tokens, .dim = vit->config.dim
+    };
     tacit_arena arena = { .base = scratch, .size = tacit_vit_scratch(vit, batch, pool) };
     assert(arena.size && (uintptr_t)scratch % TACIT_ALIGN == 0);
-    plan(vit, batch, pool, NULL, &f, &arena);
-
-    bool cls_only = features == TACIT_FEATURES_CLS;
-    embed(&f);
-    for (unsigned i = 0; i < vit->config.depth; i++)
-        run_block(&f, &vit->blocks[i], cls_only && i + 1 == vit->config.depth);
-    if (cls_only)
-        normalise(&f, &vit->norm, batch, f.tokens * f.ld, f.x, f.n);
-    else
-        normalise(&f, &vit->norm, batch * f.tokens, f.ld, f.x, f.n);
-
-    size_t count = tacit_vit_feature_count(vit, features);
-    for (size_t image = 0; image < batch; image++, out += count) {
-        const float *cls = f.n + image * f.tokens * f.ld, *patches = cls + f.ld;
-        float *to = out;
-        if (features == TACIT_FEATURES_CLS || features == TACIT_FEATURES_CLS_MEAN) {
-            copy_floats(to, cls, f.dim);
-            to += f.dim;
-        }
-        if (features == TACIT_FEATURES_MEAN || features == TACIT_FEATURES_CLS_MEAN)
-            f.k->mean_rows_f32(vit->patches, f.dim, patches, f.ld, to);
-        for (size_t p = 0; features == TACIT_FEATURES_PATCH && p < vit->patches; p++)
-            copy_floats(to + p * f.dim, patches + p * f.ld, f.dim);
+    plan(vit, group, pool, NULL, &f, &arena);
+    for (size_t done = 0; done < batch; done += f.batch) {
+        f.batch = batch - done < group ? batch - done : group;
+        f.images = images + done * pixels;
+        forward_group(&f, features, out + done * count);
     }
 }
