@@ -41,7 +41,8 @@ double tacit_quantile(double *values, size_t n, double p)
 #define CHAINS 16
 #define STEPS  20000
 
-/* Keeps the compiler from seeing through a register. */
+/* Once a step: the compiler may not see through the factor, and so computes every step. (On each
+ * chain it would keep the chains in memory.) */
 #define OPAQUE(constraint, x) __asm__ volatile("" : "+" constraint(x))
 
 #if defined(__x86_64__)
@@ -50,12 +51,15 @@ __attribute__((target("avx512f"))) static double fma_avx512(void)
     __m512 chain[CHAINS], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(1e-3f);
     for (int i = 0; i < CHAINS; i++)
         chain[i] = _mm512_setzero_ps();
-    for (int step = 0; step < STEPS; step++)
+    for (int step = 0; step < STEPS; step++) {
+        OPAQUE("v", x);
 #pragma GCC unroll 16
-        for (int i = 0; i < CHAINS; i++) {
+        for (int i = 0; i < CHAINS; i++)
             chain[i] = _mm512_fmadd_ps(chain[i], x, y);
-            OPAQUE("v", chain[i]);
-        }
+    }
+    for (int i = 1; i < CHAINS; i++)
+        chain[0] = _mm512_add_ps(chain[0], chain[i]);
+    OPAQUE("v", chain[0]);
     return 2.0 * 16 * CHAINS * STEPS;
 }
 
@@ -65,12 +69,15 @@ __attribute__((target("avx2,fma"))) static double fma_avx2(void)
     __m256 chain[12], x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(1e-3f);
     for (int i = 0; i < 12; i++)
         chain[i] = _mm256_setzero_ps();
-    for (int step = 0; step < STEPS; step++)
+    for (int step = 0; step < STEPS; step++) {
+        OPAQUE("x", x);
 #pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) {
+        for (int i = 0; i < 12; i++)
             chain[i] = _mm256_fmadd_ps(chain[i], x, y);
-            OPAQUE("x", chain[i]);
-        }
+    }
+    for (int i = 1; i < 12; i++)
+        chain[0] = _mm256_add_ps(chain[0], chain[i]);
+    OPAQUE("x", chain[0]);
     return 2.0 * 8 * 12 * STEPS;
 }
 #elif defined(__aarch64__)
@@ -79,12 +86,15 @@ static double fma_neon(void)
     float32x4_t chain[CHAINS], x = vdupq_n_f32(0.999f), y = vdupq_n_f32(1e-3f);
     for (int i = 0; i < CHAINS; i++)
         chain[i] = vdupq_n_f32(0);
-    for (int step = 0; step < STEPS; step++)
+    for (int step = 0; step < STEPS; step++) {
+        OPAQUE("w", x);
 #pragma GCC unroll 16
-        for (int i = 0; i < CHAINS; i++) {
+        for (int i = 0; i < CHAINS; i++)
             chain[i] = vfmaq_f32(y, chain[i], x);
-            OPAQUE("w", chain[i]);
-        }
+    }
+    for (int i = 1; i < CHAINS; i++)
+        chain[0] = vaddq_f32(chain[0], chain[i]);
+    OPAQUE("w", chain[0]);
     return 2.0 * 4 * CHAINS * STEPS;
 }
 #endif

@@ -1,11 +1,15 @@
 /* linear.c - see linear.h. */
 #include "linear.h"
 
-/* Chunks of about 112 x 128 outputs: the rows' block of k and the partial sums stay in a 1 MiB
- * second-level cache, every weight that is read is used for 112 rows, and there are enough chunks
- * that a thread which loses its CPU for a while holds up little. */
-#define ROWS    112
-#define COLUMNS 128
+/* Chunks of about 112 x 128 outputs, or narrower where k is short: the rows' block of k and the
+ * partial sums stay in a 1 MiB second-level cache, every weight that is read is used for 112 rows,
+ * and there are enough chunks that a thread which loses its CPU for a while holds up little. */
+#define ROWS 112
+
+static size_t column_step(size_t k)
+{
+    return k <= 256 ? 96 : 128;
+}
 
 size_t tacit_even_chunk(size_t m, size_t target)
 {
@@ -29,9 +33,9 @@ static void run_chunk(void *ctx, size_t chunk, unsigned worker)
     const tacit_linear *layer = j->layer;
     /* Rows vary first: threads that run side by side read the same weights. */
     size_t row = chunk % j->row_chunks * j->row_step;
-    size_t column = j->from + chunk / j->row_chunks * COLUMNS;
+    size_t step = column_step(layer->in), column = j->from + chunk / j->row_chunks * step;
     size_t rows = j->m - row < j->row_step ? j->m - row : j->row_step;
-    size_t columns = layer->out - column < COLUMNS ? layer->out - column : COLUMNS;
+    size_t columns = layer->out - column < step ? layer->out - column : step;
     tacit_epilogue e = j->epilogue;
     e.bias += column;
     if (e.scale)
@@ -61,6 +65,6 @@ void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernel
     if (!j.epilogue.bias)
         j.epilogue.bias = layer->bias;
     j.row_chunks = (m + j.row_step - 1) / j.row_step;
-    size_t column_chunks = (layer->out - from + COLUMNS - 1) / COLUMNS;
+    size_t step = column_step(layer->in), column_chunks = (layer->out - from + step - 1) / step;
     tacit_parallel_for(pool, j.row_chunks * column_chunks, run_chunk, &j);
 }
