@@ -5,8 +5,9 @@
  * C, is the definition of each result; the class in kernels.inc says how close the others are:
  * EXACT is the same bits for every input (where a result is NaN, any NaN).
  *
- * The habits behind EXACT: fma where it is written and nowhere else; one accumulation chain for
- * each output of a matrix product, in k order; sums in 16 lanes (lane j takes elements j, j + 16,
+ * The habits behind EXACT: fma where it is written and nowhere else; one chain for every
+ * TACIT_KC terms of each output of a matrix product, in k order, their sums added in order; sums in
+ * 16 lanes (lane j takes elements j, j + 16,
  * ...) and then one tree (i + 8, i + 4, i + 2, i + 1); exact division and square root; exp from
  * SLEEF's FMA variants, erf as in gelu.h; max(a, b) is a > b ? a : b; round to nearest even.
  */
