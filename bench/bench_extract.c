@@ -104,15 +104,6 @@ static void close_subject(subject *s)
     tacit_pool_close(&s->pool);
 }
 
-/* FLOPs of one forward as it is commonly counted: every token through every block. */
-static double model_flops(const tacit_vit_config *c)
-{
-    double patches = (double)(c->height / c->patch) * (c->width / c->patch), tokens = patches + 1;
-    double dim = c->dim,
-           block = 2 * tokens * dim * (4 * dim + 2.0 * c->mlp) + 4 * tokens * tokens * dim;
-    return 2 * patches * dim * 3 * c->patch * c->patch + c->depth * block;
-}
-
 /* Latency ------------------------------------------------------------------------------------- */
 
 typedef struct latency {
@@ -124,7 +115,7 @@ static tacit_status measure_latency(tacit_session *session, const pictures *p, f
                                     latency *l, tacit_err *err)
 {
     static double total[MOST_TURNS], embed[MOST_TURNS], limits[MOST_TURNS], shares[MOST_TURNS];
-    double flops = model_flops(tacit_vit_config_of(session->model->vit));
+    double flops = tacit_backbone_flops(session->model->backbone);
     double start = tacit_now();
     size_t n = 0;
     tacit_session_times first = session->times;

@@ -11,10 +11,9 @@
 #include <time.h>
 
 static const char *const features_names[] = {
-    [TACIT_FEATURES_CLS] = "cls",
-    [TACIT_FEATURES_MEAN] = "mean",
-    [TACIT_FEATURES_CLS_MEAN] = "cls+mean",
-    [TACIT_FEATURES_PATCH] = "patch",
+    [TACIT_FEATURES_CLS] = "cls",           [TACIT_FEATURES_MEAN] = "mean",
+    [TACIT_FEATURES_CLS_MEAN] = "cls+mean", [TACIT_FEATURES_PATCH] = "patch",
+    [TACIT_FEATURES_LAST4] = "last4",
 };
 
 static const char *const filter_names[] = {
@@ -47,14 +46,16 @@ void tacit_model_defaults(tacit_model_options *options)
 
 /* The architecture: what the tensors say, under the name that was asked for. */
 static tacit_status choose_config(const tacit_model_options *options,
-                                  const tacit_tensor_source *source, tacit_vit_config *config,
-                                  tacit_err *err)
+                                  const tacit_tensor_source *source,
+                                  tacit_backbone_config *backbone, tacit_err *err)
 {
-    tacit_status st = tacit_vit_detect(source, config, err);
+    tacit_status st = tacit_backbone_detect(source, backbone, err);
     if (st < 0 || !options->arch)
         return st;
-    const tacit_vit_config *row = tacit_vit_find(options->arch);
-    if (!row)
+    tacit_backbone_config named;
+    const tacit_vit_config *row = &named.vit;
+    tacit_vit_config *config = &backbone->vit;
+    if (!tacit_backbone_find(options->arch, &named))
         return tacit_fail(err, TACIT_EINVAL,
                           "unknown architecture '%s': use timm's name of a ViT, such as %s",
                           options->arch, tacit_vit_row(0)->name);
@@ -71,47 +72,21 @@ static tacit_status choose_config(const tacit_model_options *options,
     return TACIT_OK;
 }
 
-static tacit_status check_size(const tacit_model_options *options, const tacit_vit_config *config,
-                               tacit_err *err)
-{
-    unsigned size = options->size;
-    if (!size || (size == config->height && size == config->width))
-        return TACIT_OK;
-    if (size % config->patch)
-        return tacit_fail(err, TACIT_EINVAL, "size %u is no multiple of the patch size %u", size,
-                          config->patch);
-    return tacit_fail(err, TACIT_EINVAL,
-                      "size %u does not fit the position table, which is for %u x %u", size,
-                      config->height, config->width);
-}
-
-static void name_arch(tacit_model *model, const tacit_vit_config *config)
-{
-    if (config->name)
-        snprintf(model->arch, sizeof model->arch, "%s_%u", config->name, config->height);
-    else
-        snprintf(model->arch, sizeof model->arch, "vit dim %u depth %u heads %u mlp %u patch %u",
-                 config->dim, config->depth, config->heads, config->mlp, config->patch);
-}
-
 static void make_recipe(tacit_model *model, const tacit_model_options *options,
-                        const tacit_vit_config *config)
+                        const tacit_backbone_config *config)
 {
-    unsigned shorter = config->height < config->width ? config->height : config->width;
+    unsigned height, width;
+    tacit_backbone_input(config, &height, &width);
     model->recipe = (tacit_recipe){
-        .resize = options->resize ? options->resize : shorter * 256 / 224,
-        .height = config->height,
-        .width = config->width,
+        .resize = options->resize ? options->resize : (height < width ? height : width) * 256 / 224,
+        .height = height,
+        .width = width,
         .filter = options->filter,
         .pillow = options->pillow,
     };
     memcpy(model->recipe.mean, options->mean, sizeof options->mean);
     memcpy(model->recipe.std, options->std, sizeof options->std);
     model->features = options->features;
-    if (options->features == TACIT_FEATURES_PATCH) {
-        model->grid[0] = config->height / config->patch;
-        model->grid[1] = config->width / config->patch;
-    }
 }
 
 /* The file's hash is taken beside the packing: both read the same pages. */
@@ -132,31 +107,38 @@ static void *hash_main(void *arg)
 static tacit_status bind_model(tacit_model *model, const tacit_model_options *options,
                                const tacit_tensor_source *source, tacit_pool *pool, tacit_err *err)
 {
-    tacit_vit_config config;
+    tacit_backbone_config config;
     tacit_status st = choose_config(options, source, &config, err);
-    if (st >= 0)
-        st = check_size(options, &config, err);
+    if (st >= 0 && options->size)
+        st = tacit_backbone_set_input(&config, options->size, options->size, err);
     if (st < 0)
         return st;
-    name_arch(model, &config);
+    tacit_backbone_name(&config, model->arch, sizeof model->arch);
     make_recipe(model, options, &config);
-    st = tacit_vit_open(&model->vit, &config, source, model->kernels, pool, err);
-    if (st >= 0)
-        model->dim = tacit_vit_feature_count(model->vit, model->features);
-    return st;
+    st = tacit_backbone_open(&model->backbone, &config, source, model->kernels, pool, err);
+    if (st < 0)
+        return st;
+    model->dim = tacit_backbone_feature_count(model->backbone, model->features);
+    if (!model->dim)
+        return tacit_fail(err, TACIT_EINVAL, "%s has no features of the kind '%s'", model->arch,
+                          tacit_features_name(model->features));
+    if (model->features == TACIT_FEATURES_PATCH)
+        tacit_backbone_grid(model->backbone, model->grid);
+    return TACIT_OK;
 }
 
 static tacit_status open_default(tacit_model *model, const tacit_model_options *options,
                                  tacit_pool *pool, tacit_err *err)
 {
     tacit_tensor_source source;
-    tacit_status st =
-        tacit_vit_seeded(tacit_vit_find(TACIT_DEFAULT_ARCH), TACIT_DEFAULT_SEED, &source, err);
+    tacit_backbone_config config;
+    tacit_backbone_find(TACIT_DEFAULT_ARCH, &config);
+    tacit_status st = tacit_backbone_seeded(&config, TACIT_DEFAULT_SEED, &source, err);
     if (st < 0)
         return st;
     model->untrained = true;
     st = bind_model(model, options, &source, pool, err);
-    tacit_vit_seeded_close(&source);
+    tacit_backbone_seeded_close(&source);
     return st;
 }
 
@@ -207,7 +189,7 @@ tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *opt
 
 void tacit_model_close(tacit_model *model)
 {
-    tacit_vit_close(&model->vit);
+    tacit_backbone_close(&model->backbone);
     *model = (tacit_model){ 0 };
 }
 
@@ -215,7 +197,7 @@ tacit_status tacit_session_open(tacit_session *session, const tacit_model *model
                                 tacit_pool *pool, tacit_err *err)
 {
     *session = (tacit_session){ .model = model, .pool = pool, .batch = batch };
-    size_t planar = sizeof(float), scratch = tacit_vit_scratch(model->vit, batch, pool);
+    size_t planar = sizeof(float), scratch = tacit_backbone_scratch(model->backbone, batch, pool);
     bool fits = tacit_mul_size(planar, 3 * batch, &planar) &&
                 tacit_mul_size(planar, model->recipe.height, &planar) &&
                 tacit_mul_size(planar, model->recipe.width, &planar) && scratch;
@@ -277,8 +259,8 @@ void tacit_session_embed(tacit_session *session, size_t count, float *out)
     if (!count)
         return;
     double start = seconds();
-    tacit_vit_forward(session->model->vit, session->planar, count, session->model->features, out,
-                      session->scratch, session->pool);
+    tacit_backbone_forward(session->model->backbone, session->planar, count,
+                           session->model->features, out, session->scratch, session->pool);
     session->times.embed += seconds() - start;
 }
 

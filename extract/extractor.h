@@ -8,12 +8,12 @@
 #ifndef TACIT_EXTRACTOR_H
 #define TACIT_EXTRACTOR_H
 
+#include "backbone.h"
 #include "image.h"
 #include "kernels.h"
 #include "pool.h"
 #include "preprocess.h"
 #include "status.h"
-#include "vit.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +44,7 @@ const char *tacit_features_name(unsigned features);
 const char *tacit_filter_name(unsigned filter);
 
 typedef struct tacit_model {
-    tacit_vit *vit;
+    tacit_backbone *backbone;
     const tacit_kernels *kernels;
     tacit_recipe recipe;
     tacit_features features;

@@ -209,6 +209,7 @@ size_t tacit_vit_feature_count(const tacit_vit *vit, tacit_features features)
     switch (features) {
     case TACIT_FEATURES_CLS_MEAN: return 2 * dim;
     case TACIT_FEATURES_PATCH: return vit->patches * dim;
+    case TACIT_FEATURES_LAST4: return 0;
     default: return dim;
     }
 }

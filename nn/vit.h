@@ -7,27 +7,68 @@
 #ifndef TACIT_VIT_H
 #define TACIT_VIT_H
 
+#include "feature.h"
 #include "kernels.h"
 #include "pool.h"
 #include "tensor.h"
 
 #include <stdbool.h>
 
+typedef enum tacit_position {
+    TACIT_POSITION_TABLE,  /* learned or fixed, a row for the class token and each patch */
+    TACIT_POSITION_ROTARY, /* axial rotary embedding of q and k: DINOv3                  */
+    TACIT_POSITION_NONE,   /* none, or relative biases alone: BEiT                       */
+} tacit_position;
+
+/* How a stored table becomes one for another grid. */
+typedef enum tacit_resample {
+    TACIT_RESAMPLE_REFUSE,    /* another size is an error                                       */
+    TACIT_RESAMPLE_BICUBIC,   /* torch's interpolate(size=), a = -0.75: transformers            */
+    TACIT_RESAMPLE_OFFSET,    /* the same with scale_factor = (g + 0.1) / g0: DINO, DINOv2      */
+    TACIT_RESAMPLE_ANTIALIAS, /* the same with size= and antialias: timm, DINOv2 with registers */
+} tacit_resample;
+
+typedef enum tacit_relative {
+    TACIT_RELATIVE_NONE,
+    TACIT_RELATIVE_SHARED, /* one table for all blocks: BEiT in pre-training, SimMIM */
+    TACIT_RELATIVE_BLOCK,  /* one for each block: BEiT fine-tuned                    */
+} tacit_relative;
+
+typedef enum tacit_activation {
+    TACIT_GELU,       /* exact, by erf                                          */
+    TACIT_QUICK_GELU, /* x sigmoid(1.702 x): OpenAI's CLIP                      */
+    TACIT_SWIGLU,     /* fc2(silu(a) b), (a, b) = fc1(x): DINOv2 g, some DINOv3 */
+} tacit_activation;
+
+typedef enum tacit_last_norm {
+    TACIT_NORM_TOKENS, /* "norm", of every token                                           */
+    TACIT_NORM_MEAN,   /* "fc_norm", of the mean of the patch tokens: fine-tuned MAE, BEiT */
+    TACIT_NORM_NONE,   /* MaskFeat's pre-training files                                    */
+} tacit_last_norm;
+
+/* What a network is made of. All that is 0 is as in timm's plain ViT. */
 typedef struct tacit_vit_config {
     const char
         *name; /* timm's, without the size: "vit_small_patch16"; NULL for a size of its own */
-    unsigned dim, depth, heads, mlp, patch;
-    unsigned height, width; /* of the input, multiples of patch */
-    bool layer_scale;
+    unsigned dim, depth, heads, mlp, patch; /* mlp: the hidden width, with SwiGLU of one half */
+    unsigned height, width;                 /* of the input, multiples of patch */
     float eps;
+    bool layer_scale;
+    bool no_cls;        /* no class token: I-JEPA                                      */
+    unsigned registers; /* tokens between the class token and the patches, no position */
+    bool no_patch_bias; /* CLIP                                                        */
+    bool pre_norm;      /* "norm_pre" before the blocks: CLIP                          */
+    bool no_qkv_bias;   /* DINOv3 7B                                                   */
+    bool qk_norm;       /* LayerNorm of each head's q and k                            */
+    tacit_activation activation;
+    tacit_position position;
+    bool position_no_cls; /* the table has no row for the class token: timm with registers */
+    tacit_relative relative;
+    unsigned grid[2]; /* rows and columns that the stored tables are for; 0: the input's */
+    tacit_resample resample;
+    tacit_last_norm last_norm;
+    unsigned projection; /* outputs of "head.weight" on the normalised class token: CLIP */
 } tacit_vit_config;
-
-typedef enum tacit_features {
-    TACIT_FEATURES_CLS,      /* class token after the final norm: (D)            */
-    TACIT_FEATURES_MEAN,     /* mean of the patch tokens after the norm: (D)     */
-    TACIT_FEATURES_CLS_MEAN, /* the two, one after the other: (2 D)              */
-    TACIT_FEATURES_PATCH,    /* patch tokens after the norm, raster order: (N, D) */
-} tacit_features;
 
 /* The i-th named size (224 x 224 input, no layer scale), NULL past the last. */
 const tacit_vit_config *tacit_vit_row(size_t i);
@@ -40,6 +81,13 @@ const tacit_vit_config *tacit_vit_find(const char *name);
  * these sizes, else dim / 64. TACIT_EUNSUPPORTED where it is no such ViT. */
 tacit_status tacit_vit_detect(const tacit_tensor_source *source, tacit_vit_config *config,
                               tacit_err *err);
+
+/* Sets the input; TACIT_EINVAL, and why, where the network cannot take it. */
+tacit_status tacit_vit_set_input(tacit_vit_config *config, unsigned height, unsigned width,
+                                 tacit_err *err);
+
+/* FLOPs of one forward as it is commonly counted: every token through every block. */
+double tacit_vit_flops(const tacit_vit_config *config);
 
 typedef struct tacit_vit tacit_vit;
 

@@ -195,6 +195,27 @@ tacit_status tacit_vit_detect(const tacit_tensor_source *source, tacit_vit_confi
     return tacit__vit_check(config, err);
 }
 
+tacit_status tacit_vit_set_input(tacit_vit_config *c, unsigned height, unsigned width,
+                                 tacit_err *err)
+{
+    if (height == c->height && width == c->width)
+        return TACIT_OK;
+    if (!height || !width || height % c->patch || width % c->patch)
+        return tacit_fail(err, TACIT_EINVAL, "size %u x %u is no multiple of the patch size %u",
+                          height, width, c->patch);
+    return tacit_fail(err, TACIT_EINVAL,
+                      "size %u x %u does not fit the position table, which is for %u x %u", height,
+                      width, c->height, c->width);
+}
+
+double tacit_vit_flops(const tacit_vit_config *c)
+{
+    double patches = (double)(c->height / c->patch) * (c->width / c->patch), tokens = patches + 1;
+    double dim = c->dim,
+           block = 2 * tokens * dim * (4 * dim + 2.0 * c->mlp) + 4 * tokens * tokens * dim;
+    return 2 * patches * dim * 3 * c->patch * c->patch + c->depth * block;
+}
+
 /* Binding ------------------------------------------------------------------------------------- */
 
 /* What a timm file may hold beside the backbone. */

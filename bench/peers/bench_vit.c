@@ -70,8 +70,9 @@ static tacit_status run_fma(unsigned threads, tacit_err *err)
 
 static size_t image_floats(void)
 {
-    const tacit_vit_config *c = tacit_vit_config_of(model.vit);
-    return (size_t)3 * c->height * c->width;
+    unsigned height, width;
+    tacit_backbone_input(tacit_backbone_config_of(model.backbone), &height, &width);
+    return (size_t)3 * height * width;
 }
 
 static tacit_status open_model(const char *path, tacit_err *err)
@@ -95,7 +96,7 @@ static tacit_status open_model(const char *path, tacit_err *err)
 
 static tacit_status read_images(size_t n, const char *path, tacit_err *err)
 {
-    if (!model.vit || !n || n > MAX_COUNT)
+    if (!model.backbone || !n || n > MAX_COUNT)
         return tacit_fail(err, TACIT_EINVAL, "images: first open a model; 1 to %d images",
                           MAX_COUNT);
     size_t each = image_floats() * sizeof(float);
@@ -125,7 +126,8 @@ static tacit_status forward_buffers(size_t batch, const tacit_pool *pool, tacit_
     void *v = vectors;
     bool both = grow(&v, &vectors_size, batch * model.dim * sizeof *vectors);
     vectors = v;
-    both = both && grow(&scratch, &scratch_size, tacit_vit_scratch(model.vit, batch, pool));
+    both =
+        both && grow(&scratch, &scratch_size, tacit_backbone_scratch(model.backbone, batch, pool));
     return both ? TACIT_OK : tacit_fail(err, TACIT_ENOMEM, "out of memory for batch %zu", batch);
 }
 
@@ -145,7 +147,8 @@ static tacit_status run_forward(size_t warm, size_t count, size_t batch, unsigne
     tacit_status st = forward_pool(batch, threads, &pool, err);
     for (size_t i = 0; st == TACIT_OK && i < warm + count; i++) {
         double start = tacit_now();
-        tacit_vit_forward(model.vit, images, batch, TACIT_FEATURES_CLS, vectors, scratch, pool);
+        tacit_backbone_forward(model.backbone, images, batch, TACIT_FEATURES_CLS, vectors, scratch,
+                               pool);
         if (i >= warm)
             printf("%.9f ", tacit_now() - start);
     }
@@ -164,8 +167,8 @@ static tacit_status write_vectors(size_t batch, unsigned threads, const char *pa
     if (!f)
         return tacit_fail_errno(err, "%s", path);
     for (size_t i = 0; i + batch <= image_count; i += batch) {
-        tacit_vit_forward(model.vit, images + i * image_floats(), batch, TACIT_FEATURES_CLS,
-                          vectors, scratch, pool);
+        tacit_backbone_forward(model.backbone, images + i * image_floats(), batch,
+                               TACIT_FEATURES_CLS, vectors, scratch, pool);
         fwrite(vectors, model.dim * sizeof *vectors, batch, f);
     }
     return fclose(f) ? tacit_fail_errno(err, "%s", path) : TACIT_OK;
@@ -241,7 +244,7 @@ static tacit_status pass(tacit_session *s, enum stage stage, float *out, FILE *f
 static tacit_status run_photos(size_t count, unsigned threads, enum stage stage, const char *path,
                                tacit_err *err)
 {
-    if (!model.vit || !photo_count || count > MAX_COUNT)
+    if (!model.backbone || !photo_count || count > MAX_COUNT)
         return tacit_fail(err, TACIT_EINVAL, "first open a model and read photos");
     tacit_pool *pool;
     tacit_session session;
