@@ -31,8 +31,9 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
     TACIT_NAME(tacit_gemm_pack_f32)(tokens, dim, k, ld, keys);
     pack_values(tokens, dim, v, ld, values);
 
-    for (size_t i = 0; i < rows; i += TACIT_MR) {
-        size_t count = rows - i < TACIT_MR ? rows - i : TACIT_MR;
+    size_t tiles = (rows + TACIT_MR - 1) / TACIT_MR, count;
+    for (size_t i = 0; i < rows; i += count) {
+        count = even_rows(rows - i, tiles--);
         for (size_t t = 0; t < tokens; t += TACIT_NR)
             whole_tile(count, dim, q + i * ld, ld, keys + t * dim, NULL, scores + t, width, false,
                        NULL);

@@ -10,16 +10,35 @@
 /* Up to so many rows, four panels are read side by side. */
 #define FEW_ROWS 3
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* 4 x 4 values, rows ldw apart, transposed to rows NR apart. */
+TACIT_INLINE void transpose_quad(const float *w, size_t ldw, float *packed)
+{
+    quad a = *(const quad *)w, b = *(const quad *)(w + ldw);
+    quad c = *(const quad *)(w + 2 * ldw), d = *(const quad *)(w + 3 * ldw);
+    quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    quad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    *(quad *)packed = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(quad *)(packed + TACIT_NR) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    ab = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    cd = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(quad *)(packed + 2 * TACIT_NR) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(quad *)(packed + 3 * TACIT_NR) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
 void TACIT_NAME(tacit_gemm_pack_f32)(size_t n, size_t k, const float *w, size_t ldw, float *packed)
 {
-    for (size_t j = 0; j < n; j += TACIT_NR) {
-        size_t left = n - j < TACIT_NR ? n - j : TACIT_NR;
-        for (size_t p = 0; p < k; p++, packed += TACIT_NR) {
+    for (size_t j = 0; j < n; j += TACIT_NR, w += TACIT_NR * ldw) {
+        size_t left = n - j < TACIT_NR ? n - j : TACIT_NR, step;
+        for (size_t p = 0; p < k; p += step, packed += step * TACIT_NR) {
             size_t i = 0;
-            for (; i < left; i++)
-                packed[i] = w[(j + i) * ldw + p];
+            step = k - p < 4 ? 1 : 4;
+            for (; step == 4 && i + 4 <= left; i += 4)
+                transpose_quad(w + i * ldw + p, ldw, packed + i);
             for (; i < TACIT_NR; i++)
-                packed[i] = 0;
+                for (size_t q = 0; q < step; q++)
+                    packed[q * TACIT_NR + i] = i < left ? w[i * ldw + p + q] : 0;
         }
     }
 }
@@ -85,9 +104,10 @@ void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, si
             const float *next = j + columns < n ? packed + (j + columns) * k + p * TACIT_NR
                                 : !last         ? packed + (p + kc) * TACIT_NR
                                                 : NULL;
-            for (size_t i = 0; i < m; i += TACIT_MR) {
-                size_t rows = m - i < TACIT_MR ? m - i : TACIT_MR;
-                const float *ahead = next ? next + i / TACIT_MR * (kc / 4) * VF : NULL;
+            size_t tiles = (m + TACIT_MR - 1) / TACIT_MR, rows;
+            for (size_t i = 0, t = 0; i < m; i += rows, t++) {
+                rows = even_rows(m - i, tiles - t);
+                const float *ahead = next ? next + t * (kc / 4) * VF : NULL;
                 float *at = c + i * ldc + j;
                 tacit_epilogue here, *e = NULL;
                 if (last && epilogue) {

@@ -105,6 +105,13 @@ static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const fl
     }
 }
 
+/* Rows of the next of `tiles` tiles that share `rows`, nearly evenly: one short tile at the end
+ * would leave the FMA units waiting for its few chains. */
+TACIT_INLINE size_t even_rows(size_t rows, size_t tiles)
+{
+    return (rows + tiles - 1) / tiles;
+}
+
 TACIT_INLINE vf load_left(const float *p, size_t left)
 {
     return left == VF ? vf_load(p) : vf_load_n(p, left);
