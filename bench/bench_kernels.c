@@ -61,6 +61,35 @@ static void bench_gemm_f32(call *c)
     c->run = run_gemm_f32;
 }
 
+static void run_gemm_tn_f32(call *c)
+{
+    c->k->gemm_tn_f32(c->m, c->n, c->d, c->a, c->m, c->b, c->n, c->c, c->n, true);
+}
+
+static void bench_gemm_tn_f32(call *c)
+{
+    c->shape = "112 x 128 x 384, warm";
+    c->m = 112;
+    c->n = 128;
+    c->d = 384;
+    c->flops = 2.0 * 112 * 128 * 384;
+    c->run = run_gemm_tn_f32;
+}
+
+static void run_dot_f64(call *c)
+{
+    volatile double sum = c->k->dot_f64(c->n, c->a, c->b);
+    (void)sum;
+}
+
+static void bench_dot_f64(call *c)
+{
+    c->shape = "65536";
+    c->n = 65536;
+    c->bytes = 8.0 * 65536;
+    c->run = run_dot_f64;
+}
+
 static void run_attention_f32(call *c)
 {
     c->k->attention_f32(c->m, c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, c->c,
@@ -102,6 +131,21 @@ static void bench_softmax_f32(call *c)
     c->m = c->n = 197;
     c->bytes = 8.0 * 197 * 197;
     c->run = run_softmax_f32;
+}
+
+static void run_cross_entropy_f32(call *c)
+{
+    static const uint32_t labels[197];
+    c->k->cross_entropy_f32(c->m, c->n, c->a, c->n, labels, c->c, c->n, c->c + c->m * c->n);
+}
+
+static void bench_cross_entropy_f32(call *c)
+{
+    c->shape = "197 x 1000";
+    c->m = 197;
+    c->n = 1000;
+    c->bytes = 8.0 * 197 * 1000;
+    c->run = run_cross_entropy_f32;
 }
 
 static void run_l2norm_f32(call *c)
@@ -156,6 +200,20 @@ static void bench_add_f32(call *c)
     c->n = 65536;
     c->bytes = 12.0 * 65536;
     c->run = run_add_f32;
+}
+
+static void run_above_f32(call *c)
+{
+    volatile size_t count = c->k->above_f32(c->n, c->a, 0.999f, (uint32_t *)(void *)c->c);
+    (void)count;
+}
+
+static void bench_above_f32(call *c)
+{
+    c->shape = "65536, 1 of 2000 found";
+    c->n = 65536;
+    c->bytes = 4.0 * 65536;
+    c->run = run_above_f32;
 }
 
 #define CONVERSION(slot, from_type, to_type)                                                       \

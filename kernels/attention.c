@@ -40,7 +40,7 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
         float inverse[TACIT_MR];
         for (size_t r = 0; r < count; r++) {
             float *row = scores + r * width;
-            inverse[r] = 1.0f / exp_row(tokens, row, scale, row);
+            inverse[r] = 1.0f / exp_row(tokens, row, scale, row, NULL);
         }
         for (size_t j = 0; j < dim; j += TACIT_NR)
             for (size_t t = 0; t < tokens; t += TACIT_KC)

@@ -19,6 +19,20 @@ void TACIT_NAME(tacit_add_f32)(size_t n, const float *x, const float *y, float *
         vf_store_n(z + i, vf_add(vf_load_n(x + i, n - i), vf_load_n(y + i, n - i)), n - i);
 }
 
+size_t TACIT_NAME(tacit_above_f32)(size_t n, const float *x, float threshold, uint32_t *at)
+{
+    vf least = vf_set1(threshold);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += VF) {
+        size_t left = VF_LEFT(n, i);
+        unsigned bits = left == VF ? vf_ge_bits(vf_load(x + i), least)
+                                   : vf_ge_bits(vf_load_n(x + i, left), least) & ((1u << left) - 1);
+        for (; bits; bits &= bits - 1)
+            at[count++] = (uint32_t)i + (uint32_t)__builtin_ctz(bits);
+    }
+    return count;
+}
+
 /* 16-bit elements have no masked tail: the last vector goes through a buffer. */
 #define WIDEN(slot, convert)                                                                       \
     void TACIT_NAME(tacit_##slot)(size_t n, const uint16_t *x, float *y)                           \

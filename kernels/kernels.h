@@ -47,6 +47,16 @@ typedef void tacit_gemm_f32_fn(size_t m, size_t n, size_t k, const float *a, siz
                                const float *packed, float *c, size_t ldc,
                                const tacit_epilogue *epilogue);
 
+/* c (m, n) = a (k, m) transposed times b (k, n), and with `more` added to what c holds: the
+ * gradient of a Linear layer's weights. Rows lda, ldb and ldc apart. Chains as in gemm_f32. Nothing
+ * is packed: callers cut m and n so that blocks of a and b of TACIT_KC rows stay in the
+ * second-level cache. Bound: 2 m n k FLOP. */
+typedef void tacit_gemm_tn_f32_fn(size_t m, size_t n, size_t k, const float *a, size_t lda,
+                                  const float *b, size_t ldb, float *c, size_t ldc, bool more);
+
+/* The sum of x * y in double, where each product is exact: 16 lanes and the tree. */
+typedef double tacit_dot_f64_fn(size_t n, const float *x, const float *y);
+
 /* One head of softmax(q k^T * scale) v for `rows` queries over `tokens` keys of `dim` values
  * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. Products over
  * tokens as in gemm_f32, over dim in one chain; the rows' softmax is softmax_f32 without its
@@ -69,6 +79,12 @@ typedef void tacit_layernorm_f32_fn(size_t rows, size_t n, const float *x, size_
 /* y = e / sum(e), e = exp(fma(x, scale, -max(x) * scale)), scale > 0. y may be x. */
 typedef void tacit_softmax_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float scale,
                                   float *y, size_t ldy);
+
+/* The cross entropy of each row of n > 0 logits with its label, and its gradient:
+ * y = p - (i == label), p as softmax_f32 with scale 1 has it;
+ * loss = log(sum_i exp(x_i - max(x))) - (x_label - max(x)). y may be x. */
+typedef void tacit_cross_entropy_f32_fn(size_t rows, size_t n, const float *x, size_t ldx,
+                                        const uint32_t *labels, float *y, size_t ldy, float *loss);
 
 /* y = x / max(sqrt(sum(x * x)), 1e-12): torch.nn.functional.normalize. y may be x. */
 typedef void tacit_l2norm_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, float *y,
@@ -93,6 +109,10 @@ typedef void tacit_f16_to_f32_fn(size_t n, const uint16_t *x, float *y);
 typedef void tacit_f32_to_f16_fn(size_t n, const float *x, uint16_t *y);
 typedef void tacit_bf16_to_f32_fn(size_t n, const uint16_t *x, float *y);
 typedef void tacit_f32_to_bf16_fn(size_t n, const float *x, uint16_t *y);
+
+/* Writes to `at` the indices of all x >= threshold, ascending, and returns how many they are; a NaN
+ * is not one. at has room for n. Bound: 4 n bytes where they are few. */
+typedef size_t tacit_above_f32_fn(size_t n, const float *x, float threshold, uint32_t *at);
 
 /* Images -------------------------------------------------------------------------------------- */
 

@@ -14,6 +14,7 @@
 
 /* In the library on every CPU, but declared by sleef.h only to callers compiled with FMA. */
 float Sleef_finz_expf1_u10purecfma(float x);
+float Sleef_finz_logf1_u10purecfma(float x);
 
 /* SLEEF's scalar FMA variants are built with the CPU's FMA. On an x86 CPU without one (before 2013)
  * the variants without FMA stand in: within 1 ulp, but not the same bits. */
@@ -29,6 +30,11 @@ static bool has_fma(void)
 static float ref_exp(float x)
 {
     return has_fma() ? Sleef_finz_expf1_u10purecfma(x) : Sleef_cinz_expf1_u10purec(x);
+}
+
+static float ref_log(float x)
+{
+    return has_fma() ? Sleef_finz_logf1_u10purecfma(x) : Sleef_cinz_logf1_u10purec(x);
 }
 
 static float ref_max(float a, float b)
@@ -111,8 +117,36 @@ void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda
         }
 }
 
+void tacit_gemm_tn_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                           size_t ldb, float *c, size_t ldc, bool more)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float *y = &c[i * ldc + j];
+            if (!more)
+                *y = 0;
+            for (size_t from = 0; from < k; from += TACIT_KC) {
+                float chain = 0;
+                for (size_t p = from; p < k && p < from + TACIT_KC; p++)
+                    chain = fmaf(a[p * lda + i], b[p * ldb + j], chain);
+                *y = from || more ? *y + chain : chain;
+            }
+        }
+}
+
+double tacit_dot_f64_ref(size_t n, const float *x, const float *y)
+{
+    double lane[LANES] = { 0 };
+    for (size_t i = 0; i < n; i++)
+        lane[i % LANES] += (double)x[i] * (double)y[i];
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
 /* y = exp(fma(x, scale, -max(x) * scale)); the sum of y in 16 lanes. */
-static float exp_row(size_t n, const float *x, float scale, float *y)
+static float exp_row(size_t n, const float *x, float scale, float *y, float *most)
 {
     float lane[LANES];
     for (size_t j = 0; j < LANES; j++)
@@ -122,7 +156,8 @@ static float exp_row(size_t n, const float *x, float scale, float *y)
     /* The last, partial vector of the others has -inf in its missing lanes. */
     for (size_t j = n % LANES; n % LANES && j < LANES; j++)
         lane[j] = ref_max(lane[j], -INFINITY);
-    float offset = -max_lanes(lane) * scale;
+    *most = max_lanes(lane);
+    float offset = -*most * scale;
     memset(lane, 0, sizeof lane);
     for (size_t i = 0; i < n; i++) {
         y[i] = ref_exp(fmaf(x[i], scale, offset));
@@ -141,7 +176,7 @@ void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float
             for (size_t p = 0; p < dim; p++)
                 scratch[t] = fmaf(q[i * ld + p], k[t * ld + p], scratch[t]);
         }
-        float inverse = 1.0f / exp_row(tokens, scratch, scale, scratch);
+        float most, inverse = 1.0f / exp_row(tokens, scratch, scale, scratch, &most);
         for (size_t j = 0; j < dim; j++)
             out[i * ldo + j] = chains(tokens, scratch, v + j, ld) * inverse;
     }
@@ -168,9 +203,21 @@ void tacit_softmax_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, fl
                            size_t ldy)
 {
     for (size_t r = 0; r < rows; r++) {
-        float sum = exp_row(n, x + r * ldx, scale, y + r * ldy);
+        float most, sum = exp_row(n, x + r * ldx, scale, y + r * ldy, &most);
         for (size_t i = 0; i < n; i++)
             y[r * ldy + i] /= sum;
+    }
+}
+
+void tacit_cross_entropy_f32_ref(size_t rows, size_t n, const float *x, size_t ldx,
+                                 const uint32_t *labels, float *y, size_t ldy, float *loss)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, y += ldy) {
+        float target = x[labels[r]], most, sum = exp_row(n, x, 1, y, &most);
+        for (size_t i = 0; i < n; i++)
+            y[i] /= sum;
+        y[labels[r]] -= 1;
+        loss[r] = ref_log(sum) - (target - most);
     }
 }
 
@@ -204,6 +251,15 @@ void tacit_gelu_f32_ref(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i++)
         y[i] = ref_gelu(x[i]);
+}
+
+size_t tacit_above_f32_ref(size_t n, const float *x, float threshold, uint32_t *at)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] >= threshold)
+            at[count++] = (uint32_t)i;
+    return count;
 }
 
 void tacit_add_f32_ref(size_t n, const float *x, const float *y, float *z)

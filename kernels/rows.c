@@ -1,4 +1,5 @@
-/* rows.c - kernels that work row by row: layer norm, softmax, L2 normalise, pooling. */
+/* rows.c - kernels that work row by row: layer norm, softmax, cross entropy, L2 normalise, dot
+ * product, pooling. */
 #include "rows.h"
 
 static void layernorm_row(size_t n, const float *x, const float *gamma, const float *beta,
@@ -43,8 +44,20 @@ void TACIT_NAME(tacit_softmax_f32)(size_t rows, size_t n, const float *x, size_t
                                    float *y, size_t ldy)
 {
     for (size_t r = 0; n && r < rows; r++) {
-        float sum = exp_row(n, x + r * ldx, scale, y + r * ldy);
+        float sum = exp_row(n, x + r * ldx, scale, y + r * ldy, NULL);
         divide_row(n, y + r * ldy, sum, y + r * ldy);
+    }
+}
+
+void TACIT_NAME(tacit_cross_entropy_f32)(size_t rows, size_t n, const float *x, size_t ldx,
+                                         const uint32_t *labels, float *y, size_t ldy, float *loss)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, y += ldy) {
+        float target = x[labels[r]], most, sum = exp_row(n, x, 1, y, &most), log[VF];
+        divide_row(n, y, sum, y);
+        y[labels[r]] -= 1;
+        vf_store(log, vf_log(vf_set1(sum)));
+        loss[r] = log[0] - (target - most);
     }
 }
 
@@ -66,6 +79,17 @@ void TACIT_NAME(tacit_l2norm_f32)(size_t rows, size_t n, const float *x, size_t 
         float norm = sqrtf(vf_sum(squares));
         divide_row(n, row, norm > 1e-12f ? norm : 1e-12f, y + r * ldy);
     }
+}
+
+double TACIT_NAME(tacit_dot_f64)(size_t n, const float *x, const float *y)
+{
+    vd sum = vd_zero();
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        sum = vd_fma(vf_load(x + i), vf_load(y + i), sum);
+    if (i < n)
+        sum = vd_fma(vf_load_n(x + i, n - i), vf_load_n(y + i, n - i), sum);
+    return vd_sum(sum);
 }
 
 void TACIT_NAME(tacit_mean_rows_f32)(size_t rows, size_t n, const float *x, size_t ldx, float *y)

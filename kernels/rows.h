@@ -6,8 +6,9 @@
 
 #include <math.h>
 
-/* y = exp(fma(x, scale, -max(x) * scale)); returns the sum of y. n > 0. y may be x. */
-TACIT_INLINE float exp_row(size_t n, const float *x, float scale, float *y)
+/* y = exp(fma(x, scale, -max(x) * scale)); returns the sum of y. n > 0. y may be x. max(x) goes
+ * to *largest where that is not NULL. */
+TACIT_INLINE float exp_row(size_t n, const float *x, float scale, float *y, float *largest)
 {
     vf most = vf_set1(-INFINITY);
     size_t i = 0;
@@ -15,7 +16,10 @@ TACIT_INLINE float exp_row(size_t n, const float *x, float scale, float *y)
         most = vf_max(most, vf_load(x + i));
     if (i < n)
         most = vf_max(most, vf_first(vf_load_n(x + i, n - i), vf_set1(-INFINITY), n - i));
-    vf factor = vf_set1(scale), offset = vf_set1(-vf_hmax(most) * scale), sum = vf_zero();
+    float hmax = vf_hmax(most);
+    if (largest)
+        *largest = hmax;
+    vf factor = vf_set1(scale), offset = vf_set1(-hmax * scale), sum = vf_zero();
     for (i = 0; i + VF <= n; i += VF) {
         vf e = vf_exp(vf_fma(vf_load(x + i), factor, offset));
         vf_store(y + i, e);

@@ -85,6 +85,10 @@ TACIT_INLINE vf vf_exp(vf x)
 {
     return (vf){ Sleef_finz_expf8_u10avx2(x.lo), Sleef_finz_expf8_u10avx2(x.hi) };
 }
+TACIT_INLINE vf vf_log(vf x)
+{
+    return (vf){ Sleef_finz_logf8_u10avx2(x.lo), Sleef_finz_logf8_u10avx2(x.hi) };
+}
 TACIT_INLINE float vf_sum(vf x)
 {
     __m256 s8 = _mm256_add_ps(x.lo, x.hi);
@@ -100,6 +104,45 @@ TACIT_INLINE float vf_hmax(vf x)
     __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
+/* Bit j is set where lane j of a is at least that of b. */
+TACIT_INLINE unsigned vf_ge_bits(vf a, vf b)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_GE_OQ)) |
+           (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_GE_OQ)) << 8;
+}
+
+/* The same lanes in double. */
+typedef struct vd {
+    __m256d q[4];
+} vd;
+
+TACIT_INLINE vd vd_zero(void)
+{
+    __m256d zero = _mm256_setzero_pd();
+    return (vd){ { zero, zero, zero, zero } };
+}
+TACIT_INLINE __m256d vd_fma4(__m128 a, __m128 b, __m256d c)
+{
+    return _mm256_fmadd_pd(_mm256_cvtps_pd(a), _mm256_cvtps_pd(b), c);
+}
+/* a * b + c; the product of two floats is exact in double */
+TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
+{
+    return (vd){ {
+        vd_fma4(_mm256_castps256_ps128(a.lo), _mm256_castps256_ps128(b.lo), c.q[0]),
+        vd_fma4(_mm256_extractf128_ps(a.lo, 1), _mm256_extractf128_ps(b.lo, 1), c.q[1]),
+        vd_fma4(_mm256_castps256_ps128(a.hi), _mm256_castps256_ps128(b.hi), c.q[2]),
+        vd_fma4(_mm256_extractf128_ps(a.hi, 1), _mm256_extractf128_ps(b.hi, 1), c.q[3]),
+    } };
+}
+/* In the tree of vf_sum. */
+TACIT_INLINE double vd_sum(vd x)
+{
+    __m256d s4 = _mm256_add_pd(_mm256_add_pd(x.q[0], x.q[2]), _mm256_add_pd(x.q[1], x.q[3]));
+    __m128d s2 = _mm_add_pd(_mm256_castpd256_pd128(s4), _mm256_extractf128_pd(s4, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
+}
+
 TACIT_INLINE vf vf_from_f16(const uint16_t *p)
 {
     return (vf){ _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)),

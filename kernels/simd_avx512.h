@@ -74,6 +74,10 @@ TACIT_INLINE vf vf_exp(vf x)
 {
     return Sleef_finz_expf16_u10avx512f(x);
 }
+TACIT_INLINE vf vf_log(vf x)
+{
+    return Sleef_finz_logf16_u10avx512f(x);
+}
 TACIT_INLINE float vf_sum(vf x)
 {
     __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
@@ -89,6 +93,39 @@ TACIT_INLINE float vf_hmax(vf x)
     __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
+/* Bit j is set where lane j of a is at least that of b. */
+TACIT_INLINE unsigned vf_ge_bits(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+
+/* The same lanes in double. */
+typedef struct vd {
+    __m512d lo, hi;
+} vd;
+
+TACIT_INLINE vd vd_zero(void)
+{
+    return (vd){ _mm512_setzero_pd(), _mm512_setzero_pd() };
+}
+/* a * b + c; the product of two floats is exact in double */
+TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
+{
+    __m512d a0 = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    __m512d b0 = _mm512_cvtps_pd(_mm512_castps512_ps256(b));
+    __m512d a1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
+    __m512d b1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1));
+    return (vd){ _mm512_fmadd_pd(a0, b0, c.lo), _mm512_fmadd_pd(a1, b1, c.hi) };
+}
+/* In the tree of vf_sum. */
+TACIT_INLINE double vd_sum(vd x)
+{
+    __m512d s8 = _mm512_add_pd(x.lo, x.hi);
+    __m256d s4 = _mm256_add_pd(_mm512_castpd512_pd256(s8), _mm512_extractf64x4_pd(s8, 1));
+    __m128d s2 = _mm_add_pd(_mm256_castpd256_pd128(s4), _mm256_extractf128_pd(s4, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
+}
+
 TACIT_INLINE vf vf_from_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));

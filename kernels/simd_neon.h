@@ -114,6 +114,12 @@ TACIT_INLINE vf vf_exp(vf x)
     return VF_EACH(AT);
 #undef AT
 }
+TACIT_INLINE vf vf_log(vf x)
+{
+#define AT(i) Sleef_finz_logf4_u10advsimd(x.q[i])
+    return VF_EACH(AT);
+#undef AT
+}
 TACIT_INLINE float vf_sum(vf x)
 {
     float32x4_t s4 = vaddq_f32(vaddq_f32(x.q[0], x.q[2]), vaddq_f32(x.q[1], x.q[3]));
@@ -127,6 +133,47 @@ TACIT_INLINE float vf_hmax(vf x)
     float32x4_t s2 = vf_max4(s4, vextq_f32(s4, s4, 2));
     return vgetq_lane_f32(vf_max4(s2, vdupq_laneq_f32(s2, 1)), 0);
 }
+/* Bit j is set where lane j of a is at least that of b. */
+TACIT_INLINE unsigned vf_ge_bits(vf a, vf b)
+{
+    static const uint32_t weights[4] = { 1, 2, 4, 8 };
+    uint32x4_t w = vld1q_u32(weights);
+    unsigned bits = 0;
+    for (int i = 0; i < 4; i++)
+        bits |= vaddvq_u32(vandq_u32(vcgeq_f32(a.q[i], b.q[i]), w)) << 4 * i;
+    return bits;
+}
+
+/* The same lanes in double. */
+typedef struct vd {
+    float64x2_t q[8];
+} vd;
+
+TACIT_INLINE vd vd_zero(void)
+{
+    float64x2_t zero = vdupq_n_f64(0);
+    return (vd){ { zero, zero, zero, zero, zero, zero, zero, zero } };
+}
+/* a * b + c; the product of two floats is exact in double */
+TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
+{
+    for (int i = 0; i < 4; i++) {
+        c.q[2 * i] = vfmaq_f64(c.q[2 * i], vcvt_f64_f32(vget_low_f32(a.q[i])),
+                               vcvt_f64_f32(vget_low_f32(b.q[i])));
+        c.q[2 * i + 1] =
+            vfmaq_f64(c.q[2 * i + 1], vcvt_high_f64_f32(a.q[i]), vcvt_high_f64_f32(b.q[i]));
+    }
+    return c;
+}
+/* In the tree of vf_sum. */
+TACIT_INLINE double vd_sum(vd x)
+{
+    for (int i = 0; i < 4; i++)
+        x.q[i] = vaddq_f64(x.q[i], x.q[i + 4]);
+    float64x2_t s2 = vaddq_f64(vaddq_f64(x.q[0], x.q[2]), vaddq_f64(x.q[1], x.q[3]));
+    return vgetq_lane_f64(s2, 0) + vgetq_lane_f64(s2, 1);
+}
+
 TACIT_INLINE vf vf_from_f16(const uint16_t *p)
 {
 #define AT(i) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * (i))))

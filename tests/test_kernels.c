@@ -45,7 +45,7 @@ typedef enum role {
     SCRATCH, /* the same, of the size that its attention asks for         */
 } role;
 
-typedef enum type { F32, F16, BF16, I16, U8 } type;
+typedef enum type { F32, U32, F16, BF16, I16, U8 } type;
 
 typedef struct operand {
     role role;
@@ -117,7 +117,7 @@ static void sizes(testcase *c, size_t count, const size_t *most)
 
 static size_t element_size(type t)
 {
-    return t == F32 ? 4 : t == U8 ? 1 : 2;
+    return t == F32 || t == U32 ? 4 : t == U8 ? 1 : 2;
 }
 
 static size_t extent(const operand *o)
@@ -146,6 +146,11 @@ static size_t stride(testcase *c, size_t n)
 static float *f32(const testcase *c, size_t i)
 {
     return (float *)(void *)c->operands[i].at;
+}
+
+static uint32_t *u32(const testcase *c, size_t i)
+{
+    return (uint32_t *)(void *)c->operands[i].at;
 }
 
 static uint16_t *u16(const testcase *c, size_t i)
@@ -261,6 +266,8 @@ static void fill(const testcase *c, size_t index)
             uint16_t half = (uint16_t)a;
             if (o->type == F32)
                 memcpy(at, &bits, 4);
+            else if (o->type == U32)
+                memcpy(at, &a, 4);
             else if (o->type == U8)
                 *at = (unsigned char)a;
             else
@@ -352,6 +359,45 @@ static void gemm_run(const testcase *c, const tacit_kernels *kernels, any_fn *ke
                                   c->operands[3].ld, c->flags & EPILOGUE ? &epilogue : NULL);
 }
 
+static void gemm_tn_shape(testcase *c)
+{
+    if (c->number % 50 == 49) /* several blocks of k */
+        sizes(c, 3, (const size_t[]){ 30, 70, 1100 });
+    else
+        sizes(c, 3, (const size_t[]){ 70, 200, 80 });
+    size_t m = c->n[0], n = c->n[1], k = c->n[2];
+    c->flags = draw(c) % 2;
+    add_operand(c, IN, F32, k, m, stride(c, m));
+    add_operand(c, IN, F32, k, n, stride(c, n));
+    add_operand(c, c->flags ? INPUT_AND_OUTPUT : OUT, F32, m, n, stride(c, n));
+}
+
+static void gemm_tn_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_gemm_tn_f32_fn *)kernel)(c->n[0], c->n[1], c->n[2], f32(c, 0), c->operands[0].ld,
+                                     f32(c, 1), c->operands[1].ld, f32(c, 2), c->operands[2].ld,
+                                     c->flags != 0);
+}
+
+static void dot_shape(testcase *c)
+{
+    sizes(c, 1, (const size_t[]){ 4000 });
+    add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
+    add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
+    add_operand(c, OUT, U32, 1, 2, 2);
+}
+
+/* The bits of the double; any NaN is one NaN. */
+static void dot_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    double sum = ((tacit_dot_f64_fn *)kernel)(c->n[0], f32(c, 0), f32(c, 1));
+    if (isnan(sum))
+        memset(&sum, 0xff, sizeof sum);
+    memcpy(u32(c, 2), &sum, sizeof sum);
+}
+
 static void attention_shape(testcase *c)
 {
     sizes(c, 3, (const size_t[]){ 33, 200, 70 });
@@ -420,6 +466,30 @@ static void softmax_run(const testcase *c, const tacit_kernels *kernels, any_fn 
                                      ldy);
 }
 
+static void cross_entropy_shape(testcase *c)
+{
+    rows_shape(c);
+    c->n[0] += !c->n[0];
+    for (size_t i = 0; i < 2; i++) /* rows_shape may have drawn 0 columns */
+        if (c->operands[i].rows)
+            c->operands[i].cols += !c->operands[i].cols;
+    for (size_t i = 0; i < 2; i++)
+        c->operands[i].ld += !c->operands[i].ld;
+    add_operand(c, WORK, U32, 1, c->n[1], c->n[1]);
+    add_operand(c, OUT, F32, 1, c->n[1], c->n[1]);
+}
+
+static void cross_entropy_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    size_t ldy;
+    float *y = result(c, &ldy);
+    for (size_t r = 0; r < c->n[1]; r++)
+        u32(c, 2)[r] = tacit_rng_u32(seed, stream(c, VALUES + MOST), r) % (uint32_t)c->n[0];
+    ((tacit_cross_entropy_f32_fn *)kernel)(c->n[1], c->n[0], f32(c, 0), c->operands[0].ld,
+                                           u32(c, 2), y, ldy, f32(c, 3));
+}
+
 #define l2norm_shape rows_shape
 static void l2norm_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
@@ -469,6 +539,27 @@ static void add_run(const testcase *c, const tacit_kernels *kernels, any_fn *ker
 {
     (void)kernels;
     ((tacit_add_f32_fn *)kernel)(c->n[0], f32(c, 0), f32(c, 1), f32(c, 2));
+}
+
+static void above_shape(testcase *c)
+{
+    sizes(c, 1, (const size_t[]){ 4000 });
+    c->value = (float)(int32_t)draw(c) * 0x1p-30f;
+    if (draw(c) % 4 == 0)
+        c->value = draw(c) % 2 ? INFINITY : -INFINITY;
+    add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
+    add_operand(c, OUT, U32, 1, c->n[0] + 1, c->n[0] + 1);
+}
+
+/* The indices, what is left of their room set to one value, and how many they are. */
+static void above_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    size_t n = c->n[0];
+    size_t count = ((tacit_above_f32_fn *)kernel)(n, f32(c, 0), c->value, u32(c, 1));
+    for (size_t i = count; i < n; i++)
+        u32(c, 1)[i] = UINT32_MAX;
+    u32(c, 1)[n] = (uint32_t)count;
 }
 
 static void widen16_shape(testcase *c)
@@ -658,7 +749,7 @@ static uint32_t bits_at(const operand *o, const unsigned char *base, size_t r, s
     const unsigned char *at = base + (r * o->ld + j) * element_size(o->type);
     uint32_t bits = 0;
     uint16_t half;
-    if (o->type == F32) {
+    if (o->type == F32 || o->type == U32) {
         memcpy(&bits, at, 4);
     } else if (o->type == U8) {
         bits = *at;

@@ -93,6 +93,57 @@ START_TEST(gemm_is_the_product)
 }
 END_TEST
 
+START_TEST(gemm_tn_is_the_product)
+{
+    static const size_t shapes[][3] = { { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 4, 1500 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (unsigned more = 0; more < 2; more++) {
+            size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
+            float *a = numbers(k * m), *b = numbers(k * n), *c = numbers(m * n);
+            float *before = numbers(m * n);
+            memcpy(before, c, m * n * sizeof *c);
+            ref->gemm_tn_f32(m, n, k, a, m, b, n, c, n, more);
+            for (size_t i = 0; i < m; i++)
+                for (size_t j = 0; j < n; j++) {
+                    double y = more ? (double)before[i * n + j] : 0, size = fabs(y);
+                    for (size_t p = 0; p < k; p++) {
+                        y += (double)a[p * m + i] * (double)b[p * n + j];
+                        size += fabs((double)a[p * m + i] * (double)b[p * n + j]);
+                    }
+                    check_near((double)c[i * n + j], y, (double)(k + 1) * U * size, "gemm_tn",
+                               i * n + j);
+                }
+            free(a), free(b), free(c), free(before);
+        }
+}
+END_TEST
+
+START_TEST(dot_and_above)
+{
+    for (size_t n = 0; n < 2000; n += 1 + n / 3) {
+        float *x = numbers(n), *y = numbers(n);
+        uint32_t *at = malloc((n + 1) * sizeof *at);
+        ck_assert_ptr_nonnull(at);
+        double sum = 0, size = 0;
+        for (size_t i = 0; i < n; i++) {
+            sum += (double)x[i] * (double)y[i];
+            size += fabs((double)x[i] * (double)y[i]);
+        }
+        check_near(ref->dot_f64(n, x, y), sum, (double)n * 0x1p-52 * size, "dot", n);
+        if (n > 8)
+            x[5] = NAN, x[7] = 0.5f;
+        size_t count = ref->above_f32(n, x, 0.5f, at), due = 0;
+        for (size_t i = 0; i < n; i++)
+            if (x[i] >= 0.5f) {
+                ck_assert_uint_lt(due, count);
+                ck_assert_uint_eq(at[due++], i);
+            }
+        ck_assert_uint_eq(count, due);
+        free(x), free(y), free(at);
+    }
+}
+END_TEST
+
 /* softmax(x * scale) of n values in double. */
 static void softmax(size_t n, const double *x, double scale, double *y)
 {
@@ -199,6 +250,25 @@ START_TEST(rows_are_normalised)
 }
 END_TEST
 
+START_TEST(cross_entropy_and_its_gradient)
+{
+    for (size_t n = 1; n < 1500; n += 1 + n / 2) {
+        float *x = numbers(n), *y = numbers(n), loss;
+        double *wide = malloc(n * sizeof *wide), *p = malloc(n * sizeof *p);
+        ck_assert(wide && p);
+        for (size_t i = 0; i < n; i++)
+            wide[i] = (double)x[i];
+        softmax(n, wide, 1, p);
+        uint32_t label = (uint32_t)(n * 2 / 3);
+        ref->cross_entropy_f32(1, n, x, n, &label, y, n, &loss);
+        check_near((double)loss, -log(p[label]), 1e-6 * (1 - log(p[label])), "loss", n);
+        for (size_t i = 0; i < n; i++)
+            check_near((double)y[i], p[i] - (i == label), 1e-6 * p[i] + 2 * U, "gradient", i);
+        free(x), free(y), free(wide), free(p);
+    }
+}
+END_TEST
+
 START_TEST(gelu_is_exact)
 {
     for (uint32_t bits = 0; bits < 0x7f800000; bits += 4099)
@@ -300,6 +370,9 @@ int main(void)
     TCase *t = tcase_create("kernels_ref");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, gemm_is_the_product);
+    tcase_add_test(t, gemm_tn_is_the_product);
+    tcase_add_test(t, dot_and_above);
+    tcase_add_test(t, cross_entropy_and_its_gradient);
     tcase_add_test(t, attention_is_softmax_of_scores_times_values);
     tcase_add_test(t, rows_are_normalised);
     tcase_add_test(t, gelu_is_exact);
