@@ -111,6 +111,30 @@ tacit_status tacit_arg_floats(const tacit_args *args, const char *name, unsigned
     return TACIT_OK;
 }
 
+tacit_status tacit_arg_numbers(const tacit_args *args, const char *name, double min, double max,
+                               bool whole, unsigned most, double *out, unsigned *count,
+                               tacit_err *err)
+{
+    const char *text = tacit_arg(args, name), *p = text;
+    unsigned n = 0;
+    if (!text)
+        return TACIT_OK;
+    for (bool more = true; more; p++) {
+        char *end;
+        double value = strtod(p, &end);
+        more = *end == ',';
+        if (end == p || isspace((unsigned char)*p) || (*end && !more) || n == most ||
+            !(value >= min && value <= max) || (whole && value != floor(value)))
+            return tacit_fail(err, TACIT_EINVAL, "--%s '%s': use %snumbers from %.9g to %.9g%s",
+                              name, text, whole ? "whole " : "", min, max,
+                              most > 1 ? ", with commas between" : "");
+        out[n++] = value;
+        p = end;
+    }
+    *count = n;
+    return TACIT_OK;
+}
+
 int tacit_cli_usage(const tacit_args *args, const tacit_err *err)
 {
     const char *name = args->command->name;

@@ -65,6 +65,10 @@ tacit_status tacit_arg_choice(const tacit_args *args, const char *name, unsigned
 /* "a,b,c", each finite. */
 tacit_status tacit_arg_floats(const tacit_args *args, const char *name, unsigned count, float *out,
                               tacit_err *err);
+/* Up to `most` numbers from min to max with commas between, and how many they are. */
+tacit_status tacit_arg_numbers(const tacit_args *args, const char *name, double min, double max,
+                               bool whole, unsigned most, double *out, unsigned *count,
+                               tacit_err *err);
 tacit_status tacit_parse_unsigned(const char *text, unsigned min, unsigned max, unsigned *out);
 
 /* Print "tacit COMMAND: line" to stderr and return the exit status; usage adds a hint. */

@@ -4,7 +4,6 @@
 #include "neighbors.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,10 +19,9 @@ static void print_json(const tacit_neighbors *found, size_t row)
     json_t *list = json_array();
     for (size_t i = 0; i < found->k; i++) {
         const tacit_neighbor *n = &found->nearest[row * found->k + i];
-        if (isfinite(n->similarity))
-            json_array_append_new(list, json_pack("{s:o?, s:f}", "path",
-                                                  json_string(found->paths[n->row]), "similarity",
-                                                  (double)n->similarity));
+        json_array_append_new(list,
+                              json_pack("{s:o?, s:f}", "path", json_string(found->paths[n->row]),
+                                        "similarity", n->similarity));
     }
     json_t *line = json_pack("{s:o?, s:o?, s:o}", "path", json_string(found->paths[row]), "label",
                              json_string(found->labels[row]), "neighbors", list);
@@ -37,8 +35,7 @@ static void print_text(const tacit_neighbors *found, size_t row)
     printf("%s\n", found->paths[row]);
     for (size_t i = 0; i < found->k; i++) {
         const tacit_neighbor *n = &found->nearest[row * found->k + i];
-        if (isfinite(n->similarity))
-            printf("    %.6f  %s\n", (double)n->similarity, found->paths[n->row]);
+        printf("    %.6f  %s\n", n->similarity, found->paths[n->row]);
     }
 }
 
@@ -91,7 +88,7 @@ const tacit_command tacit_cmd_neighbors = {
     .operands = "DIR",
     .summary = "print the images nearest to each image of a folder of embeddings",
     .details = "DIR is what 'tacit extract --out DIR' wrote. All pairs are compared, by cosine "
-               "similarity: meant for thousands of images, not for millions.",
+               "similarity, as 'tacit knn' does.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .run = run,

@@ -1,29 +1,20 @@
 /* neighbors.h - the images nearest to each one of a folder that tacit extract wrote.
  *
- * By cosine similarity, exhaustively: rows^2 * dim multiply-adds. Of two that are equally near the
- * one of the lower row comes first. A vector that is not finite is nobody's neighbour.
+ * As knn.h finds them, with the names that index.tsv has for the rows.
  */
 #ifndef TACIT_NEIGHBORS_H
 #define TACIT_NEIGHBORS_H
 
-#include "kernels.h"
-#include "pool.h"
-#include "status.h"
-
-typedef struct tacit_neighbor {
-    size_t row;
-    float similarity;
-} tacit_neighbor;
+#include "knn.h"
 
 typedef struct tacit_neighbors {
     size_t rows, k;          /* k is at most rows - 1 */
     char **paths;            /* (rows) */
     char **labels;           /* (rows), empty where the input has none */
-    tacit_neighbor *nearest; /* (rows, k), nearest first; rows of similarity -inf are none */
+    tacit_neighbor *nearest; /* (rows, k), nearest first */
 } tacit_neighbors;
 
-/* Reads DIR/embeddings.npy and DIR/index.tsv. TACIT_EUNSUPPORTED where there is not one float32
- * vector an image. */
+/* Reads DIR/embeddings.npy and DIR/index.tsv. */
 tacit_status tacit_neighbors_open(tacit_neighbors **found, const char *dir, size_t k,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err);
 void tacit_neighbors_close(tacit_neighbors **found);

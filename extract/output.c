@@ -272,7 +272,7 @@ static void write_header(const tacit_output *o, char header[TACIT_NPY_HEADER])
     uint64_t shape[4] = { o->rows };
     for (unsigned i = 0; i < o->rank; i++)
         shape[i + 1] = o->shape[i];
-    tacit_npy_header(header, shape, o->rank + 1);
+    tacit_npy_header(header, TACIT_F32, shape, o->rank + 1);
 }
 
 static tacit_status open_part(const char *path, int *fd, tacit_err *err)

@@ -12,16 +12,31 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define MAX_HEADER 10000 /* the text; NumPy's own limit */
 
 static const char magic[6] = "\x93NUMPY";
 
-void tacit_npy_header(char header[TACIT_NPY_HEADER], const uint64_t *shape, unsigned rank)
+static const struct {
+    const char *descr;
+    tacit_dtype dtype;
+} descrs[] = {
+    { "<f4", TACIT_F32 }, { "<f2", TACIT_F16 }, { "<f8", TACIT_F64 },
+    { "<i8", TACIT_I64 }, { "<i4", TACIT_I32 }, { "<i2", TACIT_I16 },
+    { "|i1", TACIT_I8 },  { "|u1", TACIT_U8 },  { "|b1", TACIT_BOOL },
+};
+
+void tacit_npy_header(char header[TACIT_NPY_HEADER], tacit_dtype dtype, const uint64_t *shape,
+                      unsigned rank)
 {
     char text[TACIT_NPY_HEADER - 11];
-    int n = snprintf(text, sizeof text, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    size_t type = 0;
+    while (descrs[type].dtype != dtype)
+        type++;
+    int n = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (",
+                     descrs[type].descr);
     for (unsigned i = 0; i < rank; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, "%s%llu", i ? ", " : "",
                       (unsigned long long)shape[i]);
@@ -36,15 +51,6 @@ void tacit_npy_header(char header[TACIT_NPY_HEADER], const uint64_t *shape, unsi
     memcpy(header + 10, text, (size_t)n);
     header[TACIT_NPY_HEADER - 1] = '\n';
 }
-
-static const struct {
-    const char *descr;
-    tacit_dtype dtype;
-} descrs[] = {
-    { "<f4", TACIT_F32 }, { "<f2", TACIT_F16 }, { "<f8", TACIT_F64 },
-    { "<i8", TACIT_I64 }, { "<i4", TACIT_I32 }, { "<i2", TACIT_I16 },
-    { "|i1", TACIT_I8 },  { "|u1", TACIT_U8 },  { "|b1", TACIT_BOOL },
-};
 
 struct parser {
     const char *at, *end;
@@ -305,8 +311,26 @@ tacit_status tacit_npy_read(const tacit_npy *npy, size_t offset, size_t size, vo
     return tacit_pread_all(npy->fd, dst, size, npy->data + offset, "the npy file", err);
 }
 
+tacit_status tacit_npy_map(tacit_npy *npy, const char *path, const void **elements, tacit_err *err)
+{
+    *elements = NULL;
+    if (!npy->bytes)
+        return TACIT_OK;
+    if (npy->data % tacit_dtype_size(npy->dtype))
+        return tacit_fail(err, TACIT_EUNSUPPORTED,
+                          "%s: its data are not aligned; save it again with numpy.save", path);
+    void *map = mmap(NULL, npy->data + npy->bytes, PROT_READ, MAP_SHARED, npy->fd, 0);
+    if (map == MAP_FAILED)
+        return tacit_fail_errno(err, "%s: cannot be mapped", path);
+    npy->map = map;
+    *elements = (const char *)map + npy->data;
+    return TACIT_OK;
+}
+
 void tacit_npy_close(tacit_npy *npy)
 {
+    if (npy->map)
+        munmap(npy->map, npy->data + npy->bytes);
     if (npy->fd >= 0)
         close(npy->fd);
     *npy = (tacit_npy){ .fd = -1 };

@@ -14,9 +14,10 @@
 
 #define TACIT_NPY_HEADER 128
 
-/* The header of a float32, C-order array of rank 2 to 4. Room for the first number to grow is left,
- * so that rows can be appended and the header be written again. */
-void tacit_npy_header(char header[TACIT_NPY_HEADER], const uint64_t *shape, unsigned rank);
+/* The header of a C-order array of rank 2 to 4, of a type that tacit_npy_open reads. Room for the
+ * first number to grow is left, so that rows can be appended and the header be written again. */
+void tacit_npy_header(char header[TACIT_NPY_HEADER], tacit_dtype dtype, const uint64_t *shape,
+                      unsigned rank);
 
 typedef struct tacit_npy {
     int fd;
@@ -25,6 +26,7 @@ typedef struct tacit_npy {
     size_t shape[TACIT_MAX_RANK];
     uint64_t data; /* offset of the first element */
     size_t bytes;  /* of all elements */
+    void *map;     /* NULL: not mapped */
 } tacit_npy;
 
 /* Reads and checks the header. Object arrays, Fortran order (rank > 1), foreign byte order, wrong
@@ -33,6 +35,10 @@ tacit_status tacit_npy_open(tacit_npy *npy, const char *path, tacit_err *err);
 /* Elements as stored: bytes [offset, offset + size) of the data. */
 tacit_status tacit_npy_read(const tacit_npy *npy, size_t offset, size_t size, void *dst,
                             tacit_err *err);
+/* The elements in memory, until close: pages of the file itself, read when they are touched.
+ * Whoever cuts the file off meanwhile ends the process (SIGBUS), so it is for files that are
+ * finished. NULL where there are none. */
+tacit_status tacit_npy_map(tacit_npy *npy, const char *path, const void **elements, tacit_err *err);
 void tacit_npy_close(tacit_npy *npy);
 
 #endif

@@ -33,9 +33,9 @@ TACIT_INLINE void tn_fixed(size_t rows, size_t nv, size_t left, size_t k, const 
 
 /* A panel of NR columns, or (part) one vector of `left`. */
 #define TN_TILE(name, nv, left)                                                                    \
-    static __attribute__((noinline)) void name(                                                    \
-        size_t rows, size_t columns, size_t k, const float *a, size_t lda, const float *b,         \
-        size_t ldb, float *c, size_t ldc, bool more)                                               \
+    static __attribute__((noinline)) void name(size_t rows, size_t columns, size_t k,              \
+                                               const float *a, size_t lda, const float *b,         \
+                                               size_t ldb, float *c, size_t ldc, bool more)        \
     {                                                                                              \
         (void)columns;                                                                             \
         switch (rows) {                                                                            \
@@ -43,7 +43,9 @@ TACIT_INLINE void tn_fixed(size_t rows, size_t nv, size_t left, size_t k, const 
         }                                                                                          \
     }
 #define ROWS(r, nv, left)                                                                          \
-    case r: tn_fixed(r, nv, left, k, a, lda, b, ldb, c, ldc, more); break;
+    case r:                                                                                        \
+        tn_fixed(r, nv, left, k, a, lda, b, ldb, c, ldc, more);                                    \
+        break;
 #define FIRST_ROWS(nv, left)                                                                       \
     ROWS(1, nv, left)                                                                              \
     ROWS(2, nv, left)                                                                              \

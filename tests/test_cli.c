@@ -111,6 +111,14 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --arch resnet50", "unknown architecture 'resnet50'" },
         { EXTRACT "--out o --arch vit_small_patch16_224", "not vit_small_patch16_224" },
         { "merge --out o", "name the folders" },
+        { "knn", "required: 'train'" },
+        { "knn --train o --k 0", "--k '0': use whole numbers" },
+        { "knn --train o --k 5,,6", "--k '5,,6'" },
+        { "knn --train o --k 5,", "--k '5,'" },
+        { "knn --train o --k 1.5", "--k '1.5'" },
+        { "knn --train o --temperature 0", "--temperature '0'" },
+        { "knn --train o --temperature nan", "--temperature 'nan'" },
+        { "knn --train o --test-labels l", "--test-labels goes with --test" },
         { "inspect", "name one file" },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -301,6 +309,65 @@ START_TEST(signals_stop_in_order)
 }
 END_TEST
 
+/* The images of a and b as one set, classified by each other and by themselves. */
+START_TEST(knn_of_a_folder)
+{
+    ck_assert_int_eq(run("", EXTRACT "--out emb"), 0);
+    ck_assert_int_eq(run("", "knn --train emb --k 1,3,100 --json --neighbors near.npy"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "there are 5 neighbours"));
+    char *save = NULL, first[sizeof out_text];
+    static const int ks[] = { 1, 3, 100 };
+    unsigned lines = 0;
+    memcpy(first, out_text, sizeof first);
+    for (char *line = strtok_r(first, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        json_t *result = json_loads(line, 0, NULL);
+        ck_assert_int_eq(json_integer_value(json_object_get(result, "k")), ks[lines++]);
+        ck_assert(json_is_true(json_object_get(result, "leave_one_out")));
+        ck_assert(json_is_real(json_object_get(result, "top1")));
+        ck_assert(json_is_real(json_object_get(json_object_get(result, "majority"), "top1")));
+        ck_assert_uint_eq(json_array_size(json_object_get(result, "per_class")), 2);
+        json_t *meta = json_object_get(json_object_get(result, "train"), "meta");
+        ck_assert_str_eq(json_string_value(json_object_get(meta, "features")), "cls");
+        json_decref(result);
+    }
+    ck_assert_uint_eq(lines, 3);
+    size_t size;
+    unsigned char *npy = file_get("near.npy", &size);
+    ck_assert_uint_eq(size, 128 + 6 * 5 * 8);
+    ck_assert_ptr_nonnull(
+        strstr((char *)npy + 10, "'<i8', 'fortran_order': False, 'shape': (6, 5)"));
+    free(npy);
+    free(file_get("near-similarities.npy", &size));
+    ck_assert_uint_eq(size, 128 + 6 * 5 * 4);
+
+    /* With itself among the neighbours, the nearest is itself. */
+    ck_assert_int_eq(run("", "knn --train emb --test emb --k 1 --json --confusion m.tsv"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "\"top1\":100.0"));
+    char text[1024];
+    slurp("m.tsv", text, sizeof text);
+    ck_assert_str_eq(text, "\ta\tb\na\t3\t0\nb\t0\t3\n");
+    ck_assert_int_eq(
+        run("", "knn --train emb --test emb/embeddings.npy --test-labels emb/index.tsv"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "6 vectors of 64, 2 classes; "));
+    ck_assert_ptr_nonnull(strstr(out_text, "majority"));
+
+    fails(1, "", "knn --train nowhere", "nowhere");
+    fails(1, "", "knn --train emb --test emb/embeddings.npy", "name a file of them");
+    file_put("other.txt", "a\nb\nc\na\nb\na\n", 12);
+    fails(1, "", "knn --train emb --test emb --test-labels other.txt",
+          "class 'c' of the test set is not in the training set");
+    fails(1, "", "knn --train emb --train-labels emb/embeddings.npy", "labels are integers");
+    ck_assert_int_eq(run("", EXTRACT "--out emb-mean --features mean"), 0);
+    fails(1, "", "knn --train emb --test emb-mean", "features is \"cls\" here");
+    ck_assert_int_eq(run("", EXTRACT "--out emb-patch --features patch"), 0);
+    fails(1, "", "knn --train emb-patch", "not one vector a row");
+    ck_assert_int_eq(system("head -c 200 emb/embeddings.npy >cut.npy"), 0);
+    fails(1, "", "knn --train emb --test cut.npy --test-labels other.txt", "it is cut off");
+    fails(1, "", "knn --train emb --k 3 --neighbors images", "images");
+    fails(1, "", "knn --train emb --k 3 --confusion nowhere/m.tsv", "nowhere");
+}
+END_TEST
+
 START_TEST(help_comes_from_the_table)
 {
     ck_assert_int_eq(run("", "--help"), 0);
@@ -353,6 +420,7 @@ int main(void)
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
     tcase_add_test(tcase, signals_stop_in_order);
+    tcase_add_test(tcase, knn_of_a_folder);
     tcase_add_test(tcase, help_comes_from_the_table);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -68,7 +68,7 @@ START_TEST(header_is_read_back)
     for (size_t i = 0; i < 5; i++)
         for (size_t k = 0; k < 5; k++) {
             char header[TACIT_NPY_HEADER], text[128];
-            tacit_npy_header(header, (uint64_t[]){ counts[i], counts[k] }, 2);
+            tacit_npy_header(header, TACIT_F32, (uint64_t[]){ counts[i], counts[k] }, 2);
             ck_assert_mem_eq(header, "\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', ", 27);
             ck_assert_int_eq(header[TACIT_NPY_HEADER - 1], '\n');
             snprintf(text, sizeof text, "'shape': (%llu, %llu), } ", (unsigned long long)counts[i],
@@ -77,13 +77,22 @@ START_TEST(header_is_read_back)
         }
     char bytes[TACIT_NPY_HEADER + 24] = { 0 };
     tacit_npy npy;
-    tacit_npy_header(bytes, (uint64_t[]){ 2, 3 }, 2);
+    tacit_npy_header(bytes, TACIT_F32, (uint64_t[]){ 2, 3 }, 2);
     file_put(scratch("a.npy"), bytes, sizeof bytes);
     ck_assert_int_eq(tacit_npy_open(&npy, scratch("a.npy"), &err), TACIT_OK);
     ck_assert_int_eq(npy.dtype, TACIT_F32);
     ck_assert_uint_eq(npy.shape[0], 2);
     ck_assert_uint_eq(npy.shape[1], 3);
     ck_assert_uint_eq(npy.data, TACIT_NPY_HEADER);
+    tacit_npy_close(&npy);
+    tacit_npy_header(bytes, TACIT_I64, (uint64_t[]){ 3, 1 }, 2);
+    bytes[TACIT_NPY_HEADER + 8] = 7;
+    file_put(scratch("a.npy"), bytes, sizeof bytes);
+    ck_assert_int_eq(tacit_npy_open(&npy, scratch("a.npy"), &err), TACIT_OK);
+    ck_assert_int_eq(npy.dtype, TACIT_I64);
+    const void *elements;
+    ck_assert_int_eq(tacit_npy_map(&npy, "a.npy", &elements, &err), TACIT_OK);
+    ck_assert_int_eq(((const int64_t *)elements)[1], 7);
     tacit_npy_close(&npy);
 }
 END_TEST
