@@ -245,13 +245,14 @@ static tacit_status check_size(tacit_npy *npy, uint64_t there, const char *path,
     return TACIT_OK;
 }
 
-static tacit_status read_header(tacit_npy *npy, uint64_t size, char *text, const char *path,
-                                tacit_err *err)
+/* Of `size` bytes from `at`. */
+static tacit_status read_header(tacit_npy *npy, uint64_t at, uint64_t size, char *text,
+                                const char *path, tacit_err *err)
 {
     unsigned char head[12];
     if (size < 10)
         return tacit_fail(err, TACIT_EFORMAT, "%s: is too short for an npy file", path);
-    tacit_status st = tacit_pread_all(npy->fd, head, 10, 0, path, err);
+    tacit_status st = tacit_pread_all(npy->fd, head, 10, at, path, err);
     if (st < 0)
         return st;
     if (memcmp(head, magic, sizeof magic))
@@ -263,7 +264,7 @@ static tacit_status read_header(tacit_npy *npy, uint64_t size, char *text, const
     if (head[6] > 1) {
         if (size < 12)
             return tacit_fail(err, TACIT_EFORMAT, "%s: is cut off in its header", path);
-        st = tacit_pread_all(npy->fd, head + 10, 2, 10, path, err);
+        st = tacit_pread_all(npy->fd, head + 10, 2, at + 10, path, err);
         if (st < 0)
             return st;
         start = 12;
@@ -275,28 +276,37 @@ static tacit_status read_header(tacit_npy *npy, uint64_t size, char *text, const
     if (length > MAX_HEADER)
         return tacit_fail(err, TACIT_ELIMIT, "%s: its header has %zu bytes, the limit is %d", path,
                           length, MAX_HEADER);
-    st = tacit_pread_all(npy->fd, text, length, start, path, err);
+    st = tacit_pread_all(npy->fd, text, length, at + start, path, err);
     if (st < 0)
         return st;
     struct parser p = { text, text + length, text, path, err };
     st = take_dictionary(&p, npy);
     if (st < 0)
         return st;
-    npy->data = start + length;
-    return check_size(npy, size - npy->data, path, err);
+    npy->data = at + start + length;
+    return check_size(npy, size - start - length, path, err);
+}
+
+tacit_status tacit_npy_parse(tacit_npy *npy, int fd, uint64_t at, uint64_t size, const char *path,
+                             tacit_err *err)
+{
+    *npy = (tacit_npy){ .fd = fd };
+    char *text = tacit_alloc(MAX_HEADER);
+    tacit_status st = text ? read_header(npy, at, size, text, path, err)
+                           : tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
+    tacit_free(text);
+    return st;
 }
 
 tacit_status tacit_npy_open(tacit_npy *npy, const char *path, tacit_err *err)
 {
-    *npy = (tacit_npy){ .fd = -1 };
+    int fd;
     uint64_t size;
-    tacit_status st = tacit_open_regular(path, &npy->fd, &size, err);
+    *npy = (tacit_npy){ .fd = -1 };
+    tacit_status st = tacit_open_regular(path, &fd, &size, err);
     if (st < 0)
         return st;
-    char *text = tacit_alloc(MAX_HEADER);
-    st = text ? read_header(npy, size, text, path, err)
-              : tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
-    tacit_free(text);
+    st = tacit_npy_parse(npy, fd, 0, size, path, err);
     if (st < 0)
         tacit_npy_close(npy);
     return st;

@@ -32,6 +32,9 @@ typedef struct tacit_npy {
 /* Reads and checks the header. Object arrays, Fortran order (rank > 1), foreign byte order, wrong
  * sizes, bytes missing or to spare are errors. A failed open leaves nothing to close. */
 tacit_status tacit_npy_open(tacit_npy *npy, const char *path, tacit_err *err);
+/* The same for bytes [at, at + size) of an open file, which stays the caller's. */
+tacit_status tacit_npy_parse(tacit_npy *npy, int fd, uint64_t at, uint64_t size, const char *path,
+                             tacit_err *err);
 /* Elements as stored: bytes [offset, offset + size) of the data. */
 tacit_status tacit_npy_read(const tacit_npy *npy, size_t offset, size_t size, void *dst,
                             tacit_err *err);
