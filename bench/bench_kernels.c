@@ -278,6 +278,22 @@ static void bench_resample_u8(call *c)
     c->run = run_resample_u8;
 }
 
+/* One row of 500 pixels from five: about what a photo gets on its way to 256. */
+static void run_weighted_rows_u8(call *c)
+{
+    static const float weights[5] = { 0.1f, 0.2f, 0.4f, 0.2f, 0.1f };
+    c->k->weighted_rows_u8(c->m, weights, c->n, (uint8_t *)c->a, c->n, c->c);
+}
+
+static void bench_weighted_rows_u8(call *c)
+{
+    c->shape = "5 rows of 1500";
+    c->m = 5;
+    c->n = 1500;
+    c->flops = 2.0 * 5 * 1500;
+    c->run = run_weighted_rows_u8;
+}
+
 static void run_normalize_u8(call *c)
 {
     static tacit_normalize normalize; /* the same values from every caller */

@@ -181,8 +181,8 @@ static void say_recipe(const tacit_model *model, const tacit_args *args)
     fprintf(stderr, "tacit extract: %s%s, %s, %s; %s: resize %u %s, crop %u x %u, as Pillow %u\n",
             model->arch, model->untrained ? " (UNTRAINED: seeded weights)" : "",
             tacit_features_name(model->features), tacit_isa_name(model->kernels->isa),
-            tacit_arg(args, "resize") ? "as told" : "the file names no recipe, so", r->resize,
-            tacit_filter_name(r->filter), r->height, r->width, r->pillow);
+            tacit_arg(args, "resize") ? "as told" : "the file names no recipe, so",
+            r->resize_height, tacit_filter_name(r->filter), r->height, r->width, r->pillow);
 }
 
 /* What is said at the end of a run that reached the end of its input. */

@@ -78,12 +78,14 @@ static void make_recipe(tacit_model *model, const tacit_model_options *options,
     unsigned height, width;
     tacit_backbone_input(config, &height, &width);
     model->recipe = (tacit_recipe){
-        .resize = options->resize ? options->resize : (height < width ? height : width) * 256 / 224,
+        .resize_height =
+            options->resize ? options->resize : (height < width ? height : width) * 256 / 224,
         .height = height,
         .width = width,
         .filter = options->filter,
         .pillow = options->pillow,
     };
+    model->recipe.resize_width = model->recipe.resize_height;
     memcpy(model->recipe.mean, options->mean, sizeof options->mean);
     memcpy(model->recipe.std, options->std, sizeof options->std);
     model->features = options->features;

@@ -104,7 +104,7 @@ json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const c
         "s:{s:s, s:s}, s:{s:o, s:s, s:s}}",
         "tacit", TACIT_VERSION, "model", "arch", model->arch, "weights", tacit_json_text(weights),
         "weights_xxh3", hash_json(model), "untrained", (int)model->untrained, "preprocessing",
-        "resize", (int)r->resize, "height", (int)r->height, "width", (int)r->width, "filter",
+        "resize", (int)r->resize_height, "height", (int)r->height, "width", (int)r->width, "filter",
         tacit_filter_name(r->filter), "mean", floats_json(r->mean), "std", floats_json(r->std),
         "pillow", (int)r->pillow, "features", tacit_features_name(model->features), "dim",
         (json_int_t)model->dim, "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",

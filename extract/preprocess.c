@@ -1,9 +1,10 @@
-/* preprocess.c - Pillow's 8-bit resize, torchvision's sizes and crop, normalisation.
+/* preprocess.c - 8-bit resizes, torchvision's sizes and crop, normalisation.
  *
  * One pass of the resize is a table of taps: for each output the inputs it reads and their weights,
- * in fixed point with 22 bits (Pillow, libImaging/Resample.c). What is computed is only what the
- * crop keeps, and that is exact, since an output depends on nothing but its own taps. A pass that
- * keeps its size has one tap of weight 1 and so needs no case of its own.
+ * in fixed point with 22 bits (Pillow, libImaging/Resample.c; torch's uint8 path is the same with
+ * coarser weights). What is computed is only what the crop keeps, and that is exact, since an
+ * output depends on nothing but its own taps. A pass that keeps its size has one tap of weight 1
+ * and so needs no case of its own.
  *
  * Both passes are the same kernel, a weighted sum of rows: for the horizontal one a band of rows is
  * transposed first, so that a pixel's channels in all rows of the band are one contiguous row, and
@@ -15,6 +16,7 @@
 #include "preprocess.h"
 
 #include "mem.h"
+#include "resize_float.h"
 
 #include <math.h>
 #include <string.h>
@@ -29,6 +31,7 @@
 typedef struct axis {
     size_t in, out, begin, end, lo, hi;
     tacit_filter filter;
+    bool coarse;      /* torch's weights */
     tacit_taps *taps; /* end - begin, their `first` counted from lo */
     int16_t *weights;
     size_t taps_room, weights_room; /* bytes */
@@ -41,6 +44,7 @@ struct tacit_preprocessor {
     axis x, y;
     uint8_t *scratch;
     size_t scratch_room;
+    tacit_resize_float floats;
 };
 
 /* Where a picture goes: floats in planes through `normalize`, or bytes where that is NULL. */
@@ -135,25 +139,29 @@ static size_t most_taps(const axis *a)
     return 2 * (size_t)ceil(filters[a->filter].support * (scale < 1 ? 1 : scale)) + 2;
 }
 
-/* p, or in its place a block of at least `size` bytes; contents are lost. NULL where memory is
- * short. An eighth more than asked for, so that no smaller image needs more, however its roundings
- * fall. */
-static void *grown(void *p, size_t *room, size_t size)
+/* Bits of torch's weights for a uint8 tensor: as many as let the largest of all outputs fit 16
+ * (aten/src/ATen/native/cpu/UpSampleKernel.cpp, compute_index_ranges_int16_weights). */
+static int coarse_bits(const axis *a, double *w)
 {
-    if (p && size <= *room)
-        return p;
-    tacit_free(p);
-    *room = 0;
-    p = tacit_add_size(size, size / 8, &size) ? tacit_alloc(size) : NULL;
-    if (p)
-        *room = size;
-    return p;
+    double most = 0;
+    for (size_t i = 0; i < a->out; i++) {
+        size_t first, count;
+        weigh(a, i, &first, &count, w);
+        for (size_t j = 0; j < count; j++)
+            most = w[j] > most ? w[j] : most;
+    }
+    int bits = 0;
+    while (bits < 22 && (int)(0.5 + most * (1 << (bits + 1))) < 1 << 15)
+        bits++;
+    return bits;
 }
 
 /* Makes the taps of outputs [begin, end). Nothing is done where they are there already. */
-static bool axis_plan(axis *a, size_t in, size_t out, size_t begin, size_t end, tacit_filter filter)
+static bool axis_plan(axis *a, size_t in, size_t out, size_t begin, size_t end, tacit_filter filter,
+                      bool coarse)
 {
-    if (a->in == in && a->out == out && a->begin == begin && a->end == end && a->filter == filter)
+    if (a->in == in && a->out == out && a->begin == begin && a->end == end && a->filter == filter &&
+        a->coarse == coarse)
         return true;
     a->in = 0;
     axis plan = *a;
@@ -162,26 +170,29 @@ static bool axis_plan(axis *a, size_t in, size_t out, size_t begin, size_t end, 
     plan.begin = begin;
     plan.end = end;
     plan.filter = filter;
+    plan.coarse = coarse;
     size_t pairs = most_taps(&plan) / 2, weights_size, taps_size, total;
     /* The weights of all outputs, then one output's in double. */
     if (!tacit_mul_size(end - begin, sizeof(tacit_taps), &taps_size) ||
         !tacit_mul_size(end - begin, pairs, &weights_size) ||
         !tacit_add_size(weights_size, 2 * pairs, &total) ||
         !tacit_mul_size(total, 4 * sizeof(int16_t), &total) ||
-        !(plan.taps = grown(plan.taps, &plan.taps_room, taps_size)) ||
-        !(plan.weights = grown(plan.weights, &plan.weights_room, total))) {
+        !(plan.taps = tacit_renew(plan.taps, &plan.taps_room, taps_size)) ||
+        !(plan.weights = tacit_renew(plan.weights, &plan.weights_room, total))) {
         *a = plan;
         a->in = 0;
         return false;
     }
     int16_t *k = plan.weights;
     double *w = (double *)(void *)(plan.weights + 4 * weights_size);
+    int bits = coarse ? coarse_bits(&plan, w) : 22;
     for (size_t i = begin; i < end; i++) {
         size_t first, count;
         weigh(&plan, i, &first, &count, w);
         int32_t fixed;
         /* Weights that round to 0 add nothing. */
-#define FIXED(j) (fixed = (int32_t)(w[j] * (1 << 22) + (w[j] < 0 ? -0.5 : 0.5)))
+#define FIXED(j)                                                                                   \
+    (fixed = (int32_t)(w[j] * (1 << bits) + (w[j] < 0 ? -0.5 : 0.5)) * (1 << (22 - bits)))
         size_t skip = 0;
         while (skip + 1 < count && FIXED(skip) == 0)
             skip++;
@@ -339,7 +350,8 @@ static tacit_status run(job *j, bool thirteen, uint8_t **scratch, size_t *room, 
         !tacit_add_size(j->columns_size, j->sums_size, &j->worker_size) ||
         !tacit_add_size(j->worker_size, waiting_size, &j->worker_size) ||
         !tacit_mul_size(tacit_pool_threads(pool), j->worker_size, &workers) ||
-        !tacit_add_size(middle_size, workers, &total) || !(*scratch = grown(*scratch, room, total)))
+        !tacit_add_size(middle_size, workers, &total) ||
+        !(*scratch = tacit_renew(*scratch, room, total)))
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for resizing %zu x %zu to %zu x %zu",
                           x->in, y->in, x->out, y->out);
     j->middle = *scratch;
@@ -356,20 +368,30 @@ static tacit_status run(job *j, bool thirteen, uint8_t **scratch, size_t *room, 
 
 /* Sizes and crop ------------------------------------------------------------------------------ */
 
-/* torchvision's Resize: the shorter side to `resize`, the longer one truncated. */
+/* The whole picture's size after resizing. */
 static void resized(const tacit_recipe *r, size_t width, size_t height, size_t *w, size_t *h)
 {
-    size_t shorter = smaller(width, height);
-    *w = r->squash || shorter == width ? r->resize : r->resize * width / shorter;
-    *h = r->squash || shorter == height ? r->resize : r->resize * height / shorter;
+    size_t shorter = smaller(width, height), n = r->resize_height;
+    *w = r->resize_width;
+    *h = r->resize_height;
+    if (r->squash)
+        return;
+    if (*w == *h) {
+        *w = shorter == width ? n : n * width / shorter;
+        *h = shorter == height ? n : n * height / shorter;
+        return;
+    }
+    double x = (double)width / r->resize_width, y = (double)height / r->resize_height;
+    *w = (size_t)nearbyint((double)width / (x < y ? x : y));
+    *h = (size_t)nearbyint((double)height / (x < y ? x : y));
 }
 
 /* torchvision's CenterCrop along one axis: what it keeps, and the black before that. An odd
- * difference is halved by Python's round(), to even. */
-static void crop(size_t size, size_t want, size_t *begin, size_t *end, size_t *before)
+ * difference is halved by Python's round(), to even, or to the lower. */
+static void crop(size_t size, size_t want, bool lower, size_t *begin, size_t *end, size_t *before)
 {
     size_t cut = size > want ? size - want : 0;
-    *begin = cut / 2 + (cut % 2 && cut / 2 % 2);
+    *begin = cut / 2 + (!lower && cut % 2 && cut / 2 % 2);
     *end = *begin + smaller(size, want);
     *before = want > size ? (want - size) / 2 : 0;
 }
@@ -397,12 +419,8 @@ static tacit_status preprocess(tacit_preprocessor *pre, const uint8_t *rgb, size
                           width, height, w, h);
     to.width = r->width;
     to.height = r->height;
-    crop(w, r->width, &x0, &x1, &to.left);
-    crop(h, r->height, &y0, &y1, &to.top);
-    if (!axis_plan(&pre->x, width, w, x0, x1, r->filter) ||
-        !axis_plan(&pre->y, height, h, y0, y1, r->filter))
-        return tacit_fail(err, TACIT_ENOMEM, "out of memory for resizing %zu x %zu to %zu x %zu",
-                          width, height, w, h);
+    crop(w, r->width, r->floor_crop, &x0, &x1, &to.left);
+    crop(h, r->height, r->floor_crop, &y0, &y1, &to.top);
     if (w < r->width || h < r->height) { /* black around it */
         size_t plane = to.width * to.height;
         for (size_t c = 0; c < 3 && to.normalize; c++)
@@ -411,8 +429,18 @@ static tacit_status preprocess(tacit_preprocessor *pre, const uint8_t *rgb, size
         if (!to.normalize)
             memset(to.rgb, 0, 3 * plane);
     }
+    if (r->resampler == TACIT_RESAMPLER_TENSOR)
+        return tacit_resize_float_run(
+            &pre->floats, pre->kernels, rgb, (tacit_span){ width, w, x0, x1 },
+            (tacit_span){ height, h, y0, y1 }, r->filter, r->mean, r->std,
+            to.planar + to.top * to.width + to.left, to.width, to.width * to.height, pool, err);
+    bool u8 = r->resampler == TACIT_RESAMPLER_TENSOR_U8;
+    if (!axis_plan(&pre->x, width, w, x0, x1, r->filter, u8) ||
+        !axis_plan(&pre->y, height, h, y0, y1, r->filter, u8))
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for resizing %zu x %zu to %zu x %zu",
+                          width, height, w, h);
     job j = { .kernels = pre->kernels, .rgb = rgb, .x = &pre->x, .y = &pre->y, .to = to };
-    return run(&j, r->pillow >= 13, &pre->scratch, &pre->scratch_room, pool, err);
+    return run(&j, r->pillow >= 13 && !u8, &pre->scratch, &pre->scratch_room, pool, err);
 }
 
 /* The public functions ------------------------------------------------------------------------ */
@@ -434,8 +462,11 @@ tacit_status tacit_preprocessor_open(tacit_preprocessor **out, const tacit_recip
     tacit_status st = check_way(recipe->filter, recipe->pillow, err);
     if (st < 0)
         return st;
-    const unsigned sides[] = { recipe->resize, recipe->height, recipe->width };
-    for (size_t i = 0; i < 3; i++)
+    if ((unsigned)recipe->resampler > TACIT_RESAMPLER_TENSOR_U8)
+        return tacit_fail(err, TACIT_EINVAL, "unknown resampler %u", (unsigned)recipe->resampler);
+    const unsigned sides[] = { recipe->resize_height, recipe->resize_width, recipe->height,
+                               recipe->width };
+    for (size_t i = 0; i < 4; i++)
         if (sides[i] < 1 || sides[i] > MAX_SIDE)
             return tacit_fail(err, TACIT_EINVAL, "an image size of %u: use one from 1 to %d pixels",
                               sides[i], MAX_SIDE);
@@ -463,6 +494,7 @@ void tacit_preprocessor_close(tacit_preprocessor **p)
         return;
     axis_free(&pre->x);
     axis_free(&pre->y);
+    tacit_resize_float_close(&pre->floats);
     tacit_free(pre->scratch);
     tacit_free(pre);
 }
@@ -477,6 +509,8 @@ tacit_status tacit_preprocess(tacit_preprocessor *pre, const uint8_t *rgb, size_
 tacit_status tacit_preprocess_rgb8(tacit_preprocessor *pre, const uint8_t *rgb, size_t width,
                                    size_t height, uint8_t *out, tacit_pool *pool, tacit_err *err)
 {
+    if (pre->recipe.resampler == TACIT_RESAMPLER_TENSOR)
+        return tacit_fail(err, TACIT_EINVAL, "a float tensor has no picture of bytes");
     return preprocess(pre, rgb, width, height, (target){ .rgb = out }, pool, err);
 }
 
@@ -492,8 +526,8 @@ tacit_status tacit_resize_rgb8(const tacit_kernels *kernels, const uint8_t *rgb,
     axis x = { 0 }, y = { 0 };
     uint8_t *scratch = NULL;
     size_t room = 0;
-    if (axis_plan(&x, width, out_width, 0, out_width, filter) &&
-        axis_plan(&y, height, out_height, 0, out_height, filter)) {
+    if (axis_plan(&x, width, out_width, 0, out_width, filter, false) &&
+        axis_plan(&y, height, out_height, 0, out_height, filter, false)) {
         target to = { .rgb = out, .width = out_width, .height = out_height };
         job j = { .kernels = kernels, .rgb = rgb, .x = &x, .y = &y, .to = to };
         st = run(&j, pillow >= 13, &scratch, &room, pool, err);

@@ -144,6 +144,11 @@ typedef struct tacit_taps {
 typedef void tacit_resample_u8_fn(size_t outputs, const tacit_taps *taps, size_t n,
                                   const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy);
 
+/* y (n) = the weighted sum of `count` rows of x, ldx apart, in float: acc = fma(weights[j], x[j],
+ * acc) from 0, j ascending. Bound: one multiply-add for each row and value. */
+typedef void tacit_weighted_rows_u8_fn(size_t count, const float *weights, size_t n,
+                                       const uint8_t *x, size_t ldx, float *y);
+
 /* How bytes become normalised floats. The table is the definition; where `fma` holds, a division by
  * multiplication and remainder (Markstein 1990) was tried on all of it and gives the same bits. */
 typedef struct tacit_normalize {

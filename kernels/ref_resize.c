@@ -1,6 +1,8 @@
 /* ref_resize.c - what the image kernels compute, in plain C. */
 #include "isa.h"
 
+#include <math.h>
+
 void tacit_transpose_u8_ref(size_t rows, size_t cols, const uint8_t *x, size_t ldx, uint8_t *y,
                             size_t ldy)
 {
@@ -23,6 +25,16 @@ void tacit_resample_u8_ref(size_t outputs, const tacit_taps *taps, size_t n, con
             int32_t value = (int32_t)sum >> 22;
             y[o * ldy + i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
         }
+}
+
+void tacit_weighted_rows_u8_ref(size_t count, const float *weights, size_t n, const uint8_t *x,
+                                size_t ldx, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = 0;
+        for (size_t j = 0; j < count; j++)
+            y[i] = fmaf(weights[j], x[j * ldx + i], y[i]);
+    }
 }
 
 void tacit_normalize_u8_ref(size_t n, const uint8_t *x, size_t ldx,

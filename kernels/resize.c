@@ -2,6 +2,8 @@
 #include "isa.h"
 #include "simd_u8.h"
 
+#include <math.h>
+
 /* 16 columns of up to VB rows. Interleaving rows i and i + 8 moves one bit of an element's address
  * from its row to its column, and one back; four times, and they have changed places. */
 TACIT_INLINE void transpose_block(size_t rows, const uint8_t *x, size_t ldx, uint8_t *y, size_t ldy)
@@ -72,6 +74,27 @@ void TACIT_NAME(tacit_resample_u8)(size_t outputs, const tacit_taps *taps, size_
             vb_store_n(y + o * ldy + i, weighted_sum(taps + o, x + i, ldx, VB), VB);
         if (i < n)
             vb_store_n(y + o * ldy + i, weighted_sum(taps + o, x + i, ldx, n - i), n - i);
+    }
+}
+
+void TACIT_NAME(tacit_weighted_rows_u8)(size_t count, const float *weights, size_t n,
+                                        const uint8_t *x, size_t ldx, float *y)
+{
+    size_t i = 0;
+    for (; i + 2 * VF <= n; i += 2 * VF) { /* two chains, where one would wait for itself */
+        vf a = vf_zero(), b = vf_zero();
+        for (size_t j = 0; j < count; j++) {
+            vf w = vf_set1(weights[j]);
+            a = vf_fma(w, vf_from_u8(x + j * ldx + i), a);
+            b = vf_fma(w, vf_from_u8(x + j * ldx + i + VF), b);
+        }
+        vf_store(y + i, a);
+        vf_store(y + i + VF, b);
+    }
+    for (; i < n; i++) {
+        y[i] = 0;
+        for (size_t j = 0; j < count; j++)
+            y[i] = fmaf(weights[j], x[j * ldx + i], y[i]);
     }
 }
 

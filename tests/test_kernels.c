@@ -678,6 +678,21 @@ static void resample_run(const testcase *c, const tacit_kernels *kernels, any_fn
                                      c->operands[0].at, c->operands[0].ld);
 }
 
+static void weighted_rows_shape(testcase *c)
+{
+    sizes(c, 2, (const size_t[]){ 700, 60 });
+    add_operand(c, OUT, F32, 1, c->n[0], c->n[0]);
+    add_operand(c, IN, U8, c->n[1], c->n[0], stride(c, c->n[0]));
+    add_operand(c, IN, F32, 1, c->n[1], c->n[1]);
+}
+
+static void weighted_rows_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_weighted_rows_u8_fn *)kernel)(c->n[1], f32(c, 2), c->n[0], c->operands[1].at,
+                                          c->operands[1].ld, f32(c, 0));
+}
+
 static void normalize_shape(testcase *c)
 {
     sizes(c, 1, (const size_t[]){ 4000 });

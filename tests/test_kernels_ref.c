@@ -363,6 +363,26 @@ START_TEST(patches_and_packing)
 }
 END_TEST
 
+START_TEST(rows_of_bytes_are_weighed)
+{
+    enum { N = 37, ROWS = 9, LD = 40 };
+    float *weights = numbers(ROWS), y[N];
+    uint8_t x[ROWS * LD];
+    for (size_t i = 0; i < sizeof x; i++)
+        x[i] = (uint8_t)(i * 151 + 7);
+    ref->weighted_rows_u8(ROWS, weights, N, x, LD, y);
+    for (size_t i = 0; i < N; i++) {
+        double want = 0, size = 0;
+        for (size_t j = 0; j < ROWS; j++) {
+            want += (double)weights[j] * x[j * LD + i];
+            size += fabs((double)weights[j]) * x[j * LD + i];
+        }
+        ck_assert_double_le(fabs(want - (double)y[i]), ROWS * size * 0x1p-24);
+    }
+    free(weights);
+}
+END_TEST
+
 int main(void)
 {
     ref = tacit_kernels_for(TACIT_ISA_REF);
@@ -378,6 +398,7 @@ int main(void)
     tcase_add_test(t, gelu_is_exact);
     tcase_add_test(t, sixteen_bit_floats);
     tcase_add_test(t, patches_and_packing);
+    tcase_add_test(t, rows_of_bytes_are_weighed);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

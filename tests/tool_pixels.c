@@ -59,7 +59,8 @@ int main(int argc, char **argv)
         return 2;
     }
     size_t side = strtoul(argv[3], NULL, 10);
-    tacit_recipe recipe = { .resize = (unsigned)strtoul(argv[1], NULL, 10),
+    tacit_recipe recipe = { .resize_height = (unsigned)strtoul(argv[1], NULL, 10),
+                            .resize_width = (unsigned)strtoul(argv[1], NULL, 10),
                             .squash = strtoul(argv[2], NULL, 10) != 0,
                             .height = (unsigned)side,
                             .width = (unsigned)side,

@@ -82,6 +82,16 @@ void *tacit_realloc(void *p, size_t old_size, size_t new_size)
     return q;
 }
 
+void *tacit_renew(void *p, size_t *room, size_t size)
+{
+    if (p && size <= *room)
+        return p;
+    tacit_free(p);
+    p = tacit_add_size(size, size / 8, &size) ? tacit_alloc(size) : NULL;
+    *room = p ? size : 0;
+    return p;
+}
+
 char *tacit_strdup(const char *s)
 {
     size_t n = strlen(s) + 1;

@@ -24,6 +24,10 @@ void *tacit_calloc(size_t count, size_t size);
 /* A block of new_size bytes with the first min(old_size, new_size) bytes of p; p is freed only
  * when it succeeds. p may be NULL with old_size 0. */
 void *tacit_realloc(void *p, size_t old_size, size_t new_size);
+/* p, or in its place a block of at least `size` bytes, *room then being its size; contents are
+ * lost. NULL where memory is short. An eighth more than asked for, so that sizes which vary a
+ * little settle soon. */
+void *tacit_renew(void *p, size_t *room, size_t size);
 char *tacit_strdup(const char *s);
 void tacit_free(void *p);
 

@@ -121,4 +121,5 @@ def main():
         out.writelines(kept + new if version == 13 else new + kept)
 
 
-main()
+if __name__ == "__main__":
+    main()
