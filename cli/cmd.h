@@ -8,6 +8,8 @@ extern const tacit_command tacit_cmd_extract;
 extern const tacit_command tacit_cmd_merge;
 extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_knn;
+extern const tacit_command tacit_cmd_probe;
+extern const tacit_command tacit_cmd_predict;
 extern const tacit_command tacit_cmd_neighbors;
 extern const tacit_command tacit_cmd_cpu;
 extern const tacit_command tacit_cmd_bench;

@@ -15,6 +15,8 @@
 #define LONGEST   1e18
 #define MOST_ROWS UINT32_MAX /* rows are numbered with 32 bits in what is found */
 
+const char *const tacit_recipe_images[] = { "input", "model.weights", "libraries", "tacit", NULL };
+
 char *tacit_path_join(const char *dir, const char *name)
 {
     size_t room = strlen(dir) + strlen(name) + 2;
@@ -154,13 +156,12 @@ void tacit_vectors_close(tacit_vectors *v)
 
 tacit_status tacit_vectors_match(const tacit_vectors *a, const tacit_vectors *b, tacit_err *err)
 {
-    static const char *const images[] = { "input", "model.weights", "libraries", "tacit", NULL };
     if (a->dim != b->dim)
         return tacit_fail(err, TACIT_ECONFLICT, "%s has vectors of %zu values, %s of %zu", a->path,
                           a->dim, b->path, b->dim);
     if (!a->recipe || !b->recipe)
         return TACIT_OK;
-    tacit_status st = tacit_recipe_compare(a->recipe, b->recipe, images, err);
+    tacit_status st = tacit_recipe_compare(a->recipe, b->recipe, tacit_recipe_images, err);
     return st < 0 ? tacit_fail_at(err, st, "%s and %s are of different runs", a->folder, b->folder)
                   : st;
 }

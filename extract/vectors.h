@@ -34,6 +34,9 @@ void tacit_vectors_close(tacit_vectors *vectors);
 const float *tacit_vectors_rows(const tacit_vectors *vectors, size_t from, size_t count,
                                 const tacit_kernels *kernels, float *scratch);
 
+/* What of a recipe is of the images rather than of the vectors, for tacit_recipe_compare. */
+extern const char *const tacit_recipe_images[];
+
 /* TACIT_ECONFLICT where a and b cannot be of one model and one way to use it: another width, or
  * recipes that differ in more than the images. */
 tacit_status tacit_vectors_match(const tacit_vectors *a, const tacit_vectors *b, tacit_err *err);

@@ -119,6 +119,15 @@ START_TEST(wrong_usage_is_status_2)
         { "knn --train o --temperature 0", "--temperature '0'" },
         { "knn --train o --temperature nan", "--temperature 'nan'" },
         { "knn --train o --test-labels l", "--test-labels goes with --test" },
+        { "probe --train o", "required: 'test'" },
+        { "probe --train o --test o --solver adam", "--solver 'adam': use one of lbfgs|sgd" },
+        { "probe --train o --test o --c 0", "--c '0'" },
+        { "probe --train o --test o --c 1,x", "--c '1,x'" },
+        { "probe --train o --test o --solver sgd --lr -1", "--lr '-1'" },
+        { "probe --train o --test o --batch-norm", "--batch-norm goes with --solver sgd" },
+        { "predict --classifier c", "required: 'embeddings'" },
+        { "predict --classifier c --embeddings o --top 0", "--top '0'" },
+        { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
         { "inspect", "name one file" },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -368,6 +377,64 @@ START_TEST(knn_of_a_folder)
 }
 END_TEST
 
+/* Two classes that six images tell apart, learned by heart, kept and applied. */
+START_TEST(probe_and_predict)
+{
+    char text[1024];
+    ck_assert_int_eq(run("", EXTRACT "--out p"), 0);
+    static const char *const solvers[] = { "--c 1e4 --save c.safetensors --confusion q.tsv",
+                                           "--solver sgd --lr 1,1e9 --batch-norm --epochs 300" };
+    for (unsigned i = 0; i < 2; i++) {
+        char arguments[200];
+        snprintf(arguments, sizeof arguments, "probe --train p --test p --json %s", solvers[i]);
+        ck_assert_msg(run("", arguments) == 0, "%s", err_text);
+        json_t *result = json_loads(out_text, 0, NULL);
+        ck_assert_str_eq(json_string_value(json_object_get(result, "solver")), i ? "sgd" : "lbfgs");
+        ck_assert(i || json_real_value(json_object_get(result, "top1")) == 100);
+        ck_assert(json_real_value(json_object_get(result, "top5")) == 100);
+        ck_assert(json_is_real(json_object_get(result, "train_top1")));
+        ck_assert_uint_eq(json_array_size(json_object_get(result, "sweep")), i ? 2 : 0);
+        ck_assert_uint_eq(json_array_size(json_object_get(result, "per_class")), 2);
+        json_t *meta = json_object_get(json_object_get(result, "train"), "meta");
+        ck_assert_str_eq(json_string_value(json_object_get(meta, "features")), "cls");
+        json_decref(result);
+    }
+    slurp("q.tsv", text, sizeof text);
+    ck_assert_str_eq(text, "\ta\tb\na\t3\t0\nb\t0\t3\n");
+    ck_assert_int_eq(run("", "probe --train p --test p --c 0.1,1"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "1 training rows held out"));
+    ck_assert_ptr_nonnull(strstr(out_text, "chosen"));
+
+    ck_assert_int_eq(run("", "predict --classifier c.safetensors --embeddings p --out l.tsv"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "right: 6 of 6"));
+    slurp("l.tsv", text, sizeof text);
+    ck_assert_msg(
+        !strncmp(text, "row\tpath\trank\tlabel\tprobability\n0\ta/000.png\t1\ta\t0.9", 51), "%s",
+        text);
+    ck_assert_ptr_nonnull(strstr(text, "\n5\tb/005.png\t1\tb\t0.9"));
+    ck_assert_int_eq(run("", "predict --classifier c.safetensors --embeddings p/embeddings.npy "
+                             "--top 9 --json"),
+                     0);
+    json_t *line = json_loads(out_text, JSON_DISABLE_EOF_CHECK, NULL);
+    json_t *list = json_object_get(line, "predictions");
+    ck_assert_uint_eq(json_array_size(list), 2);
+    ck_assert_str_eq(json_string_value(json_object_get(json_array_get(list, 0), "label")), "a");
+    json_decref(line);
+    ck_assert_ptr_nonnull(strstr(out_text, "\"classifier_meta\":{"));
+
+    fails(1, "", "predict --classifier p/embeddings.npy --embeddings p", "embeddings.npy");
+    fails(1, "", "predict --classifier w.safetensors --embeddings p", "is not a classifier");
+    ck_assert_int_eq(run("", EXTRACT "--out p-mean --features mean"), 0);
+    fails(1, "", "predict --classifier c.safetensors --embeddings p-mean", "features is \"cls\"");
+    fails(1, "", "predict --classifier c.safetensors --embeddings p --out nowhere/f", "nowhere");
+    file_put("one.txt", "a\na\na\na\na\na\n", 12);
+    fails(1, "", "probe --train p --train-labels one.txt --test p --test-labels one.txt",
+          "has one class, 'a'");
+    fails(1, "", "probe --train p --train-labels one.txt --test p", "class 'b' of the test set");
+    fails(1, "", "probe --train p --test p --c 1 --save nowhere/c", "nowhere");
+}
+END_TEST
+
 START_TEST(help_comes_from_the_table)
 {
     ck_assert_int_eq(run("", "--help"), 0);
@@ -421,6 +488,7 @@ int main(void)
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
     tcase_add_test(tcase, signals_stop_in_order);
     tcase_add_test(tcase, knn_of_a_folder);
+    tcase_add_test(tcase, probe_and_predict);
     tcase_add_test(tcase, help_comes_from_the_table);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
