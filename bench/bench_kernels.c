@@ -311,6 +311,8 @@ static void bench_normalize_u8(call *c)
     c->run = run_normalize_u8;
 }
 
+#include "bench_kernels_train.h"
+
 /* Measuring ----------------------------------------------------------------------------------- */
 
 static double seconds_a_call(call *c)
@@ -338,10 +340,10 @@ static void print_row(const tacit_bench_options *o, FILE *out, const char *name,
                 name, c->shape, isa, threads, seconds, flops ? "gflops" : "gbytes_s", rate, limit,
                 share);
     else if (limit > 0)
-        fprintf(out, "%-14s %-32s %-7s %2u %11.3f %9.2f %-8s %6.1f %%\n", name, c->shape, isa,
+        fprintf(out, "%-22s %-32s %-7s %2u %11.3f %9.2f %-8s %6.1f %%\n", name, c->shape, isa,
                 threads, seconds * 1e6, rate, unit, 100 * share);
     else
-        fprintf(out, "%-14s %-32s %-7s %2u %11.3f %9.2f %-8s      -\n", name, c->shape, isa,
+        fprintf(out, "%-22s %-32s %-7s %2u %11.3f %9.2f %-8s      -\n", name, c->shape, isa,
                 threads, seconds * 1e6, rate, unit);
     fflush(out);
 }
@@ -429,7 +431,7 @@ tacit_status tacit_bench_kernels(const tacit_bench_options *o, FILE *out, tacit_
         base.c[i] = 0;
     }
     if (!o->json)
-        fprintf(out, "%-14s %-32s %-7s %2s %11s %9s %-8s %8s\n", "kernel", "shape", "isa", "T",
+        fprintf(out, "%-22s %-32s %-7s %2s %11s %9s %-8s %8s\n", "kernel", "shape", "isa", "T",
                 "us", "rate", "", "of limit");
     for (size_t i = 0; i < sizeof kernel_rows / sizeof *kernel_rows; i++)
         for (unsigned isa = 0; isa < TACIT_ISA_COUNT; isa++) {

@@ -6,20 +6,6 @@
 #include "gemm_tile.h"
 #include "rows.h"
 
-/* (tokens, dim) row-major to panels of NR columns: the layout of gemm_pack without transposing. */
-static void pack_values(size_t tokens, size_t dim, const float *v, size_t ld, float *packed)
-{
-    for (size_t j = 0; j < dim; j += TACIT_NR)
-        for (size_t t = 0; t < tokens; t++, packed += TACIT_NR)
-            for (size_t i = 0; i < TACIT_NR; i += VF) {
-                size_t from = j + i, left = from < dim ? VF_LEFT(dim, from) : 0;
-                vf x = left == VF ? vf_load(v + t * ld + from)
-                       : left     ? vf_load_n(v + t * ld + from, left)
-                                  : vf_zero();
-                vf_store(packed + i, x);
-            }
-}
-
 void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, const float *q,
                                      const float *k, const float *v, size_t ld, float scale,
                                      float *out, size_t ldo, float *scratch)
@@ -29,7 +15,7 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
     float *values = keys + width * dim;
     float *scores = values + (dim + TACIT_NR - 1) / TACIT_NR * TACIT_NR * tokens;
     TACIT_NAME(tacit_gemm_pack_f32)(tokens, dim, k, ld, keys);
-    pack_values(tokens, dim, v, ld, values);
+    TACIT_NAME(tacit_gemm_pack_t_f32)(dim, tokens, v, ld, values);
 
     size_t tiles = (rows + TACIT_MR - 1) / TACIT_MR, count;
     for (size_t i = 0; i < rows; i += count) {

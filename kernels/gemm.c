@@ -43,6 +43,20 @@ void TACIT_NAME(tacit_gemm_pack_f32)(size_t n, size_t k, const float *w, size_t 
     }
 }
 
+void TACIT_NAME(tacit_gemm_pack_t_f32)(size_t n, size_t k, const float *w, size_t ldw,
+                                       float *packed)
+{
+    for (size_t j = 0; j < n; j += TACIT_NR)
+        for (size_t p = 0; p < k; p++, packed += TACIT_NR)
+            for (size_t i = 0; i < TACIT_NR; i += VF) {
+                size_t from = j + i, left = from < n ? VF_LEFT(n, from) : 0;
+                vf x = left == VF ? vf_load(w + p * ldw + from)
+                       : left     ? vf_load_n(w + p * ldw + from, left)
+                                  : vf_zero();
+                vf_store(packed + i, x);
+            }
+}
+
 /* The epilogue of a block, its pointers moved to the block's first output. */
 static tacit_epilogue moved(const tacit_epilogue *e, size_t row, size_t column)
 {

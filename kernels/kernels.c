@@ -43,6 +43,38 @@ size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size
            kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
 }
 
+size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)
+{
+    size_t queries = tokens < TACIT_KC ? tokens : TACIT_KC;
+    return 2 * tacit_gemm_packed_size(kernels, tokens, dim) + /* keys and values, by token */
+           tacit_gemm_packed_size(kernels, dim, tokens) +     /* keys, by column           */
+           2 * queries * (round_up(tokens, kernels->gemm_nr) + TACIT_SCORES_PAD); /* p and ds */
+}
+
+/* x^n by repeated squaring: the same bits with every libm. */
+static double power(double x, uint64_t n)
+{
+    double y = 1;
+    for (; n; n /= 2, x *= x)
+        if (n % 2)
+            y *= x;
+    return y;
+}
+
+tacit_adamw tacit_adamw_step(double rate, double decay, double beta1, double beta2, double eps,
+                             uint64_t t)
+{
+    return (tacit_adamw){
+        .keep = (float)(1 - rate * decay),
+        .beta1_less = (float)(1 - beta1),
+        .beta2 = (float)beta2,
+        .beta2_less = (float)(1 - beta2),
+        .rate = (float)(rate / (1 - power(beta1, t))),
+        .inverse_root = (float)(1 / sqrt(1 - power(beta2, t))),
+        .eps = (float)eps,
+    };
+}
+
 /* a / b as normalize_u8 divides. */
 static float divide(float a, float b, float inverse)
 {

@@ -164,6 +164,10 @@ void tacit_normalize_init(tacit_normalize *normalize, const float mean[3], const
 typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
                                    const tacit_normalize *normalize, float *y, size_t ldy);
 
+/* Training ------------------------------------------------------------------------------------ */
+
+#include "kernels_train.h"
+
 /* The table ----------------------------------------------------------------------------------- */
 
 typedef struct tacit_kernels {
@@ -180,7 +184,9 @@ const tacit_kernels *tacit_kernels_for(tacit_isa isa);
 /* Floats of a packed (n, k). */
 size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k);
 
-/* Floats of scratch for attention_f32; the sizes must be those of a model, far from overflow. */
+/* Floats of scratch for attention_f32 and its gradients; the sizes must be those of a model, far
+ * from overflow. */
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
+size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
 
 #endif

@@ -3,79 +3,9 @@
  * Compiled without vector instructions. Read beside kernels.h; the other ISAs are tested against
  * this file bit by bit.
  */
-#include "gelu.h"
-#include "tile.h"
+#include "ref.h"
 
-#include <math.h>
-#include <sleef.h>
 #include <string.h>
-
-#define LANES 16
-
-/* In the library on every CPU, but declared by sleef.h only to callers compiled with FMA. */
-float Sleef_finz_expf1_u10purecfma(float x);
-float Sleef_finz_logf1_u10purecfma(float x);
-
-/* SLEEF's scalar FMA variants are built with the CPU's FMA. On an x86 CPU without one (before 2013)
- * the variants without FMA stand in: within 1 ulp, but not the same bits. */
-static bool has_fma(void)
-{
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx2");
-#else
-    return true;
-#endif
-}
-
-static float ref_exp(float x)
-{
-    return has_fma() ? Sleef_finz_expf1_u10purecfma(x) : Sleef_cinz_expf1_u10purec(x);
-}
-
-static float ref_log(float x)
-{
-    return has_fma() ? Sleef_finz_logf1_u10purecfma(x) : Sleef_cinz_logf1_u10purec(x);
-}
-
-static float ref_max(float a, float b)
-{
-    return a > b ? a : b;
-}
-
-static float ref_min(float a, float b)
-{
-    return a < b ? a : b;
-}
-
-static float ref_gelu(float x)
-{
-    static const float p[] = TACIT_ERF_P, q[] = TACIT_ERF_Q;
-    float z = ref_min(TACIT_ERF_MOST, ref_max(-TACIT_ERF_MOST, x));
-    float t = z * z, over = p[5], under = q[5];
-    for (int i = 4; i >= 0; i--) {
-        over = fmaf(over, t, p[i]);
-        under = fmaf(under, t, q[i]);
-    }
-    float e = ref_min(1.0f, ref_max(-1.0f, z * over / under));
-    return 0.5f * x * (1.0f + e);
-}
-
-/* The tree over 16 lanes. */
-static float sum_lanes(float lane[LANES])
-{
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    return lane[0];
-}
-
-static float max_lanes(float lane[LANES])
-{
-    for (size_t half = LANES / 2; half; half /= 2)
-        for (size_t i = 0; i < half; i++)
-            lane[i] = ref_max(lane[i], lane[i + half]);
-    return lane[0];
-}
 
 void tacit_gemm_pack_f32_ref(size_t n, size_t k, const float *w, size_t ldw, float *packed)
 {
@@ -83,19 +13,6 @@ void tacit_gemm_pack_f32_ref(size_t n, size_t k, const float *w, size_t ldw, flo
         for (size_t p = 0; p < k; p++)
             for (size_t i = 0; i < TACIT_NR; i++)
                 *packed++ = j + i < n ? w[(j + i) * ldw + p] : 0.0f;
-}
-
-/* The sum over k of a[p] * w[p * step]: chains of TACIT_KC terms, added in order. */
-static float chains(size_t k, const float *a, const float *w, size_t step)
-{
-    float sum = 0;
-    for (size_t from = 0; from < k; from += TACIT_KC) {
-        float chain = 0;
-        for (size_t p = from; p < k && p < from + TACIT_KC; p++)
-            chain = fmaf(a[p], w[p * step], chain);
-        sum = from ? sum + chain : chain;
-    }
-    return sum;
 }
 
 void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda,
@@ -143,27 +60,6 @@ double tacit_dot_f64_ref(size_t n, const float *x, const float *y)
         for (size_t i = 0; i < half; i++)
             lane[i] += lane[i + half];
     return lane[0];
-}
-
-/* y = exp(fma(x, scale, -max(x) * scale)); the sum of y in 16 lanes. */
-static float exp_row(size_t n, const float *x, float scale, float *y, float *most)
-{
-    float lane[LANES];
-    for (size_t j = 0; j < LANES; j++)
-        lane[j] = -INFINITY;
-    for (size_t i = 0; i < n; i++)
-        lane[i % LANES] = ref_max(lane[i % LANES], x[i]);
-    /* The last, partial vector of the others has -inf in its missing lanes. */
-    for (size_t j = n % LANES; n % LANES && j < LANES; j++)
-        lane[j] = ref_max(lane[j], -INFINITY);
-    *most = max_lanes(lane);
-    float offset = -*most * scale;
-    memset(lane, 0, sizeof lane);
-    for (size_t i = 0; i < n; i++) {
-        y[i] = ref_exp(fmaf(x[i], scale, offset));
-        lane[i % LANES] += y[i];
-    }
-    return sum_lanes(lane);
 }
 
 void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float *q, const float *k,

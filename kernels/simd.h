@@ -28,8 +28,8 @@
 /* Elements [i, i + 16) of n: the whole vector, or what is left of it. */
 #define VF_LEFT(n, i) ((n) - (i) < VF ? (n) - (i) : (size_t)VF)
 
-/* 0.5 x (1 + erf(x / sqrt 2)), as gelu.h says. */
-TACIT_INLINE vf vf_gelu(vf x)
+/* 1 + erf(x / sqrt 2), as gelu.h says. */
+TACIT_INLINE vf vf_erf_more(vf x)
 {
     static const float p[] = TACIT_ERF_P, q[] = TACIT_ERF_Q;
     vf z = vf_min(vf_set1(TACIT_ERF_MOST), vf_max(vf_set1(-TACIT_ERF_MOST), x));
@@ -41,7 +41,13 @@ TACIT_INLINE vf vf_gelu(vf x)
     }
     vf e = vf_div(vf_mul(z, over), under);
     e = vf_min(vf_set1(1), vf_max(vf_set1(-1), e));
-    return vf_mul(vf_mul(vf_set1(0.5f), x), vf_add(vf_set1(1), e));
+    return vf_add(vf_set1(1), e);
+}
+
+/* 0.5 x (1 + erf(x / sqrt 2)) */
+TACIT_INLINE vf vf_gelu(vf x)
+{
+    return vf_mul(vf_mul(vf_set1(0.5f), x), vf_erf_more(x));
 }
 
 #endif

@@ -64,6 +64,10 @@ TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return (vf){ _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi) };
 }
+TACIT_INLINE vf vf_sqrt(vf a)
+{
+    return (vf){ _mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi) };
+}
 /* a > b ? a : b */
 TACIT_INLINE vf vf_max(vf a, vf b)
 {
@@ -73,6 +77,12 @@ TACIT_INLINE vf vf_max(vf a, vf b)
 TACIT_INLINE vf vf_min(vf a, vf b)
 {
     return (vf){ _mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi) };
+}
+/* a > b ? x : y */
+TACIT_INLINE vf vf_if_gt(vf a, vf b, vf x, vf y)
+{
+    return (vf){ _mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_GT_OQ)),
+                 _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_GT_OQ)) };
 }
 /* the first n lanes of a, the others of b */
 TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
@@ -120,6 +130,16 @@ TACIT_INLINE vd vd_zero(void)
 {
     __m256d zero = _mm256_setzero_pd();
     return (vd){ { zero, zero, zero, zero } };
+}
+TACIT_INLINE vd vd_load(const double *p)
+{
+    return (vd){ { _mm256_loadu_pd(p), _mm256_loadu_pd(p + 4), _mm256_loadu_pd(p + 8),
+                   _mm256_loadu_pd(p + 12) } };
+}
+TACIT_INLINE void vd_store(double *p, vd x)
+{
+    for (int i = 0; i < 4; i++)
+        _mm256_storeu_pd(p + 4 * i, x.q[i]);
 }
 TACIT_INLINE __m256d vd_fma4(__m128 a, __m128 b, __m256d c)
 {

@@ -55,6 +55,10 @@ TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
+TACIT_INLINE vf vf_sqrt(vf a)
+{
+    return _mm512_sqrt_ps(a);
+}
 /* a > b ? a : b */
 TACIT_INLINE vf vf_max(vf a, vf b)
 {
@@ -64,6 +68,11 @@ TACIT_INLINE vf vf_max(vf a, vf b)
 TACIT_INLINE vf vf_min(vf a, vf b)
 {
     return _mm512_min_ps(a, b);
+}
+/* a > b ? x : y */
+TACIT_INLINE vf vf_if_gt(vf a, vf b, vf x, vf y)
+{
+    return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x);
 }
 /* the first n lanes of a, the others of b */
 TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
@@ -107,6 +116,15 @@ typedef struct vd {
 TACIT_INLINE vd vd_zero(void)
 {
     return (vd){ _mm512_setzero_pd(), _mm512_setzero_pd() };
+}
+TACIT_INLINE vd vd_load(const double *p)
+{
+    return (vd){ _mm512_loadu_pd(p), _mm512_loadu_pd(p + 8) };
+}
+TACIT_INLINE void vd_store(double *p, vd x)
+{
+    _mm512_storeu_pd(p, x.lo);
+    _mm512_storeu_pd(p + 8, x.hi);
 }
 /* a * b + c; the product of two floats is exact in double */
 TACIT_INLINE vd vd_fma(vf a, vf b, vd c)

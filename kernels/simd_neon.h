@@ -81,6 +81,12 @@ TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
     return VF_EACH(AT);
 #undef AT
 }
+TACIT_INLINE vf vf_sqrt(vf a)
+{
+#define AT(i) vsqrtq_f32(a.q[i])
+    return VF_EACH(AT);
+#undef AT
+}
 /* a > b ? a : b; vmaxq would give a NaN for either NaN */
 TACIT_INLINE float32x4_t vf_max4(float32x4_t a, float32x4_t b)
 {
@@ -96,6 +102,13 @@ TACIT_INLINE vf vf_max(vf a, vf b)
 TACIT_INLINE vf vf_min(vf a, vf b)
 {
 #define AT(i) vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])
+    return VF_EACH(AT);
+#undef AT
+}
+/* a > b ? x : y */
+TACIT_INLINE vf vf_if_gt(vf a, vf b, vf x, vf y)
+{
+#define AT(i) vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), x.q[i], y.q[i])
     return VF_EACH(AT);
 #undef AT
 }
@@ -153,6 +166,18 @@ TACIT_INLINE vd vd_zero(void)
 {
     float64x2_t zero = vdupq_n_f64(0);
     return (vd){ { zero, zero, zero, zero, zero, zero, zero, zero } };
+}
+TACIT_INLINE vd vd_load(const double *p)
+{
+    vd x;
+    for (int i = 0; i < 8; i++)
+        x.q[i] = vld1q_f64(p + 2 * i);
+    return x;
+}
+TACIT_INLINE void vd_store(double *p, vd x)
+{
+    for (int i = 0; i < 8; i++)
+        vst1q_f64(p + 2 * i, x.q[i]);
 }
 /* a * b + c; the product of two floats is exact in double */
 TACIT_INLINE vd vd_fma(vf a, vf b, vd c)

@@ -40,12 +40,13 @@ typedef enum role {
     IN,  /* filled, must not change                                     */
     OUT, /* compared with ref                                           */
     INPUT_AND_OUTPUT,
-    WORK,    /* written by run, not compared                              */
-    PACKED,  /* the same, of the size that a table packs (n[1], n[2]) to  */
-    SCRATCH, /* the same, of the size that its attention asks for         */
+    WORK,             /* written by run, not compared                              */
+    PACKED,           /* the same, of the size that a table packs (n[1], n[2]) to  */
+    SCRATCH,          /* the same, of the size that its attention asks for         */
+    SCRATCH_BACKWARD, /* the same, for the gradients of attention         */
 } role;
 
-typedef enum type { F32, U32, F16, BF16, I16, U8 } type;
+typedef enum type { F32, F64, U32, F16, BF16, I16, U8 } type;
 
 typedef struct operand {
     role role;
@@ -117,7 +118,7 @@ static void sizes(testcase *c, size_t count, const size_t *most)
 
 static size_t element_size(type t)
 {
-    return t == F32 || t == U32 ? 4 : t == U8 ? 1 : 2;
+    return t == F64 ? 8 : t == F32 || t == U32 ? 4 : t == U8 ? 1 : 2;
 }
 
 static size_t extent(const operand *o)
@@ -146,6 +147,11 @@ static size_t stride(testcase *c, size_t n)
 static float *f32(const testcase *c, size_t i)
 {
     return (float *)(void *)c->operands[i].at;
+}
+
+static double *f64(const testcase *c, size_t i)
+{
+    return (double *)(void *)c->operands[i].at;
 }
 
 static uint32_t *u32(const testcase *c, size_t i)
@@ -264,8 +270,11 @@ static void fill(const testcase *c, size_t index)
             unsigned char *at = o->at + (r * o->ld + j) * element_size(o->type);
             uint32_t bits = value_bits(way < 8 ? way : 0, a, b);
             uint16_t half = (uint16_t)a;
+            double wide = (double)float_of(bits);
             if (o->type == F32)
                 memcpy(at, &bits, 4);
+            else if (o->type == F64)
+                memcpy(at, &wide, 8);
             else if (o->type == U32)
                 memcpy(at, &a, 4);
             else if (o->type == U8)
@@ -285,6 +294,8 @@ static void place(testcase *c, const tacit_kernels *kernels, unsigned turn, unsi
             o->cols = tacit_gemm_packed_size(kernels, c->n[1], c->n[2]);
         if (o->role == SCRATCH)
             o->cols = tacit_attention_scratch(kernels, c->n[1], c->n[2]);
+        if (o->role == SCRATCH_BACKWARD)
+            o->cols = tacit_attention_backward_scratch(kernels, c->n[1], c->n[2]);
         ck_assert_uint_le(extent(o), REGION / 2);
         uint32_t where[4];
         tacit_philox(seed, stream(c, PLACES), turn * MOST + i, where);
@@ -718,6 +729,8 @@ static void normalize_run(const testcase *c, const tacit_kernels *kernels, any_f
                                       f32(c, 1), c->operands[1].ld);
 }
 
+#include "kernel_cases_train.h"
+
 /* ---- the mill */
 
 #define EXACT  0
@@ -759,13 +772,17 @@ static void stray(int signal_number)
     _exit(1);
 }
 
-static uint32_t bits_at(const operand *o, const unsigned char *base, size_t r, size_t j)
+static uint64_t bits_at(const operand *o, const unsigned char *base, size_t r, size_t j)
 {
     const unsigned char *at = base + (r * o->ld + j) * element_size(o->type);
-    uint32_t bits = 0;
+    uint64_t bits = 0;
+    uint32_t word;
     uint16_t half;
-    if (o->type == F32 || o->type == U32) {
-        memcpy(&bits, at, 4);
+    if (o->type == F64) {
+        memcpy(&bits, at, 8);
+    } else if (o->type == F32 || o->type == U32) {
+        memcpy(&word, at, 4);
+        bits = word;
     } else if (o->type == U8) {
         bits = *at;
     } else {
@@ -775,9 +792,10 @@ static uint32_t bits_at(const operand *o, const unsigned char *base, size_t r, s
     return bits;
 }
 
-static bool is_nan(type t, uint32_t bits)
+static bool is_nan(type t, uint64_t bits)
 {
     switch (t) {
+    case F64: return (bits & INT64_MAX) > 0x7ff0000000000000;
     case F32: return (bits & 0x7fffffff) > 0x7f800000;
     case F16: return (bits & 0x7fff) > 0x7c00;
     case BF16: return (bits & 0x7fff) > 0x7f80;
@@ -786,11 +804,13 @@ static bool is_nan(type t, uint32_t bits)
 }
 
 /* Steps between two finite numbers; the zeros are one step apart, so that they differ. */
-static uint32_t steps(type t, uint32_t a, uint32_t b)
+static uint32_t steps(type t, uint64_t a, uint64_t b)
 {
-    uint32_t sign = t == F32 ? 0x80000000 : 0x8000;
-    int64_t x = a & sign ? -1 - (int64_t)(a & ~sign) : a,
-            y = b & sign ? -1 - (int64_t)(b & ~sign) : b;
+    if (t == F64)
+        return a != b ? UINT32_MAX : 0;
+    uint64_t sign = t == F32 ? 0x80000000 : 0x8000;
+    int64_t x = a & sign ? -1 - (int64_t)(a & ~sign) : (int64_t)a,
+            y = b & sign ? -1 - (int64_t)(b & ~sign) : (int64_t)b;
     int64_t d = x > y ? x - y : y - x;
     return d < UINT32_MAX ? (uint32_t)d : UINT32_MAX;
 }
@@ -846,12 +866,13 @@ static bool same_results(const testcase *c, const struct row *row)
             continue;
         for (size_t r = 0; r < o->rows; r++)
             for (size_t j = 0; j < o->cols; j++) {
-                uint32_t want = bits_at(o, expected[i], r, j), got = bits_at(o, o->at, r, j);
+                uint64_t want = bits_at(o, expected[i], r, j), got = bits_at(o, o->at, r, j);
                 if (want == got || (is_nan(o->type, want) && is_nan(o->type, got)))
                     continue;
                 if (is_nan(o->type, want) || is_nan(o->type, got) ||
                     steps(o->type, want, got) > row->ulp)
-                    return PROBLEM(c, "element (%zu, %zu) is %08x, ref has %08x", r, j, got, want);
+                    return PROBLEM(c, "element (%zu, %zu) is %08llx, ref has %08llx", r, j,
+                                   (unsigned long long)got, (unsigned long long)want);
             }
     }
     return true;

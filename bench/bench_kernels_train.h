@@ -1,0 +1,93 @@
+/* bench_kernels_train.h - the rows of the training kernels; a part of bench_kernels.c. */
+#ifndef TACIT_BENCH_KERNELS_TRAIN_H
+#define TACIT_BENCH_KERNELS_TRAIN_H
+
+static void run_gemm_pack_t_f32(call *c)
+{
+    c->k->gemm_pack_t_f32(c->n, c->d, c->b, c->n, c->c);
+}
+
+static void bench_gemm_pack_t_f32(call *c)
+{
+    c->shape = "(768, 768)";
+    c->n = c->d = 768;
+    c->bytes = 8.0 * 768 * 768;
+    c->run = run_gemm_pack_t_f32;
+}
+
+static void run_attention_backward_f32(call *c)
+{
+    float *scratch = c->c + c->m * c->n;
+    c->k->attention_backward_f32(c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, c->b,
+                                 c->d, c->c, c->c + c->d, c->c + 2 * c->d, c->n, scratch);
+}
+
+static void bench_attention_backward_f32(call *c)
+{
+    c->shape = "197 tokens, head of 64";
+    c->m = 197;
+    c->d = 64;
+    c->n = 1152 + 16;
+    c->flops = 10.0 * 197 * 197 * 64;
+    c->run = run_attention_backward_f32;
+}
+
+#define ROWS_OF_197(slot, moved, statement)                                                        \
+    static void run_##slot(struct call *c)                                                         \
+    {                                                                                              \
+        const size_t n = 768, rows = 197, size = n * rows;                                         \
+        const tacit_batchnorm norm = { c->a, c->a + n, c->a + 2 * n, c->a + 3 * n, true };         \
+        double *sums = (double *)(void *)(c->c + size);                                            \
+        (void)size, (void)norm, (void)sums;                                                        \
+        statement;                                                                                 \
+    }                                                                                              \
+    static void bench_##slot(struct call *c)                                                       \
+    {                                                                                              \
+        c->shape = "197 x 768";                                                                    \
+        c->bytes = (moved)*197 * 768;                                                              \
+        c->run = run_##slot;                                                                       \
+    }
+ROWS_OF_197(layernorm_backward_f32, 16.0,
+            c->k->layernorm_backward_f32(rows, n, c->a, n, c->b, 1e-6f, c->a + size, n, c->c, n,
+                                         true, c->c + size, c->c + size + n))
+ROWS_OF_197(sum_rows_f32, 4.0, c->k->sum_rows_f32(rows, n, c->a, n, false, c->c))
+ROWS_OF_197(l2norm_backward_f32, 12.0,
+            c->k->l2norm_backward_f32(rows, n, c->a, n, c->b, n, c->c, n))
+ROWS_OF_197(soft_cross_entropy_f32, 12.0,
+            c->k->soft_cross_entropy_f32(rows, n, c->a, n, c->b, n, c->c, n, c->c + size))
+ROWS_OF_197(moments_f32, 4.0, c->k->moments_f32(rows, n, c->a, n, sums, sums + n))
+ROWS_OF_197(batchnorm_f32, 8.0, c->k->batchnorm_f32(rows, n, c->a, n, &norm, c->c, n))
+ROWS_OF_197(batchnorm_sums_f32, 8.0,
+            c->k->batchnorm_sums_f32(rows, n, c->a, n, &norm, c->b, n, sums, sums + n))
+ROWS_OF_197(batchnorm_backward_f32, 12.0,
+            c->k->batchnorm_backward_f32(rows, n, c->a, n, &norm, c->b, n, c->b, c->b + n, c->c, n))
+
+/* Of parameters: more than the caches hold. */
+#define MANY ((size_t)1 << 20)
+#define ELEMENTS(slot, count, name, moved, statement)                                              \
+    static void run_##slot(struct call *c)                                                         \
+    {                                                                                              \
+        static const tacit_sgd sgd = { 1e-3f, 0.9f, 1e-4f, 1, false };                             \
+        static const tacit_adamw adamw = { 1, 0.1f, 0.999f, 0.001f, 1e-3f, 1, 1e-8f };             \
+        const size_t n = count;                                                                    \
+        (void)sgd, (void)adamw;                                                                    \
+        statement;                                                                                 \
+    }                                                                                              \
+    static void bench_##slot(struct call *c)                                                       \
+    {                                                                                              \
+        c->shape = name;                                                                           \
+        c->bytes = (moved) * (double)(count);                                                      \
+        c->run = run_##slot;                                                                       \
+    }
+ELEMENTS(gelu_backward_f32, 65536, "65536", 16.0,
+         c->k->gelu_backward_f32(n, c->a, c->b, c->c, c->c + n))
+ELEMENTS(scale_add_f32, 65536, "65536", 12.0, c->k->scale_add_f32(n, c->a, 0.5f, c->b, c->c))
+ELEMENTS(squared_error_f32, 65536, "65536", 12.0,
+         volatile double sum = c->k->squared_error_f32(n, c->a, c->b, 0.5f, c->c);
+         (void)sum)
+ELEMENTS(sgd_f32, MANY, "1048576", 20.0, c->k->sgd_f32(n, &sgd, c->a, c->c, c->c + n))
+ELEMENTS(adamw_f32, MANY, "1048576", 28.0,
+         c->k->adamw_f32(n, &adamw, c->a, c->c, c->c + n, c->c + 2 * n))
+ELEMENTS(ema_f32, MANY, "1048576", 12.0, c->k->ema_f32(n, 0.01f, c->a, c->c))
+
+#endif
