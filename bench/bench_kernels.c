@@ -92,8 +92,8 @@ static void bench_dot_f64(call *c)
 
 static void run_attention_f32(call *c)
 {
-    c->k->attention_f32(c->m, c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, c->c,
-                        c->d, c->b);
+    c->k->attention_f32(c->m, c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, NULL, 0,
+                        c->c, c->d, c->b);
 }
 
 static void bench_attention_f32(call *c)
@@ -187,6 +187,19 @@ static void bench_gelu_f32(call *c)
     c->n = 65536;
     c->bytes = 8.0 * 65536;
     c->run = run_gelu_f32;
+}
+
+static void run_swish_f32(call *c)
+{
+    c->k->swish_f32(c->n, 1.0f, c->a, c->b, c->c);
+}
+
+static void bench_swish_f32(call *c)
+{
+    c->shape = "65536";
+    c->n = 65536;
+    c->bytes = 12.0 * 65536;
+    c->run = run_swish_f32;
 }
 
 static void run_add_f32(call *c)

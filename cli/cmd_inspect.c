@@ -97,7 +97,7 @@ static int run(const tacit_args *args)
     tacit_tensor_source source = tacit_safetensors_source(file), wanted = { 0 };
     tacit_vit_config config;
     char arch[128];
-    bool known = tacit_vit_detect(&source, &config, &err) >= 0;
+    bool known = tacit_vit_detect(&source, 0, &config, &err) >= 0;
     if (!known)
         snprintf(arch, sizeof arch, "architecture not recognised");
     else

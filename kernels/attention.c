@@ -6,9 +6,22 @@
 #include "gemm_tile.h"
 #include "rows.h"
 
+/* x = fma(x, scale, bias) */
+static void add_bias(size_t n, float *x, float scale, const float *bias)
+{
+    vf factor = vf_set1(scale);
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(x + i, vf_fma(vf_load(x + i), factor, vf_load(bias + i)));
+    if (i < n)
+        vf_store_n(x + i, vf_fma(vf_load_n(x + i, n - i), factor, vf_load_n(bias + i, n - i)),
+                   n - i);
+}
+
 void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, const float *q,
                                      const float *k, const float *v, size_t ld, float scale,
-                                     float *out, size_t ldo, float *scratch)
+                                     const float *bias, size_t ldb, float *out, size_t ldo,
+                                     float *scratch)
 {
     const size_t width = (tokens + TACIT_NR - 1) / TACIT_NR * TACIT_NR;
     float *keys = scratch;
@@ -26,7 +39,9 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
         float inverse[TACIT_MR];
         for (size_t r = 0; r < count; r++) {
             float *row = scores + r * width;
-            inverse[r] = 1.0f / exp_row(tokens, row, scale, row, NULL);
+            if (bias)
+                add_bias(tokens, row, scale, bias + (i + r) * ldb);
+            inverse[r] = 1.0f / exp_row(tokens, row, bias ? 1.0f : scale, row, NULL);
         }
         for (size_t j = 0; j < dim; j += TACIT_NR)
             for (size_t t = 0; t < tokens; t += TACIT_KC)

@@ -10,6 +10,27 @@ void TACIT_NAME(tacit_gelu_f32)(size_t n, const float *x, float *y)
         vf_store_n(y + i, vf_gelu(vf_load_n(x + i, n - i)), n - i);
 }
 
+TACIT_INLINE vf vf_swish(vf x, vf minus_beta)
+{
+    vf e = vf_exp(vf_min(vf_set1(88), vf_mul(x, minus_beta)));
+    return vf_div(x, vf_add(vf_set1(1), e));
+}
+
+void TACIT_NAME(tacit_swish_f32)(size_t n, float beta, const float *x, const float *y, float *z)
+{
+    vf minus = vf_set1(-beta);
+    for (size_t i = 0; i < n; i += VF) {
+        size_t left = VF_LEFT(n, i);
+        vf s = vf_swish(left == VF ? vf_load(x + i) : vf_load_n(x + i, left), minus);
+        if (y)
+            s = vf_mul(s, left == VF ? vf_load(y + i) : vf_load_n(y + i, left));
+        if (left == VF)
+            vf_store(z + i, s);
+        else
+            vf_store_n(z + i, s, left);
+    }
+}
+
 void TACIT_NAME(tacit_add_f32)(size_t n, const float *x, const float *y, float *z)
 {
     size_t i = 0;

@@ -57,15 +57,17 @@ typedef void tacit_gemm_tn_f32_fn(size_t m, size_t n, size_t k, const float *a, 
 /* The sum of x * y in double, where each product is exact: 16 lanes and the tree. */
 typedef double tacit_dot_f64_fn(size_t n, const float *x, const float *y);
 
-/* One head of softmax(q k^T * scale) v for `rows` queries over `tokens` keys of `dim` values
- * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. Products over
+/* One head of softmax(q k^T * scale + bias) v for `rows` queries over `tokens` keys of `dim` values
+ * (Vaswani et al. 2017, eq. 1); q, k, v rows ld apart, out rows ldo apart. bias (rows, tokens),
+ * rows ldb apart, is added by fma(score, scale, bias), and may be NULL. Products over
  * tokens as in gemm_f32, over dim in one chain; the rows' softmax is softmax_f32 without its
  * division, which is done to the sum instead: out = (sum_t e_t v_t) * (1 / sum_t e_t). scratch:
  * tacit_attention_scratch floats. tokens > 0. Bound: 4 rows tokens dim FLOP and rows tokens exp;
  * scores stay in the cache. */
 typedef void tacit_attention_f32_fn(size_t rows, size_t tokens, size_t dim, const float *q,
                                     const float *k, const float *v, size_t ld, float scale,
-                                    float *out, size_t ldo, float *scratch);
+                                    const float *bias, size_t ldb, float *out, size_t ldo,
+                                    float *scratch);
 
 /* Rows ---------------------------------------------------------------------------------------- */
 
@@ -100,6 +102,11 @@ typedef void tacit_mean_rows_f32_fn(size_t rows, size_t n, const float *x, size_
  * gelu.h.
  * y may be x. */
 typedef void tacit_gelu_f32_fn(size_t n, const float *x, float *y);
+
+/* z = x / (1 + exp(-beta x)) * y: the swish of x (Ramachandran et al. 2017, arXiv:1710.05941) as a
+ * gate of y, or alone where y is NULL. beta 1 is SiLU, 1.702 the quick GELU. The exponent is
+ * x * -beta, rounded; no more than 88 is taken of it. */
+typedef void tacit_swish_f32_fn(size_t n, float beta, const float *x, const float *y, float *z);
 
 /* z = x + y. */
 typedef void tacit_add_f32_fn(size_t n, const float *x, const float *y, float *z);

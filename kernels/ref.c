@@ -63,8 +63,8 @@ double tacit_dot_f64_ref(size_t n, const float *x, const float *y)
 }
 
 void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float *q, const float *k,
-                             const float *v, size_t ld, float scale, float *out, size_t ldo,
-                             float *scratch)
+                             const float *v, size_t ld, float scale, const float *bias, size_t ldb,
+                             float *out, size_t ldo, float *scratch)
 {
     for (size_t i = 0; i < rows; i++) {
         for (size_t t = 0; t < tokens; t++) {
@@ -72,7 +72,10 @@ void tacit_attention_f32_ref(size_t rows, size_t tokens, size_t dim, const float
             for (size_t p = 0; p < dim; p++)
                 scratch[t] = fmaf(q[i * ld + p], k[t * ld + p], scratch[t]);
         }
-        float most, inverse = 1.0f / exp_row(tokens, scratch, scale, scratch, &most);
+        for (size_t t = 0; bias && t < tokens; t++)
+            scratch[t] = fmaf(scratch[t], scale, bias[i * ldb + t]);
+        float most, factor = bias ? 1.0f : scale;
+        float inverse = 1.0f / exp_row(tokens, scratch, factor, scratch, &most);
         for (size_t j = 0; j < dim; j++)
             out[i * ldo + j] = chains(tokens, scratch, v + j, ld) * inverse;
     }
@@ -140,6 +143,14 @@ void tacit_mean_rows_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, 
             sum += part;
         }
         y[i] = sum / (float)rows;
+    }
+}
+
+void tacit_swish_f32_ref(size_t n, float beta, const float *x, const float *y, float *z)
+{
+    for (size_t i = 0; i < n; i++) {
+        float s = x[i] / (1.0f + ref_exp(ref_min(88.0f, x[i] * -beta)));
+        z[i] = y ? s * y[i] : s;
     }
 }
 

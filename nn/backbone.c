@@ -16,7 +16,7 @@ tacit_status tacit_backbone_detect(const tacit_tensor_source *source, tacit_back
                                    tacit_err *err)
 {
     *config = (tacit_backbone_config){ .family = TACIT_FAMILY_VIT };
-    return tacit_vit_detect(source, &config->vit, err);
+    return tacit_vit_detect(source, 0, &config->vit, err);
 }
 
 bool tacit_backbone_find(const char *name, tacit_backbone_config *config)

@@ -35,7 +35,8 @@ static size_t max_size(size_t a, size_t b)
 static size_t wide_columns(const tacit_vit_config *c)
 {
     size_t pixels = (size_t)3 * c->patch * c->patch;
-    return max_size(max_size((size_t)3 * c->dim, c->mlp), pixels) + PAD;
+    size_t hidden = (c->activation == TACIT_SWIGLU ? 2 : 1) * (size_t)c->mlp;
+    return max_size(max_size((size_t)3 * c->dim, hidden), pixels) + PAD;
 }
 
 /* Adds up, or hands out where arena is given, what a forward needs. */
@@ -82,7 +83,29 @@ size_t tacit_vit_scratch(const tacit_vit *vit, size_t batch, const tacit_pool *p
 
 /* Patch embedding ----------------------------------------------------------------------------- */
 
-/* One chunk is one row of patches of one image: gather, then the class token's row if it is the
+static void copy_floats(float *to, const float *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[i];
+}
+
+/* The rows before the patches: the class token, with its position if it has one, and the
+ * registers. */
+static void place_prefix(const forward *f, float *x)
+{
+    const tacit_vit *vit = f->vit;
+    if (vit->cls) {
+        if (vit->pos && !vit->config.position_no_cls)
+            f->k->add_f32(f->dim, vit->cls, vit->pos, x);
+        else
+            copy_floats(x, vit->cls, f->dim);
+        x += f->ld;
+    }
+    for (size_t r = 0; r < vit->config.registers; r++)
+        copy_floats(x + r * f->ld, vit->registers + r * f->dim, f->dim);
+}
+
+/* One chunk is one row of patches of one image: gather, then the rows before them if it is the
  * first. */
 static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
 {
@@ -95,7 +118,7 @@ static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
                        f->images + image * 3 * plane + row * c->patch * c->width, plane,
                        f->wide + (image * f->vit->patches + row * grid_w) * f->ld_wide, f->ld_wide);
     if (row == 0)
-        f->k->add_f32(f->dim, f->vit->cls, f->vit->pos, f->x + image * f->tokens * f->ld);
+        place_prefix(f, f->x + image * f->tokens * f->ld);
 }
 
 static void embed(forward *f)
@@ -103,11 +126,14 @@ static void embed(forward *f)
     const tacit_vit *vit = f->vit;
     tacit_parallel_for(f->pool, f->batch * (vit->config.height / vit->config.patch), gather_chunk,
                        f);
-    tacit_epilogue add_position = { .residual = vit->pos + f->dim, .ldr = f->dim };
+    tacit_epilogue add_position = { .ldr = f->dim };
+    if (vit->pos)
+        add_position.residual = vit->pos + (vit->cls && !vit->config.position_no_cls ? f->dim : 0);
     for (size_t image = 0; image < f->batch; image++)
         tacit_linear_forward(&vit->embed, f->k, 0, vit->patches,
                              f->wide + image * vit->patches * f->ld_wide, f->ld_wide,
-                             f->x + (image * f->tokens + 1) * f->ld, f->ld, &add_position, f->pool);
+                             f->x + (image * f->tokens + vit->prefix) * f->ld, f->ld, &add_position,
+                             f->pool);
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */
@@ -138,9 +164,59 @@ static void normalise(forward *f, const tacit__norm *norm, size_t rows, size_t l
     tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_chunk, &j);
 }
 
+/* What some families do to q and k: a LayerNorm of each head, a rotation of the patches'. */
+typedef struct turn_job {
+    const forward *f;
+    const tacit__block *b;
+} turn_job;
+
+/* The halves of a head, x1 and x2, become x1 cos - x2 sin and x2 cos + x1 sin. */
+static void turn_head(size_t half, const float *cosines, float *x)
+{
+    const float *sines = cosines + half;
+    for (size_t i = 0; i < half; i++) {
+        float a = x[i], b = x[half + i];
+        x[i] = a * cosines[i] - b * sines[i];
+        x[half + i] = b * cosines[i] + a * sines[i];
+    }
+}
+
+static void turn_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const turn_job *j = ctx;
+    const forward *f = j->f;
+    size_t heads = f->vit->config.heads, width = f->dim / heads, prefix = f->vit->prefix;
+    size_t end = (chunk + 1) * NORM_ROWS, all = f->batch * f->tokens;
+    for (size_t row = chunk * NORM_ROWS; row < end && row < all; row++) {
+        float *q = f->wide + row * f->ld_wide, *k = q + f->dim;
+        if (j->b->q_norm.gamma) {
+            f->k->layernorm_f32(heads, width, q, width, j->b->q_norm.gamma, j->b->q_norm.beta,
+                                f->vit->config.eps, q, width);
+            f->k->layernorm_f32(heads, width, k, width, j->b->k_norm.gamma, j->b->k_norm.beta,
+                                f->vit->config.eps, k, width);
+        }
+        size_t token = row % f->tokens;
+        for (size_t h = 0; f->vit->rotary && token >= prefix && h < heads; h++) {
+            const float *cosines = f->vit->rotary + (token - prefix) * width;
+            turn_head(width / 2, cosines, q + h * width);
+            turn_head(width / 2, cosines, k + h * width);
+        }
+    }
+}
+
+static void turn(forward *f, const tacit__block *b)
+{
+    turn_job j = { f, b };
+    if (b->q_norm.gamma || f->vit->rotary)
+        tacit_parallel_for(f->pool, (f->batch * f->tokens + NORM_ROWS - 1) / NORM_ROWS, turn_chunk,
+                           &j);
+}
+
 typedef struct attention_job {
     const forward *f;
-    size_t queries; /* of each image: all tokens, or the class token alone */
+    const float *bias; /* (heads, tokens, tokens), or NULL */
+    size_t queries;    /* of each image: all tokens, or the class token alone */
     size_t step, steps;
 } attention_job;
 
@@ -156,8 +232,30 @@ static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
     const float *q = f->wide + image * f->tokens * f->ld_wide + head * width;
     f->k->attention_f32(rows, f->tokens, width, q + first * f->ld_wide, q + f->dim, q + 2 * f->dim,
                         f->ld_wide, 1.0f / sqrtf((float)width),
-                        f->n + (image * f->tokens + first) * f->ld + head * width, f->ld,
+                        j->bias ? j->bias + (head * f->tokens + first) * f->tokens : NULL,
+                        f->tokens, f->n + (image * f->tokens + first) * f->ld + head * width, f->ld,
                         f->attention + worker * f->attention_size);
+}
+
+typedef struct hidden_job {
+    const forward *f;
+    size_t rows, ld;
+} hidden_job;
+
+/* The activations that are no part of a product's epilogue, in place, for NORM_ROWS rows. */
+static void hidden_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const hidden_job *j = ctx;
+    const tacit_vit_config *c = &j->f->vit->config;
+    size_t end = (chunk + 1) * NORM_ROWS;
+    for (size_t row = chunk * NORM_ROWS; row < end && row < j->rows; row++) {
+        float *x = j->f->wide + row * j->ld;
+        if (c->activation == TACIT_SWIGLU)
+            j->f->k->swish_f32(c->mlp, 1.0f, x, x + c->mlp, x);
+        else
+            j->f->k->swish_f32(c->mlp, 1.702f, x, NULL, x);
+    }
 }
 
 static void swap_streams(forward *f)
@@ -183,8 +281,11 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
         queries.out = f->dim;
         tacit_linear_forward(&queries, f->k, 0, rows, f->n, ld, f->wide, ld_wide, NULL, f->pool);
     }
+    turn(f, b);
 
-    attention_job a = { .f = f, .queries = cls_only ? 1 : f->tokens };
+    attention_job a = { .f = f,
+                        .bias = f->vit->bias ? f->vit->bias : b->bias,
+                        .queries = cls_only ? 1 : f->tokens };
     a.step = tacit_even_chunk(a.queries, QUERIES);
     a.steps = (a.queries + a.step - 1) / a.step;
     tacit_parallel_for(f->pool, f->batch * f->vit->config.heads * a.steps, attention_chunk, &a);
@@ -194,8 +295,11 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     swap_streams(f);
 
     normalise(f, &b->norm2, rows, ld, f->x, f->n);
-    tacit_epilogue gelu = { .gelu = true };
+    tacit_epilogue gelu = { .gelu = f->vit->config.activation == TACIT_GELU };
     tacit_linear_forward(&b->fc1, f->k, 0, rows, f->n, ld, f->wide, ld_wide, &gelu, f->pool);
+    hidden_job h = { f, rows, ld_wide };
+    if (!gelu.gelu)
+        tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, hidden_chunk, &h);
     tacit_epilogue add2 = { .scale = b->ls2, .residual = f->x, .ldr = ld };
     tacit_linear_forward(&b->fc2, f->k, 0, rows, f->wide, ld_wide, f->y, ld, &add2, f->pool);
     swap_streams(f);
@@ -205,32 +309,53 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
 
 size_t tacit_vit_feature_count(const tacit_vit *vit, tacit_features features)
 {
-    size_t dim = vit->config.dim;
+    const tacit_vit_config *c = &vit->config;
+    bool cls = !c->no_cls && c->last_norm != TACIT_NORM_MEAN;
     switch (features) {
-    case TACIT_FEATURES_CLS_MEAN: return 2 * dim;
-    case TACIT_FEATURES_PATCH: return vit->patches * dim;
-    case TACIT_FEATURES_LAST4: return 0;
-    default: return dim;
+    case TACIT_FEATURES_CLS: return !cls ? 0 : c->projection ? c->projection : c->dim;
+    case TACIT_FEATURES_MEAN: return c->dim;
+    case TACIT_FEATURES_CLS_MEAN: return cls ? (size_t)2 * c->dim : 0;
+    case TACIT_FEATURES_PATCH: return vit->patches * c->dim;
+    case TACIT_FEATURES_LAST4: return cls && c->depth >= 4 ? (size_t)4 * c->dim : 0;
     }
+    return 0;
 }
 
-static void copy_floats(float *to, const float *from, size_t n)
+/* One row, normalised to out; copied where the network ends without a norm. */
+static void normalise_row(const forward *f, const float *x, float *out)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = from[i];
+    if (f->vit->norm.gamma)
+        f->k->layernorm_f32(1, f->dim, x, f->dim, f->vit->norm.gamma, f->vit->norm.beta,
+                            f->vit->config.eps, out, f->dim);
+    else
+        copy_floats(out, x, f->dim);
 }
 
-/* The features of the normalised tokens of one image. */
-static void take_features(const forward *f, tacit_features features, const float *cls, float *out)
+/* The features of the tokens of one image: x as the last block left them, n normalised. */
+static void take_features(const forward *f, tacit_features features, const float *x, const float *n,
+                          float *out)
 {
-    size_t patches = f->tokens - 1;
-    const float *patch = cls + f->ld;
+    const tacit_vit *vit = f->vit;
+    size_t patches = vit->patches;
+    bool late = vit->config.last_norm == TACIT_NORM_MEAN;
+    const float *patch = (late || !vit->norm.gamma ? x : n) + vit->prefix * f->ld;
+    if (!vit->norm.gamma)
+        n = x;
+    if (features == TACIT_FEATURES_CLS && vit->config.projection) {
+        tacit_epilogue e = { .bias = vit->head.bias };
+        f->k->gemm_f32(1, vit->head.out, f->dim, n, f->ld, vit->head.packed, out, vit->head.out,
+                       &e);
+        return;
+    }
     if (features == TACIT_FEATURES_CLS || features == TACIT_FEATURES_CLS_MEAN) {
-        copy_floats(out, cls, f->dim);
+        copy_floats(out, n, f->dim);
         out += f->dim;
     }
-    if (features == TACIT_FEATURES_MEAN || features == TACIT_FEATURES_CLS_MEAN)
+    if (features == TACIT_FEATURES_MEAN || features == TACIT_FEATURES_CLS_MEAN) {
         f->k->mean_rows_f32(patches, f->dim, patch, f->ld, out);
+        if (late)
+            normalise_row(f, out, out);
+    }
     for (size_t p = 0; features == TACIT_FEATURES_PATCH && p < patches; p++)
         copy_floats(out + p * f->dim, patch + p * f->ld, f->dim);
 }
@@ -238,17 +363,31 @@ static void take_features(const forward *f, tacit_features features, const float
 static void forward_group(forward *f, tacit_features features, float *out)
 {
     const tacit_vit *vit = f->vit;
-    bool cls_only = features == TACIT_FEATURES_CLS;
-    embed(f);
-    for (unsigned i = 0; i < vit->config.depth; i++)
-        run_block(f, &vit->blocks[i], cls_only && i + 1 == vit->config.depth);
-    if (cls_only)
-        normalise(f, &vit->norm, f->batch, f->tokens * f->ld, f->x, f->n);
-    else
-        normalise(f, &vit->norm, f->batch * f->tokens, f->ld, f->x, f->n);
+    unsigned depth = vit->config.depth;
     size_t count = tacit_vit_feature_count(vit, features);
-    for (size_t image = 0; image < f->batch; image++)
-        take_features(f, features, f->n + image * f->tokens * f->ld, out + image * count);
+    bool last4 = features == TACIT_FEATURES_LAST4;
+    bool cls_only = features == TACIT_FEATURES_CLS || last4;
+    embed(f);
+    if (vit->norm_pre.gamma) {
+        normalise(f, &vit->norm_pre, f->batch * f->tokens, f->ld, f->x, f->y);
+        swap_streams(f);
+    }
+    for (unsigned i = 0; i < depth; i++) {
+        run_block(f, &vit->blocks[i], cls_only && i + 1 == depth);
+        for (size_t image = 0; last4 && i + 4 >= depth && image < f->batch; image++)
+            normalise_row(f, f->x + image * f->tokens * f->ld,
+                          out + image * count + (i + 4 - depth) * f->dim);
+    }
+    if (last4)
+        return;
+    if (vit->config.last_norm == TACIT_NORM_TOKENS) {
+        size_t step = cls_only ? f->tokens : 1;
+        normalise(f, &vit->norm, f->batch * f->tokens / step, step * f->ld, f->x, f->n);
+    }
+    for (size_t image = 0; image < f->batch; image++) {
+        size_t at = image * f->tokens * f->ld;
+        take_features(f, features, f->x + at, f->n + at, out + image * count);
+    }
 }
 
 void tacit_vit_forward(const tacit_vit *vit, const float *images, size_t batch,

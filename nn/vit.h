@@ -14,6 +14,20 @@
 
 #include <stdbool.h>
 
+/* The tensors, by timm's names; D is dim, H the heads' number and hd their width. Those in brackets
+ * are there when the configuration says so.
+ *
+ *   [cls_token (1, 1, D)] [reg_token (1, registers, D)] [pos_embed (1, n, D)] [rope.periods (hd /
+ * 4)] patch_embed.proj.weight (D, 3, p, p) [.bias (D)] [norm_pre.weight, .bias (D)]
+ *   [rel_pos_bias.relative_position_bias_table (T, H)]
+ *   blocks.<i>.norm1.weight, .bias (D); attn.qkv.weight (3 D, D) [.bias (3 D)]; [attn.q_norm,
+ *     attn.k_norm .weight, .bias (hd)]; [attn.relative_position_bias_table (T, H)];
+ *     attn.proj.weight (D, D), .bias (D); [ls1.gamma, ls2.gamma (D)]; norm2.weight, .bias (D);
+ *     mlp.fc1.weight (mlp, D), .bias (mlp), with SwiGLU of 2 mlp rows, the gate's first;
+ *     mlp.fc2.weight (D, mlp), .bias (D)
+ *   [norm or fc_norm .weight, .bias (D)] [head.weight (projection, D)]
+ *
+ * T = (2 rows - 1)(2 columns - 1) + 3 of the grid; without a class token, 3 less. */
 typedef enum tacit_position {
     TACIT_POSITION_TABLE,  /* learned or fixed, a row for the class token and each patch */
     TACIT_POSITION_ROTARY, /* axial rotary embedding of q and k: DINOv3                  */
@@ -76,11 +90,13 @@ const tacit_vit_config *tacit_vit_row(size_t i);
  * "vit_small_patch16_224"; NULL where there is none. */
 const tacit_vit_config *tacit_vit_find(const char *name);
 
-/* Reads dim, depth, mlp, patch, layer scale and the position table's grid (a square) off the
- * tensors' names and shapes. The number of heads shows in no shape: it is that of the row with
- * these sizes, else dim / 64. TACIT_EUNSUPPORTED where it is no such ViT. */
-tacit_status tacit_vit_detect(const tacit_tensor_source *source, tacit_vit_config *config,
-                              tacit_err *err);
+/* Reads the configuration off the tensors' names and shapes: sizes, parts, the grid of the tables
+ * (a square), which becomes the input's; 224 pixels where there is no table. Not seen there: eps
+ * (1e-6 is set), the kind of GELU, the way to resample, and the number of heads: that is `heads`
+ * where not 0, else that of a relative table, of the row with these sizes, or dim / 64.
+ * TACIT_EUNSUPPORTED where it is no ViT. */
+tacit_status tacit_vit_detect(const tacit_tensor_source *source, unsigned heads,
+                              tacit_vit_config *config, tacit_err *err);
 
 /* Sets the input; TACIT_EINVAL, and why, where the network cannot take it. */
 tacit_status tacit_vit_set_input(tacit_vit_config *config, unsigned height, unsigned width,

@@ -13,37 +13,54 @@ typedef struct tacit__norm {
 typedef struct tacit__block {
     tacit__norm norm1, norm2;
     tacit_linear qkv, proj, fc1, fc2;
-    float *ls1, *ls2; /* (dim); NULL without layer scale */
+    float *ls1, *ls2;           /* (dim); NULL without layer scale    */
+    tacit__norm q_norm, k_norm; /* (head)                             */
+    float *table, *bias;        /* (T, heads), (heads, tokens, ldb)   */
 } tacit__block;
 
 struct tacit_vit {
     tacit_vit_config config;
     const tacit_kernels *kernels;
-    tacit_arena arena; /* all weights */
-    size_t patches, tokens;
-    tacit_linear embed; /* (dim, 3 * patch * patch) */
-    float *cls, *pos;   /* (dim), (tokens, dim) */
-    tacit__norm norm;
+    tacit_arena arena;              /* all weights */
+    size_t patches, tokens, prefix; /* prefix: tokens before the first patch */
+    tacit_linear embed;             /* (dim, 3 * patch * patch) */
+    float *cls, *registers;         /* (dim), (registers, dim) */
+    float *stored, *pos;            /* position table: as stored, and for the grid of the input */
+    float *periods, *rotary;        /* (head / 4), (patches, 2, head): cosines and sines */
+    float *table, *bias;            /* relative positions, shared by all blocks */
+    tacit__norm norm_pre, norm;
+    tacit_linear head;
+    float *zeros;         /* bias of what has none */
+    float *made;          /* what is computed at open: pos, rotary, bias */
     tacit__block *blocks; /* (depth) */
 };
 
 /* One tensor of the network: its name, its shape, and where its values go. */
 typedef struct tacit__slot {
-    char name[64];
+    char name[96];
     unsigned rank;
     size_t shape[4];
     float **vector;       /* stored as it is, or                     */
     tacit_linear *matrix; /* packed, (shape[0], product of the rest) */
 } tacit__slot;
 
-#define TACIT__SLOTS_FIXED 6
-#define TACIT__SLOTS_BLOCK 14
+#define TACIT__SLOTS_FIXED 12
+#define TACIT__SLOTS_BLOCK 19
 
+/* At most; tacit__vit_slots says how many there are. */
 size_t tacit__vit_slot_count(const tacit_vit_config *config);
 
-/* Fills all slots. vit, with its blocks, gives the destinations and may be NULL for names and
- * shapes alone. */
-void tacit__vit_slots(const tacit_vit_config *config, tacit_vit *vit, tacit__slot *slots);
+/* Fills all slots and says how many. vit, with its blocks, gives the destinations and may be NULL
+ * for names and shapes alone. */
+size_t tacit__vit_slots(const tacit_vit_config *config, tacit_vit *vit, tacit__slot *slots);
+
+/* Rows of the stored position table, of the relative table. */
+size_t tacit__vit_position_rows(const tacit_vit_config *config);
+size_t tacit__vit_relative_rows(const tacit_vit_config *config);
+
+/* Brings what was stored into the form that the input needs: the position table to its grid, the
+ * relative biases to every pair of tokens, the rotary angles to cosines and sines. */
+tacit_status tacit__vit_position(tacit_vit *vit, tacit_err *err);
 
 /* TACIT_EINVAL for sizes that make no network or overflow. */
 tacit_status tacit__vit_check(const tacit_vit_config *config, tacit_err *err);

@@ -64,7 +64,7 @@ tacit_status tacit_vit_seeded(const tacit_vit_config *config, uint64_t seed,
         tacit_vit_seeded_close(source);
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu tensors", count);
     }
-    tacit__vit_slots(config, NULL, s->slots);
+    s->count = count = tacit__vit_slots(config, NULL, s->slots);
     for (size_t i = 0; i < count; i++) {
         tacit_tensor *t = &s->tensors[i];
         *t = (tacit_tensor){ .name = s->slots[i].name,

@@ -419,14 +419,18 @@ static void attention_shape(testcase *c)
     add_operand(c, IN, F32, tokens, dim, ld);
     add_operand(c, OUT, F32, rows, dim, stride(c, dim));
     add_operand(c, SCRATCH, F32, 1, 0, 0);
+    c->flags = draw(c) % 2;
+    if (c->flags)
+        add_operand(c, IN, F32, rows, tokens, stride(c, tokens));
 }
 
 static void attention_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     (void)kernels;
     ((tacit_attention_f32_fn *)kernel)(c->n[0], c->n[1], c->n[2], f32(c, 0), f32(c, 1), f32(c, 2),
-                                       c->operands[0].ld, c->value, f32(c, 3), c->operands[3].ld,
-                                       f32(c, 4));
+                                       c->operands[0].ld, c->value, c->flags ? f32(c, 5) : NULL,
+                                       c->flags ? c->operands[5].ld : 0, f32(c, 3),
+                                       c->operands[3].ld, f32(c, 4));
 }
 
 /* Operand 0 is x, operand 1 is y where y is another block. */
@@ -536,6 +540,25 @@ static void gelu_run(const testcase *c, const tacit_kernels *kernels, any_fn *ke
     (void)kernels;
     size_t ld;
     ((tacit_gelu_f32_fn *)kernel)(c->n[0], f32(c, 0), result(c, &ld));
+}
+
+/* With y or without. */
+static void swish_shape(testcase *c)
+{
+    sizes(c, 1, (const size_t[]){ 4000 });
+    c->flags = draw(c) % 2;
+    c->value = draw(c) % 2 ? 1.0f : 1.702f;
+    add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
+    add_operand(c, OUT, F32, 1, c->n[0], c->n[0]);
+    if (c->flags)
+        add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
+}
+
+static void swish_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_swish_f32_fn *)kernel)(c->n[0], c->value, f32(c, 0), c->flags ? f32(c, 2) : NULL,
+                                   f32(c, 1));
 }
 
 static void add_shape(testcase *c)

@@ -166,7 +166,8 @@ START_TEST(attention_is_softmax_of_scores_times_values)
         float *scratch = numbers(tacit_attention_scratch(ref, tokens, dim));
         double *score = calloc(2 * tokens, sizeof *score), *weight = score + tokens;
         float scale = 1 / sqrtf((float)dim);
-        ref->attention_f32(rows, tokens, dim, q, k, v, dim, scale, out, dim, scratch);
+        float *bias = s % 2 ? numbers(rows * tokens) : NULL;
+        ref->attention_f32(rows, tokens, dim, q, k, v, dim, scale, bias, tokens, out, dim, scratch);
         for (size_t i = 0; i < rows; i++) {
             double size = 0; /* of the largest sum of magnitudes behind a score */
             for (size_t t = 0; t < tokens; t++) {
@@ -179,6 +180,8 @@ START_TEST(attention_is_softmax_of_scores_times_values)
                 }
                 size = fmax(size, here);
             }
+            for (size_t t = 0; bias && t < tokens; t++)
+                score[t] += (double)bias[i * tokens + t] / (double)scale;
             softmax(tokens, score, (double)scale, weight);
             /* A weight is off by the relative error of its exponent's argument, twice (the sum). */
             double off =
@@ -194,6 +197,7 @@ START_TEST(attention_is_softmax_of_scores_times_values)
             }
         }
         free(q), free(k), free(v), free(out), free(scratch), free(score);
+        free(bias);
     }
 }
 END_TEST
@@ -266,6 +270,22 @@ START_TEST(cross_entropy_and_its_gradient)
             check_near((double)y[i], p[i] - (i == label), 1e-6 * p[i] + 2 * U, "gradient", i);
         free(x), free(y), free(wide), free(p);
     }
+}
+END_TEST
+
+START_TEST(swish_is_x_times_a_logistic)
+{
+    for (uint32_t bits = 0; bits < 0x7f800000; bits += 4099)
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            uint32_t b = bits | sign << 31;
+            float x, y, two = 0.5f;
+            memcpy(&x, &b, sizeof x);
+            ref->swish_f32(1, 1.702f, &x, &two, &y);
+            double e = fmin(88, -(double)1.702f * (double)x), want = 0.5 * (double)x / (1 + exp(e));
+            /* The exponent is off by half a unit, which is |e| U of the result. */
+            if (!(fabs((double)y - want) <= (5 + fabs(e)) * U * fabs(want) + 0x1p-149))
+                ck_abort_msg("swish(%a) is %a, should be %a", (double)x, (double)y, want);
+        }
 }
 END_TEST
 
@@ -395,6 +415,7 @@ int main(void)
     tcase_add_test(t, cross_entropy_and_its_gradient);
     tcase_add_test(t, attention_is_softmax_of_scores_times_values);
     tcase_add_test(t, rows_are_normalised);
+    tcase_add_test(t, swish_is_x_times_a_logistic);
     tcase_add_test(t, gelu_is_exact);
     tcase_add_test(t, sixteen_bit_floats);
     tcase_add_test(t, patches_and_packing);

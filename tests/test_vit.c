@@ -212,7 +212,7 @@ START_TEST(named_sizes_are_detected)
         tacit_vit_config found;
         tacit_err err;
         ck_assert_int_eq(tacit_vit_seeded(row, 1, &source, &err), TACIT_OK);
-        ck_assert_msg(tacit_vit_detect(&source, &found, &err) == TACIT_OK, "%s", err.text);
+        ck_assert_msg(tacit_vit_detect(&source, 0, &found, &err) == TACIT_OK, "%s", err.text);
         ck_assert_str_eq(found.name, row->name);
         ck_assert_uint_eq(found.heads, row->heads);
         ck_assert_uint_eq(found.depth, row->depth);
