@@ -54,26 +54,33 @@
 extern "C" {
 #endif
 
-/* 0 or NULL is the default of every member but struct_size. */
+/* 0 or NULL is the default of every member but struct_size: for the features and all about pixels,
+ * what was published with the weights. */
 typedef struct tacit_options {
     size_t struct_size;
     const char *weights;  /* a .safetensors file with timm's names; NULL or "default": a small,
                              untrained network                                                  */
     const char *arch;     /* timm's name of the architecture; NULL: what the tensors say        */
-    const char *features; /* "cls" (default), "mean", "cls+mean" or "patch"                     */
-    unsigned size;        /* side of the input; 0: the model's                                  */
-    unsigned resize;      /* the shorter side before the centre crop; 0: 256/224 of the input's */
-    const char *filter;   /* "bilinear", "bicubic" (default) or "lanczos"                       */
+    const char *features; /* "cls", "mean", "cls+mean", "patch" or "last4"                      */
+    unsigned size;        /* height of the input, and its width unless size_width says it       */
+    unsigned resize;      /* the shorter side before the centre crop; with resize_width: height */
+    const char *filter;   /* "bilinear", "bicubic" or "lanczos"                                 */
     unsigned pillow;      /* the release whose resize is matched: 12 or 13 (default)            */
-    const float *mean;    /* 3 values each, of pixels in [0, 1]; NULL: ImageNet's               */
+    const float *mean;    /* 3 values each, of pixels in [0, 1]                                 */
     const float *std;
     unsigned threads; /* 0: what the machine allows this process */
+    int normalize;    /* not 0: each vector, or each patch's, is brought to length 1 */
+    unsigned size_width, resize_width;
+    double crop_pct;       /* the input's size over that of the resized picture */
+    const char *crop_mode; /* "center", or "squash": the aspect is not kept */
+    const char *resize_by; /* "pillow", "tensor" or "tensor-u8" */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
-        sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0                      \
+        sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
+            NULL                                                                                   \
     }
 
 typedef struct tacit_extractor tacit_extractor;

@@ -157,6 +157,19 @@ int tacit_cli_done(const tacit_args *args)
     return tacit_cli_failed(args, &err);
 }
 
+bool tacit_cli_json(const tacit_args *args, json_t *value)
+{
+    tacit_err err;
+    bool good = value && !json_dumpf(value, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    json_decref(value);
+    putchar('\n');
+    if (good || ferror(stdout))
+        return true;
+    tacit_fail(&err, TACIT_ENOMEM, "out of memory for the result");
+    tacit_cli_failed(args, &err);
+    return false;
+}
+
 /* Help ---------------------------------------------------------------------------------------- */
 
 /* text, wrapped at 80 columns; every line after the first starts at column `indent`. */

@@ -9,6 +9,7 @@
 
 #include "status.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -74,6 +75,10 @@ tacit_status tacit_parse_unsigned(const char *text, unsigned min, unsigned max, 
 /* Print "tacit COMMAND: line" to stderr and return the exit status; usage adds a hint. */
 int tacit_cli_usage(const tacit_args *args, const tacit_err *err);
 int tacit_cli_failed(const tacit_args *args, const tacit_err *err);
+
+/* Prints the object as one line on stdout and releases it. NULL, or no memory to print it, is false
+ * and an error line; what the system refuses to write is told by tacit_cli_done. */
+bool tacit_cli_json(const tacit_args *args, json_t *value);
 
 /* Flushes stdout; a failure (a full disk, a closed pipe) is an error line and status 1. */
 int tacit_cli_done(const tacit_args *args);

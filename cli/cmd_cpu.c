@@ -36,7 +36,7 @@ static const struct {
 
 #define ROWS (sizeof rows / sizeof *rows)
 
-static void print_json(const char *cpu, const tacit_kernels *used, const tacit_threads *threads)
+static json_t *describe(const char *cpu, const tacit_kernels *used, const tacit_threads *threads)
 {
     json_t *found = json_array(), *kernels = json_object();
     for (unsigned i = 0; i < TACIT_ISA_COUNT; i++)
@@ -44,13 +44,10 @@ static void print_json(const char *cpu, const tacit_kernels *used, const tacit_t
             json_array_append_new(found, json_string(tacit_isa_name((tacit_isa)i)));
     for (size_t i = 0; i < ROWS; i++)
         json_object_set_new(kernels, rows[i].slot, json_string(rows[i].variant(used)));
-    json_t *all = json_pack("{s:s, s:o, s:s, s:o, s:i, s:s, s:i, s:f}", "cpu", cpu, "isa_found",
-                            found, "isa", tacit_isa_name(used->isa), "kernels", kernels, "threads",
-                            (int)threads->use, "threads_why", threads->why, "affinity",
-                            (int)threads->affinity, "quota", threads->quota);
-    json_dumpf(all, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(all);
+    return json_pack("{s:s, s:o, s:s, s:o, s:i, s:s, s:i, s:f}", "cpu", cpu, "isa_found", found,
+                     "isa", tacit_isa_name(used->isa), "kernels", kernels, "threads",
+                     (int)threads->use, "threads_why", threads->why, "affinity",
+                     (int)threads->affinity, "quota", threads->quota);
 }
 
 static void print_text(const char *cpu, const tacit_kernels *used, const tacit_threads *threads)
@@ -80,7 +77,10 @@ static int run(const tacit_args *args)
         return tacit_cli_usage(args, &err);
     char cpu[128];
     tacit_cpu_name(cpu, sizeof cpu);
-    (tacit_flag(args, "json") ? print_json : print_text)(cpu, tacit_kernels_for(isa), &threads);
+    if (!tacit_flag(args, "json"))
+        print_text(cpu, tacit_kernels_for(isa), &threads);
+    else if (!tacit_cli_json(args, describe(cpu, tacit_kernels_for(isa), &threads)))
+        return TACIT_EXIT_FAILED;
     return tacit_cli_done(args);
 }
 

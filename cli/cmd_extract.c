@@ -22,14 +22,30 @@ static const tacit_option options[] = {
       true },
     { "out", "DIR", NULL, "folder for embeddings.npy, index.tsv and meta.json", true },
     { "arch", "NAME", NULL, "architecture by timm's name, where the file does not tell", false },
-    { "features", "cls|mean|cls+mean|patch", "cls",
-      "class token, mean of the patch tokens, both, or all patch tokens", false },
-    { "size", "N", NULL, "side of the input in pixels (default: the model's)", false },
-    { "resize", "N", NULL, "shorter side before the crop (default: 256/224 of the input's)",
+    { "features", "cls|mean|cls+mean|patch|last4", NULL,
+      "class token, mean of the patch tokens, both, all patch tokens, or the class tokens of the "
+      "last 4 blocks (default: as the authors evaluate)",
       false },
-    { "filter", "bilinear|bicubic|lanczos", "bicubic", "filter of the resize", false },
-    { "mean", "R,G,B", "0.485,0.456,0.406", "mean to subtract, of values from 0 to 1", false },
-    { "std", "R,G,B", "0.229,0.224,0.225", "standard deviation to divide by", false },
+    { "normalize", NULL, NULL, "bring each vector, or each patch's, to length 1", false },
+    { "dtype", "f32|f16", "f32", "type of the numbers in embeddings.npy", false },
+    { "size", "N|HxW", NULL, "input in pixels (default: as published)", false },
+    { "resize", "N|HxW", NULL,
+      "before the crop: the shorter side, or a box to be covered (default: as published)", false },
+    { "crop-pct", "X", NULL, "instead of --resize: the input's size over that before the crop",
+      false },
+    { "crop-mode", "center|squash", NULL,
+      "keep the aspect and crop the centre, or resize both sides to the input (default: as "
+      "published)",
+      false },
+    { "filter", "bilinear|bicubic|lanczos", NULL, "filter of the resize (default: as published)",
+      false },
+    { "resize-by", "pillow|tensor|tensor-u8", NULL,
+      "whose arithmetic resizes: Pillow's, or torch's on a tensor of floats or of bytes (default: "
+      "as published)",
+      false },
+    { "mean", "R,G,B", NULL, "mean to subtract, of values from 0 to 1 (default: as published)",
+      false },
+    { "std", "R,G,B", NULL, "standard deviation to divide by (default: as published)", false },
     { "pillow", "12|13", "13", "the release of Pillow whose resize is matched bit by bit", false },
     { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL, "what PATH is (default: detected)",
       false },
@@ -125,6 +141,8 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
 
 struct settings {
     tacit_model_options model;
+    float mean[3], std[3];
+    tacit_dtype dtype;
     tacit_dataset_kind kind;
     unsigned batch, threads, shard, shards;
 };
@@ -145,49 +163,108 @@ static tacit_status parse_shard(const char *text, struct settings *s, tacit_err 
                       text);
 }
 
-static tacit_status read_settings(const tacit_args *args, struct settings *s, tacit_err *err)
+/* "N" or "HxW". */
+static tacit_status read_size(const tacit_args *args, const char *name, unsigned size[2],
+                              tacit_err *err)
 {
-    unsigned features = 0, filter = 0, pillow = 0;
-    tacit_model_defaults(&s->model);
-    s->model.weights = tacit_arg(args, "weights");
-    s->model.arch = tacit_arg(args, "arch");
-    tacit_status st = TACIT_OK;
-    const char *kind = tacit_arg(args, "kind");
-    if ((st = tacit_arg_choice(args, "features", &features, err)) < 0 ||
-        (st = tacit_arg_choice(args, "filter", &filter, err)) < 0 ||
+    const char *text = tacit_arg(args, name), *x = text ? strchr(text, 'x') : NULL;
+    char height[16];
+    snprintf(height, sizeof height, "%.*s", x ? (int)(x - text < 15 ? x - text : 15) : 15,
+             text ? text : "");
+    if (!text || (tacit_parse_unsigned(height, 1, 16384, &size[0]) == TACIT_OK &&
+                  tacit_parse_unsigned(x ? x + 1 : height, 1, 16384, &size[1]) == TACIT_OK))
+        return TACIT_OK;
+    return tacit_fail(err, TACIT_EINVAL,
+                      "--%s '%s': use pixels from 1 to 16384, such as 224 or, height before width, "
+                      "224x448",
+                      name, text);
+}
+
+/* The choice, or -1 where none was made. */
+static tacit_status read_choice(const tacit_args *args, const char *name, int *out, tacit_err *err)
+{
+    unsigned at = 0;
+    tacit_status st = tacit_arg_choice(args, name, &at, err);
+    *out = tacit_arg(args, name) ? (int)at : -1;
+    return st;
+}
+
+static tacit_status read_recipe(const tacit_args *args, struct settings *s, tacit_err *err)
+{
+    tacit_recipe_options *r = &s->model.recipe;
+    unsigned pillow = 0, count;
+    tacit_status st;
+    if ((st = read_size(args, "size", s->model.size, err)) < 0 ||
+        (st = read_size(args, "resize", r->resize, err)) < 0 ||
+        (st = tacit_arg_numbers(args, "crop-pct", 0.01, 100, false, 1, &r->crop_pct, &count, err)) <
+            0 ||
+        (st = read_choice(args, "crop-mode", &r->crop_mode, err)) < 0 ||
+        (st = read_choice(args, "filter", &r->filter, err)) < 0 ||
+        (st = read_choice(args, "resize-by", &r->resampler, err)) < 0 ||
         (st = tacit_arg_choice(args, "pillow", &pillow, err)) < 0 ||
-        (st = tacit_arg_unsigned(args, "size", 1, 16384, &s->model.size, err)) < 0 ||
-        (st = tacit_arg_unsigned(args, "resize", 1, 16384, &s->model.resize, err)) < 0 ||
-        (st = tacit_arg_unsigned(args, "batch", 1, 4096, &s->batch, err)) < 0 ||
-        (st = tacit_arg_unsigned(args, "threads", 1, 1024, &s->threads, err)) < 0 ||
-        (st = tacit_arg_floats(args, "mean", 3, s->model.mean, err)) < 0 ||
-        (st = tacit_arg_floats(args, "std", 3, s->model.std, err)) < 0 ||
-        (st = parse_shard(tacit_arg(args, "shard"), s, err)) < 0 ||
-        (kind && (st = tacit_dataset_kind_parse(kind, &s->kind, err)) < 0))
+        (st = tacit_arg_floats(args, "mean", 3, s->mean, err)) < 0 ||
+        (st = tacit_arg_floats(args, "std", 3, s->std, err)) < 0)
         return st;
-    s->model.features = (tacit_features)features;
-    s->model.filter = (tacit_filter)filter;
-    s->model.pillow = pillow == 0 ? 12 : 13;
-    for (int i = 0; i < 3; i++)
-        if (!(s->model.std[i] > 0))
+    r->pillow = pillow == 0 ? 12 : 13;
+    r->mean = tacit_arg(args, "mean") ? s->mean : NULL;
+    r->std = tacit_arg(args, "std") ? s->std : NULL;
+    if (r->resize[0] && r->crop_pct > 0)
+        return tacit_fail(err, TACIT_EINVAL, "--resize and --crop-pct say the same: use one");
+    for (int i = 0; r->std && i < 3; i++)
+        if (!(r->std[i] > 0))
             return tacit_fail(err, TACIT_EINVAL, "--std '%s': use numbers above 0",
                               tacit_arg(args, "std"));
     return TACIT_OK;
 }
 
-static void say_recipe(const tacit_model *model, const tacit_args *args)
+static tacit_status read_settings(const tacit_args *args, struct settings *s, tacit_err *err)
+{
+    unsigned half = 0;
+    tacit_model_defaults(&s->model);
+    s->model.weights = tacit_arg(args, "weights");
+    s->model.arch = tacit_arg(args, "arch");
+    s->model.normalize = tacit_flag(args, "normalize");
+    tacit_status st = TACIT_OK;
+    const char *kind = tacit_arg(args, "kind");
+    if ((st = read_choice(args, "features", &s->model.features, err)) < 0 ||
+        (st = tacit_arg_choice(args, "dtype", &half, err)) < 0 ||
+        (st = read_recipe(args, s, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "batch", 1, 4096, &s->batch, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "threads", 1, 1024, &s->threads, err)) < 0 ||
+        (st = parse_shard(tacit_arg(args, "shard"), s, err)) < 0 ||
+        (kind && (st = tacit_dataset_kind_parse(kind, &s->kind, err)) < 0))
+        return st;
+    s->dtype = half ? TACIT_F16 : TACIT_F32;
+    return TACIT_OK;
+}
+
+/* "256", or "256 x 400" */
+static void print_side(unsigned height, unsigned width)
+{
+    fprintf(stderr, height == width ? "%u" : "%u x %u", height, width);
+}
+
+/* One line: what was made of the weights, and how images get to them. */
+static void say_recipe(const tacit_model *model)
 {
     const tacit_recipe *r = &model->recipe;
-    fprintf(stderr, "tacit extract: %s%s, %s, %s; %s: resize %u %s, crop %u x %u, as Pillow %u\n",
-            model->arch, model->untrained ? " (UNTRAINED: seeded weights)" : "",
-            tacit_features_name(model->features), tacit_isa_name(model->kernels->isa),
-            tacit_arg(args, "resize") ? "as told" : "the file names no recipe, so",
-            r->resize_height, tacit_filter_name(r->filter), r->height, r->width, r->pillow);
+    fprintf(stderr, "tacit extract: %s%s, %s%s, %s; %s ", model->arch,
+            model->untrained ? " (UNTRAINED: seeded weights)" : "",
+            tacit_features_name(model->features), model->normalize ? " normalized" : "",
+            tacit_isa_name(model->kernels->isa), r->squash ? "squash" : "resize");
+    print_side(r->resize_height, r->resize_width);
+    fprintf(stderr, " %s as ", tacit_filter_name(r->filter));
+    if (r->resampler == TACIT_RESAMPLER_PILLOW)
+        fprintf(stderr, "Pillow %u", r->pillow);
+    else
+        fprintf(stderr, "torch's %s tensors",
+                r->resampler == TACIT_RESAMPLER_TENSOR ? "float" : "uint8");
+    fprintf(stderr, ", crop %u x %u\n", r->height, r->width);
 }
 
 /* What is said at the end of a run that reached the end of its input. */
 static int say_result(const tacit_args *args, const tacit_run_result *result, uint64_t bad,
-                      const json_t *meta)
+                      json_t *meta)
 {
     uint64_t unusable = result->inputs - result->embedded;
     if (bad > BAD_LINES)
@@ -197,12 +274,9 @@ static int say_result(const tacit_args *args, const tacit_run_result *result, ui
     fprintf(stderr, "tacit extract: %llu images embedded, %llu unusable, %.1f s, %.1f images/s\n",
             (unsigned long long)result->embedded, (unsigned long long)unusable, result->wall,
             result->wall > 0 ? fresh / result->wall : 0);
-    if (tacit_flag(args, "json")) {
-        json_dumpf(meta, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-        putchar('\n');
-        if (tacit_cli_done(args) != TACIT_EXIT_DONE)
-            return TACIT_EXIT_FAILED;
-    }
+    if (tacit_flag(args, "json") &&
+        (!tacit_cli_json(args, json_incref(meta)) || tacit_cli_done(args) != TACIT_EXIT_DONE))
+        return TACIT_EXIT_FAILED;
     if (result->input_status < 0)
         return tacit_cli_failed(args, &result->input_error);
     if (!result->embedded && result->inputs) {
@@ -225,10 +299,7 @@ static int say_complete(const tacit_args *args)
     tacit_err err;
     if (tacit_output_meta(dir, &meta, &err) < 0)
         return tacit_cli_failed(args, &err);
-    json_dumpf(meta, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(meta);
-    return tacit_cli_done(args);
+    return tacit_cli_json(args, meta) ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
 }
 
 /* A run that stopped before its end. */
@@ -249,15 +320,9 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
     tacit_output *output = NULL;
     tacit_output_state state;
     json_t *meta = NULL;
-    size_t shape[3] = { model->dim };
-    unsigned rank = 1;
-    if (model->features == TACIT_FEATURES_PATCH) {
-        rank = 3;
-        shape[0] = model->grid[0];
-        shape[1] = model->grid[1];
-        shape[2] = model->dim / shape[0] / shape[1];
-    }
-    json_t *recipe = tacit_recipe_json(model, s->model.weights, tacit_arg(args, "images"),
+    size_t shape[3];
+    unsigned rank = tacit_model_shape(model, shape);
+    json_t *recipe = tacit_recipe_json(model, s->dtype, s->model.weights, tacit_arg(args, "images"),
                                        tacit_dataset_kind_of(set), s->shard, s->shards);
     int status = TACIT_EXIT_FAILED;
     if (!recipe) {
@@ -265,8 +330,8 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
         status = tacit_cli_failed(args, &err);
         goto done;
     }
-    tacit_status st = tacit_output_open(&output, tacit_arg(args, "out"), recipe, shape, rank,
-                                        tacit_flag(args, "resume"), &state, &err);
+    tacit_status st = tacit_output_open(&output, tacit_arg(args, "out"), recipe, s->dtype, shape,
+                                        rank, tacit_flag(args, "resume"), &state, &err);
     if (st < 0) {
         status = tacit_cli_failed(args, &err);
         goto done;
@@ -281,6 +346,7 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
     tacit_run_options run = {
         .model = model,
         .pool = pool,
+        .dtype = s->dtype,
         .batch = s->batch,
         .shard = s->shard,
         .shards = s->shards,
@@ -326,7 +392,7 @@ static int run(const tacit_args *args)
     } else if ((st = tacit_model_open(&model, &s.model, true, pool, &err)) < 0) {
         status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
     } else {
-        say_recipe(&model, args);
+        say_recipe(&model);
         status = extract(args, &s, &model, pool, &threads, set);
     }
     tacit_model_close(&model);
@@ -338,7 +404,8 @@ static int run(const tacit_args *args)
 const tacit_command tacit_cmd_extract = {
     .name = "extract",
     .summary = "embed images with a pretrained backbone",
-    .details = "DIR/embeddings.npy gets one float32 row for each usable image, in input order; "
+    .details = "DIR/embeddings.npy gets one row of float32, or float16, for each usable image, in "
+               "input order; "
                "DIR/index.tsv one line for each input, with the reason where it is unusable; "
                "DIR/meta.json the model, the recipe, counts and times. The result has the same "
                "bits for every number of threads, batch size and instruction set, and after an "

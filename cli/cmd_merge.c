@@ -25,11 +25,10 @@ static int run(const tacit_args *args)
     fprintf(stderr, "tacit merge: %d parts, %lld images, %lld embedded\n", args->operand_count,
             (long long)json_integer_value(json_object_get(counts, "inputs")),
             (long long)json_integer_value(json_object_get(counts, "embedded")));
-    if (tacit_flag(args, "json")) {
-        json_dumpf(meta, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-        putchar('\n');
-    }
-    json_decref(meta);
+    if (!tacit_flag(args, "json"))
+        json_decref(meta);
+    else if (!tacit_cli_json(args, meta))
+        return TACIT_EXIT_FAILED;
     return tacit_cli_done(args);
 }
 

@@ -14,7 +14,7 @@ static const tacit_option options[] = {
 };
 
 /* A path that is not UTF-8 is null. */
-static void print_json(const tacit_neighbors *found, size_t row)
+static json_t *describe(const tacit_neighbors *found, size_t row)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < found->k; i++) {
@@ -23,11 +23,8 @@ static void print_json(const tacit_neighbors *found, size_t row)
                               json_pack("{s:o?, s:f}", "path", json_string(found->paths[n->row]),
                                         "similarity", n->similarity));
     }
-    json_t *line = json_pack("{s:o?, s:o?, s:o}", "path", json_string(found->paths[row]), "label",
-                             json_string(found->labels[row]), "neighbors", list);
-    json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    putchar('\n');
-    json_decref(line);
+    return json_pack("{s:o?, s:o?, s:o}", "path", json_string(found->paths[row]), "label",
+                     json_string(found->labels[row]), "neighbors", list);
 }
 
 static void print_text(const tacit_neighbors *found, size_t row)
@@ -76,11 +73,15 @@ static int run(const tacit_args *args)
     tacit_pool_close(&pool);
     if (st < 0)
         return tacit_cli_failed(args, &err);
-    for (size_t row = 0; row < found->rows; row++)
-        (tacit_flag(args, "json") ? print_json : print_text)(found, row);
+    bool good = true, json = tacit_flag(args, "json");
+    for (size_t row = 0; good && row < found->rows; row++)
+        if (json)
+            good = tacit_cli_json(args, describe(found, row));
+        else
+            print_text(found, row);
     print_agreement(found);
     tacit_neighbors_close(&found);
-    return tacit_cli_done(args);
+    return good ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
 }
 
 const tacit_command tacit_cmd_neighbors = {

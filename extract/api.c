@@ -18,15 +18,15 @@ const char *tacit_version(void)
     return TACIT_VERSION;
 }
 
-/* The position of text among the names that name_of gives. */
+/* The position of text among the names that name_of gives; NULL leaves *out. */
 static tacit_status choose(const char *text, const char *(*name_of)(unsigned), const char *what,
-                           unsigned *out, tacit_err *err)
+                           int *out, tacit_err *err)
 {
     if (!text)
         return TACIT_OK;
     for (unsigned i = 0; name_of(i); i++)
         if (!strcmp(text, name_of(i))) {
-            *out = i;
+            *out = (int)i;
             return TACIT_OK;
         }
     return tacit_fail(err, TACIT_EINVAL, "unknown %s '%s'", what, text);
@@ -35,28 +35,27 @@ static tacit_status choose(const char *text, const char *(*name_of)(unsigned), c
 static tacit_status convert(const tacit_options *o, tacit_model_options *model, tacit_err *err)
 {
     tacit_model_defaults(model);
-    unsigned features = model->features, filter = model->filter;
-    tacit_status st = choose(o->features, tacit_features_name, "features", &features, err);
-    if (st >= 0)
-        st = choose(o->filter, tacit_filter_name, "filter", &filter, err);
-    if (st < 0)
+    tacit_recipe_options *recipe = &model->recipe;
+    tacit_status st;
+    if ((st = choose(o->features, tacit_features_name, "features", &model->features, err)) < 0 ||
+        (st = choose(o->filter, tacit_filter_name, "filter", &recipe->filter, err)) < 0 ||
+        (st = choose(o->resize_by, tacit_resampler_name, "way to resize", &recipe->resampler,
+                     err)) < 0 ||
+        (st = choose(o->crop_mode, tacit_crop_mode_name, "crop mode", &recipe->crop_mode, err)) < 0)
         return st;
-    if (o->pillow && o->pillow != 12 && o->pillow != 13)
-        return tacit_fail(err, TACIT_EINVAL, "pillow %u: use 12 or 13", o->pillow);
     model->weights = o->weights ? o->weights : TACIT_WEIGHTS_DEFAULT;
     model->arch = o->arch;
-    model->features = (tacit_features)features;
-    model->filter = (tacit_filter)filter;
-    model->size = o->size;
-    model->resize = o->resize;
-    model->pillow = o->pillow ? o->pillow : model->pillow;
-    if (o->mean)
-        memcpy(model->mean, o->mean, sizeof model->mean);
-    if (o->std)
-        memcpy(model->std, o->std, sizeof model->std);
-    for (int i = 0; i < 3; i++)
-        if (!(model->std[i] > 0))
-            return tacit_fail(err, TACIT_EINVAL, "the standard deviation must be above 0");
+    model->normalize = o->normalize != 0;
+    model->size[0] = o->size;
+    model->size[1] = o->size_width ? o->size_width : o->size;
+    recipe->resize[0] = o->resize;
+    recipe->resize[1] = o->resize_width ? o->resize_width : o->resize;
+    recipe->crop_pct = o->crop_pct;
+    recipe->pillow = o->pillow;
+    recipe->mean = o->mean;
+    recipe->std = o->std;
+    if ((o->size_width && !o->size) || (o->resize_width && !o->resize))
+        return tacit_fail(err, TACIT_EINVAL, "a width without its height");
     return TACIT_OK;
 }
 
@@ -99,11 +98,7 @@ const char *tacit_extractor_arch(const tacit_extractor *e)
 static tacit_status embed(tacit_extractor *e, float *vector, tacit_err *err)
 {
     tacit_session_embed(&e->session, 1, vector);
-    if (!tacit_all_finite(vector, e->model.dim))
-        return tacit_fail(err, TACIT_EFORMAT,
-                          "the features are not finite: the weights do not work with this network "
-                          "or recipe");
-    return TACIT_OK;
+    return tacit_model_finish(&e->model, vector, err);
 }
 
 tacit_status tacit_extractor_embed(tacit_extractor *e, const void *bytes, size_t size,

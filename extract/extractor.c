@@ -16,32 +16,16 @@ static const char *const features_names[] = {
     [TACIT_FEATURES_LAST4] = "last4",
 };
 
-static const char *const filter_names[] = {
-    [TACIT_FILTER_BILINEAR] = "bilinear",
-    [TACIT_FILTER_BICUBIC] = "bicubic",
-    [TACIT_FILTER_LANCZOS] = "lanczos",
-};
-
 const char *tacit_features_name(unsigned features)
 {
     return features < sizeof features_names / sizeof *features_names ? features_names[features]
                                                                      : NULL;
 }
 
-const char *tacit_filter_name(unsigned filter)
-{
-    return filter < sizeof filter_names / sizeof *filter_names ? filter_names[filter] : NULL;
-}
-
 void tacit_model_defaults(tacit_model_options *options)
 {
-    *options = (tacit_model_options){
-        .features = TACIT_FEATURES_CLS,
-        .filter = TACIT_FILTER_BICUBIC,
-        .pillow = 13,
-        .mean = { 0.485f, 0.456f, 0.406f },
-        .std = { 0.229f, 0.224f, 0.225f },
-    };
+    *options = (tacit_model_options){ .features = -1 };
+    tacit_recipe_defaults(&options->recipe);
 }
 
 /* The architecture: what the tensors say, under the name that was asked for. */
@@ -72,25 +56,6 @@ static tacit_status choose_config(const tacit_model_options *options,
     return TACIT_OK;
 }
 
-static void make_recipe(tacit_model *model, const tacit_model_options *options,
-                        const tacit_backbone_config *config)
-{
-    unsigned height, width;
-    tacit_backbone_input(config, &height, &width);
-    model->recipe = (tacit_recipe){
-        .resize_height =
-            options->resize ? options->resize : (height < width ? height : width) * 256 / 224,
-        .height = height,
-        .width = width,
-        .filter = options->filter,
-        .pillow = options->pillow,
-    };
-    model->recipe.resize_width = model->recipe.resize_height;
-    memcpy(model->recipe.mean, options->mean, sizeof options->mean);
-    memcpy(model->recipe.std, options->std, sizeof options->std);
-    model->features = options->features;
-}
-
 /* The file's hash is taken beside the packing: both read the same pages. */
 struct hash_task {
     const tacit_safetensors *file;
@@ -109,14 +74,26 @@ static void *hash_main(void *arg)
 static tacit_status bind_model(tacit_model *model, const tacit_model_options *options,
                                const tacit_tensor_source *source, tacit_pool *pool, tacit_err *err)
 {
+    static const tacit_published published = { .ratio = 256.0 / 224,
+                                               .filter = "bicubic",
+                                               .mean = { 0.485f, 0.456f, 0.406f },
+                                               .std = { 0.229f, 0.224f, 0.225f } };
     tacit_backbone_config config;
+    unsigned height, width;
     tacit_status st = choose_config(options, source, &config, err);
-    if (st >= 0 && options->size)
-        st = tacit_backbone_set_input(&config, options->size, options->size, err);
+    if (st >= 0 && options->size[0])
+        st = tacit_backbone_set_input(&config, options->size[0], options->size[1], err);
     if (st < 0)
         return st;
     tacit_backbone_name(&config, model->arch, sizeof model->arch);
-    make_recipe(model, options, &config);
+    tacit_backbone_input(&config, &height, &width);
+    if ((st = tacit_recipe_make(&model->recipe, &published, height, width, &options->recipe, err)) <
+        0)
+        return st;
+    model->features =
+        options->features < 0 ? TACIT_FEATURES_CLS : (tacit_features)options->features;
+    model->normalize = options->normalize;
+    model->grid[0] = model->grid[1] = 1;
     st = tacit_backbone_open(&model->backbone, &config, source, model->kernels, pool, err);
     if (st < 0)
         return st;
@@ -195,6 +172,15 @@ void tacit_model_close(tacit_model *model)
     *model = (tacit_model){ 0 };
 }
 
+unsigned tacit_model_shape(const tacit_model *model, size_t shape[3])
+{
+    size_t n = model->dim / model->grid[0] / model->grid[1];
+    bool patches = model->features == TACIT_FEATURES_PATCH;
+    memcpy(shape, patches ? (size_t[]){ model->grid[0], model->grid[1], n } : (size_t[]){ n, 0, 0 },
+           3 * sizeof *shape);
+    return patches ? 3 : 1;
+}
+
 tacit_status tacit_session_open(tacit_session *session, const tacit_model *model, size_t batch,
                                 tacit_pool *pool, tacit_err *err)
 {
@@ -266,10 +252,17 @@ void tacit_session_embed(tacit_session *session, size_t count, float *out)
     session->times.embed += seconds() - start;
 }
 
-bool tacit_all_finite(const float *values, size_t n)
+tacit_status tacit_model_finish(const tacit_model *model, float *features, tacit_err *err)
 {
     float sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += values[i] - values[i]; /* 0, or NaN for NaN and the infinities */
-    return sum == 0;
+    for (size_t i = 0; i < model->dim; i++)
+        sum += features[i] - features[i]; /* 0, or NaN for NaN and the infinities */
+    if (sum != 0)
+        return tacit_fail(err, TACIT_EFORMAT,
+                          "its features are not finite: the weights do not work with this network "
+                          "or recipe");
+    size_t rows = (size_t)model->grid[0] * model->grid[1], n = model->dim / rows;
+    if (model->normalize)
+        model->kernels->l2norm_f32(rows, n, features, n, features, n);
+    return TACIT_OK;
 }

@@ -13,6 +13,7 @@
 #include "kernels.h"
 #include "pool.h"
 #include "preprocess.h"
+#include "recipe.h"
 #include "status.h"
 
 #include <stdbool.h>
@@ -25,31 +26,29 @@
 #define TACIT_DEFAULT_SEED    1
 
 typedef struct tacit_model_options {
-    const char *weights; /* a .safetensors file, or TACIT_WEIGHTS_DEFAULT                */
-    const char *arch;    /* timm's name; NULL: what the tensors say                      */
-    tacit_features features;
-    unsigned size;   /* of the input; 0: the model's own                                 */
-    unsigned resize; /* of the shorter side; 0: size * 256 / 224                         */
-    tacit_filter filter;
-    unsigned pillow;       /* 12 or 13 */
-    float mean[3], std[3]; /* all std > 0 */
+    const char *weights; /* a checkpoint, or TACIT_WEIGHTS_DEFAULT                             */
+    const char *arch;    /* timm's name; NULL: what the tensors say                            */
+    int features;        /* tacit_features; -1: what was published                             */
+    bool normalize;      /* each vector to length 1; with patch features each patch's          */
+    unsigned size[2];    /* height and width of the input; 0: what was published               */
+    tacit_recipe_options recipe;
 } tacit_model_options;
 
-/* Features cls, Resize 256 bicubic, crop 224, ImageNet's mean and std, Pillow 13. */
+/* All as it was published. */
 void tacit_model_defaults(tacit_model_options *options);
 
-/* "cls", "mean", "cls+mean", "patch" in the order of tacit_features, and the filters; NULL past
- * the last. */
+/* "cls", "mean", "cls+mean", "patch", "last4" in the order of tacit_features; NULL past the last.
+ */
 const char *tacit_features_name(unsigned features);
-const char *tacit_filter_name(unsigned filter);
 
 typedef struct tacit_model {
     tacit_backbone *backbone;
     const tacit_kernels *kernels;
     tacit_recipe recipe;
     tacit_features features;
+    bool normalize;
     size_t dim;       /* floats of one image's features                                  */
-    unsigned grid[2]; /* patch features: so that dim = grid[0] * grid[1] * D */
+    unsigned grid[2]; /* vectors of an image: rows and columns of patches, else 1 and 1  */
     char arch[64];    /* timm's name, or the sizes where no name fits                    */
     bool untrained;   /* the default weights                                             */
     uint64_t hash;    /* XXH3-64 of the file's bytes; 0 for the default weights          */
@@ -60,6 +59,9 @@ typedef struct tacit_model {
 tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *options,
                               bool want_hash, tacit_pool *pool, tacit_err *err);
 void tacit_model_close(tacit_model *model);
+
+/* The shape of one image's features, for tacit_output_open; returns its rank. */
+unsigned tacit_model_shape(const tacit_model *model, size_t shape[3]);
 
 typedef struct tacit_session_times {
     double decode, preprocess, embed; /* seconds of this session's thread */
@@ -86,10 +88,11 @@ tacit_status tacit_session_put(tacit_session *session, size_t at, const void *by
 tacit_status tacit_session_put_rgb8(tacit_session *session, size_t at, const uint8_t *rgb,
                                     size_t width, size_t height, tacit_err *err);
 
-/* The features of places [0, count) to out (count, dim). */
+/* The features of places [0, count) to out (count, dim), not normalised. */
 void tacit_session_embed(tacit_session *session, size_t count, float *out);
 
-/* Whether all n values are finite. */
-bool tacit_all_finite(const float *values, size_t n);
+/* The end of one image's features, in place: normalised where the model is to. TACIT_EFORMAT where
+ * they are not finite. */
+tacit_status tacit_model_finish(const tacit_model *model, float *features, tacit_err *err);
 
 #endif

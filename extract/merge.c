@@ -27,7 +27,7 @@ struct merge {
     size_t count, row_bytes;
     json_t *recipe;
     tacit_output *output;
-    float *row;
+    void *row;
     char *line;
     size_t line_capacity;
 };
@@ -59,8 +59,9 @@ static tacit_status open_part(struct part *part, tacit_err *err)
     snprintf(path, room, "%s/embeddings.npy", part->dir);
     if (st >= 0)
         st = tacit_npy_open(&part->npy, path, err);
-    if (st >= 0 && (part->npy.dtype != TACIT_F32 || part->npy.rank < 2 || part->npy.rank > 4))
-        st = tacit_fail(err, TACIT_EFORMAT, "%s: is not a matrix of float32", path);
+    if (st >= 0 && ((part->npy.dtype != TACIT_F32 && part->npy.dtype != TACIT_F16) ||
+                    part->npy.rank < 2 || part->npy.rank > 4))
+        st = tacit_fail(err, TACIT_EFORMAT, "%s: is not a matrix of float32 or float16", path);
     tacit_free(path);
     return st;
 }
@@ -73,9 +74,9 @@ static tacit_status same_as_first(const struct merge *m, const struct part *part
     if (st < 0)
         return tacit_fail_at(err, st, "%s and %s are of different runs", first->dir, part->dir);
     unsigned rank = first->npy.rank;
-    if (part->npy.rank != rank ||
+    if (part->npy.rank != rank || part->npy.dtype != first->npy.dtype ||
         memcmp(part->npy.shape + 1, first->npy.shape + 1, (rank - 1) * sizeof(size_t)))
-        return tacit_fail(err, TACIT_ECONFLICT, "%s and %s have rows of different shapes",
+        return tacit_fail(err, TACIT_ECONFLICT, "%s and %s have rows of different shapes or types",
                           first->dir, part->dir);
     return TACIT_OK;
 }
@@ -222,7 +223,7 @@ static tacit_status merge(struct merge *m, const char *out, char *const *dirs, j
     if (st < 0)
         return st;
     const tacit_npy *npy = &m->parts[0].npy;
-    m->row_bytes = sizeof(float);
+    m->row_bytes = tacit_dtype_size(npy->dtype);
     for (unsigned i = 1; i < npy->rank; i++)
         if (!tacit_mul_size(m->row_bytes, npy->shape[i], &m->row_bytes))
             return tacit_fail(err, TACIT_ELIMIT, "%s: rows are too long", m->parts[0].dir);
@@ -230,8 +231,8 @@ static tacit_status merge(struct merge *m, const char *out, char *const *dirs, j
     *meta = merged_meta(m);
     if (!m->row || !*meta)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory");
-    st = tacit_output_open(&m->output, out, m->recipe, npy->shape + 1, npy->rank - 1, false, &state,
-                           err);
+    st = tacit_output_open(&m->output, out, m->recipe, npy->dtype, npy->shape + 1, npy->rank - 1,
+                           false, &state, err);
     if (st >= 0)
         st = copy_all(m, err);
     return st < 0 ? st : tacit_output_finish(m->output, *meta, err);

@@ -87,8 +87,22 @@ static json_t *place_json(const char *path)
     return value;
 }
 
-json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const char *images,
-                          tacit_dataset_kind kind, unsigned shard, unsigned shards)
+json_t *tacit_preprocessing_json(const tacit_recipe *r)
+{
+    json_t *resize = r->resize_height == r->resize_width
+                         ? json_integer((json_int_t)r->resize_height)
+                         : json_pack("[i, i]", (int)r->resize_height, (int)r->resize_width);
+    return json_pack(
+        "{s:o, s:s, s:i, s:i, s:s, s:s, s:s, s:o, s:o, s:i}", "resize", resize, "crop_mode",
+        tacit_crop_mode_name(r->squash ? TACIT_CROP_SQUASH : TACIT_CROP_CENTER), "height",
+        (int)r->height, "width", (int)r->width, "crop_rounding", r->floor_crop ? "down" : "even",
+        "filter", tacit_filter_name(r->filter), "resize_by", tacit_resampler_name(r->resampler),
+        "mean", floats_json(r->mean), "std", floats_json(r->std), "pillow", (int)r->pillow);
+}
+
+json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const char *weights,
+                          const char *images, tacit_dataset_kind kind, unsigned shard,
+                          unsigned shards)
 {
     char jpeg[32], slice[32];
 #ifdef LIBJPEG_TURBO_VERSION_NUMBER
@@ -98,15 +112,13 @@ json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const c
     snprintf(jpeg, sizeof jpeg, "%d", JPEG_LIB_VERSION);
 #endif
     snprintf(slice, sizeof slice, "%u/%u", shard, shards);
-    const tacit_recipe *r = &model->recipe;
     return json_pack(
-        "{s:s, s:{s:s, s:o, s:o, s:b}, s:{s:i, s:i, s:i, s:s, s:o, s:o, s:i}, s:s, s:I, s:s, "
-        "s:{s:s, s:s}, s:{s:o, s:s, s:s}}",
+        "{s:s, s:{s:s, s:o, s:o, s:b}, s:o, s:s, s:b, s:s, s:I, s:s, s:{s:s, s:s}, s:{s:o, s:s, "
+        "s:s}}",
         "tacit", TACIT_VERSION, "model", "arch", model->arch, "weights", tacit_json_text(weights),
         "weights_xxh3", hash_json(model), "untrained", (int)model->untrained, "preprocessing",
-        "resize", (int)r->resize_height, "height", (int)r->height, "width", (int)r->width, "filter",
-        tacit_filter_name(r->filter), "mean", floats_json(r->mean), "std", floats_json(r->std),
-        "pillow", (int)r->pillow, "features", tacit_features_name(model->features), "dim",
+        tacit_preprocessing_json(&model->recipe), "features", tacit_features_name(model->features),
+        "normalize", (int)model->normalize, "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim",
         (json_int_t)model->dim, "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
         png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
         tacit_dataset_kind_name(kind), "shard", slice);
@@ -114,8 +126,8 @@ json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const c
 
 json_t *tacit_meta_recipe(const json_t *meta)
 {
-    static const char *const keys[] = { "tacit", "model",     "preprocessing", "features",
-                                        "dim",   "precision", "libraries",     "input" };
+    static const char *const keys[] = { "tacit", "model", "preprocessing", "features",  "normalize",
+                                        "dtype", "dim",   "precision",     "libraries", "input" };
     json_t *recipe = json_object();
     for (size_t i = 0; recipe && i < sizeof keys / sizeof *keys; i++) {
         json_t *value = json_object_get(meta, keys[i]);

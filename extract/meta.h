@@ -21,9 +21,12 @@ json_t *tacit_json_text(const char *text);
 /* A deep copy, NULL where memory is short: json_deep_copy then leaves parts out. */
 json_t *tacit_json_copy(const json_t *value);
 
-/* NULL where memory is short. images: as it was given. */
-json_t *tacit_recipe_json(const tacit_model *model, const char *weights, const char *images,
-                          tacit_dataset_kind kind, unsigned shard, unsigned shards);
+json_t *tacit_preprocessing_json(const tacit_recipe *recipe);
+
+/* NULL where memory is short. dtype: of the rows, F32 or F16. images: as it was given. */
+json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const char *weights,
+                          const char *images, tacit_dataset_kind kind, unsigned shard,
+                          unsigned shards);
 
 /* The recipe's keys of a meta.json. */
 json_t *tacit_meta_recipe(const json_t *meta);

@@ -34,6 +34,7 @@ static const char *const names[NAMES] = {
 struct tacit_output {
     char *dir, *paths[NAMES];
     int lock, rows_fd, index_fd;
+    tacit_dtype dtype;
     size_t shape[3], row_bytes;
     unsigned rank;
     uint64_t rows, lines;           /* added so far, with what was kept */
@@ -272,7 +273,7 @@ static void write_header(const tacit_output *o, char header[TACIT_NPY_HEADER])
     uint64_t shape[4] = { o->rows };
     for (unsigned i = 0; i < o->rank; i++)
         shape[i + 1] = o->shape[i];
-    tacit_npy_header(header, TACIT_F32, shape, o->rank + 1);
+    tacit_npy_header(header, o->dtype, shape, o->rank + 1);
 }
 
 static tacit_status open_part(const char *path, int *fd, tacit_err *err)
@@ -348,10 +349,11 @@ static tacit_status open_parts(tacit_output *o, tacit_err *err)
     return st;
 }
 
-static tacit_status plan(tacit_output *o, const char *dir, const size_t *shape, unsigned rank,
-                         tacit_err *err)
+static tacit_status plan(tacit_output *o, const char *dir, tacit_dtype dtype, const size_t *shape,
+                         unsigned rank, tacit_err *err)
 {
-    o->row_bytes = sizeof(float);
+    o->dtype = dtype;
+    o->row_bytes = tacit_dtype_size(dtype);
     o->rank = rank;
     bool fits = true;
     for (unsigned i = 0; i < rank; i++) {
@@ -374,7 +376,7 @@ static tacit_status plan(tacit_output *o, const char *dir, const size_t *shape, 
 }
 
 tacit_status tacit_output_open(tacit_output **out, const char *dir, const json_t *recipe,
-                               const size_t *shape, unsigned rank, bool resume,
+                               tacit_dtype dtype, const size_t *shape, unsigned rank, bool resume,
                                tacit_output_state *state, tacit_err *err)
 {
     *out = NULL;
@@ -383,7 +385,7 @@ tacit_status tacit_output_open(tacit_output **out, const char *dir, const json_t
         return tacit_fail(err, TACIT_ENOMEM, "out of memory");
     o->lock = o->rows_fd = o->index_fd = -1;
     o->last_sync = seconds();
-    tacit_status st = plan(o, dir, shape, rank, err);
+    tacit_status st = plan(o, dir, dtype, shape, rank, err);
     if (st < 0 || (st = make_folders(o->dir, err)) < 0 || (st = lock_folder(o, err)) < 0 ||
         (st = judge(o, recipe, resume, state, err)) < 0)
         goto fail;
@@ -482,7 +484,7 @@ static tacit_status hold(tacit_output *o, const char *row, const char *line, siz
     return TACIT_OK;
 }
 
-tacit_status tacit_output_add(tacit_output *o, const float *row, const char *line, size_t size,
+tacit_status tacit_output_add(tacit_output *o, const void *row, const char *line, size_t size,
                               tacit_err *err)
 {
     char digits[24] = "";

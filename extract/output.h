@@ -14,6 +14,7 @@
 #define TACIT_OUTPUT_H
 
 #include "status.h"
+#include "tensor.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -28,11 +29,12 @@ typedef enum tacit_output_state {
     TACIT_OUTPUT_COMPLETE, /* nothing is left to do             */
 } tacit_output_state;
 
-/* Opens dir, which is made where it is missing. shape: of one row, rank 1 or 3. recipe: an object
- * that decides every byte of the result. Where the folder holds something, it is TACIT_ECONFLICT,
- * unless `resume` is set and its recipe is equal; the line then says what differs. */
+/* Opens dir, which is made where it is missing. dtype, shape: of one row, F32 or F16, rank 1 or 3.
+ * recipe: an object that decides every byte of the result. Where the folder holds something, it is
+ * TACIT_ECONFLICT, unless `resume` is set and its recipe is equal; the line then says what differs.
+ */
 tacit_status tacit_output_open(tacit_output **output, const char *dir, const json_t *recipe,
-                               const size_t *shape, unsigned rank, bool resume,
+                               tacit_dtype dtype, const size_t *shape, unsigned rank, bool resume,
                                tacit_output_state *state, tacit_err *err);
 
 /* Closes. Unless it is finished, what was added is synced (where nothing failed before) and the
@@ -50,8 +52,9 @@ uint64_t tacit_output_kept(const tacit_output *output, uint64_t *rows);
 tacit_status tacit_output_verify(tacit_output *output, const char *path, const char *label,
                                  const char **status, tacit_err *err);
 
-/* Adds one input: row of its features or NULL, and its line as tacit_index_format wrote it. */
-tacit_status tacit_output_add(tacit_output *output, const float *row, const char *line, size_t size,
+/* Adds one input: row of its features, as it is in the file, or NULL, and its line as
+ * tacit_index_format wrote it. */
+tacit_status tacit_output_add(tacit_output *output, const void *row, const char *line, size_t size,
                               tacit_err *err);
 
 /* Makes all that was added durable. tacit_output_add does so by itself every few seconds. */

@@ -24,12 +24,14 @@
 
 struct entry {
     tacit_status status;
+    char hash[17];
     size_t begin, end; /* of its line in the slot's text */
     tacit_err problem;
 };
 
 struct slot {
-    float *rows; /* of the usable entries, one behind the other */
+    float *rows;      /* of the usable entries, one behind the other */
+    uint16_t *halves; /* the same as float16 where that is wanted   */
     struct entry *entries;
     size_t count;
     char *text;
@@ -233,7 +235,7 @@ static tacit_status prepare(struct worker *w, tacit_item *item, size_t at, char 
 }
 
 static tacit_status write_line(struct slot *slot, struct entry *entry, const tacit_item *item,
-                               const char *hash, tacit_err *err)
+                               tacit_err *err)
 {
     size_t room = tacit_index_room(item->path, item->label);
     if (entry->begin + room > slot->text_capacity) {
@@ -245,42 +247,66 @@ static tacit_status write_line(struct slot *slot, struct entry *entry, const tac
         slot->text_capacity = capacity;
     }
     char *end = tacit_index_format(slot->text + entry->begin, item->path, item->label,
-                                   tacit_reason(entry->status), hash);
+                                   tacit_reason(entry->status), entry->hash);
     entry->end = (size_t)(end - slot->text);
+    return TACIT_OK;
+}
+
+/* The features of an image, which the network left in row `from`, to row `to` as the output has
+ * them. TACIT_ELIMIT where float16 cannot hold them: that image is then unusable. */
+static tacit_status finish_row(const struct run *run, struct slot *slot, size_t from, size_t to,
+                               tacit_err *err)
+{
+    const tacit_model *model = run->options->model;
+    float *row = slot->rows + from * model->dim;
+    tacit_status st = tacit_model_finish(model, row, err);
+    if (st < 0 || !slot->halves)
+        return st; /* without float16 no row is dropped: from is to */
+    uint16_t *halves = slot->halves + to * model->dim;
+    model->kernels->f32_to_f16(model->dim, row, halves);
+    for (size_t i = 0; i < model->dim; i++)
+        if ((halves[i] & 0x7fff) == 0x7c00)
+            return tacit_fail(err, TACIT_ELIMIT,
+                              "its feature %zu is %g, which float16 does not hold: use --dtype f32 "
+                              "or --normalize",
+                              i, (double)row[i]);
     return TACIT_OK;
 }
 
 /* The slot's entries, lines and rows from the worker's items. An error ends the run. */
 static tacit_status process(struct run *run, struct worker *w, struct slot *slot, tacit_err *err)
 {
-    size_t usable = 0, dim = run->options->model->dim;
-    tacit_status st = TACIT_OK;
+    size_t embedded = 0, kept = 0;
     for (size_t i = 0; i < w->count; i++) {
         struct entry *entry = &slot->entries[i];
-        tacit_item *item = &w->items[i];
-        char hash[17];
         if (must_stop(run))
             return TACIT_ECANCELLED;
-        entry->status = prepare(w, item, usable, hash, &entry->problem);
+        entry->status = prepare(w, &w->items[i], embedded, entry->hash, &entry->problem);
         /* Short memory is a fault of the run, not of the image: elsewhere it would be usable. */
         if (entry->status == TACIT_ENOMEM) {
             *err = entry->problem;
             return TACIT_ENOMEM;
         }
-        usable += entry->status == TACIT_OK;
-        entry->begin = i ? slot->entries[i - 1].end : 0;
-        if ((st = write_line(slot, entry, item, hash, err)) < 0)
-            return st;
+        embedded += entry->status == TACIT_OK;
     }
-    tacit_session_embed(&w->session, usable, slot->rows);
+    tacit_session_embed(&w->session, embedded, slot->rows);
     for (size_t i = 0, row = 0; i < w->count; i++) {
-        if (slot->entries[i].status < 0)
-            continue;
-        if (!tacit_all_finite(slot->rows + row++ * dim, dim))
-            return tacit_fail(err, TACIT_EFORMAT,
-                              "%s: its features are not finite: the weights do not work with this "
-                              "network or recipe",
-                              w->items[i].path);
+        struct entry *entry = &slot->entries[i];
+        const tacit_item *item = &w->items[i];
+        if (entry->status == TACIT_OK) {
+            entry->status = finish_row(run, slot, row++, kept, &entry->problem);
+            kept += entry->status == TACIT_OK;
+            if (entry->status < 0)
+                tacit_fail_at(&entry->problem, entry->status, "%s", item->path);
+            if (entry->status == TACIT_EFORMAT) { /* not this image's fault */
+                *err = entry->problem;
+                return TACIT_EFORMAT;
+            }
+        }
+        entry->begin = i ? slot->entries[i - 1].end : 0;
+        tacit_status st = write_line(slot, entry, item, err);
+        if (st < 0)
+            return st;
     }
     return TACIT_OK;
 }
@@ -291,7 +317,8 @@ static tacit_status flush(struct run *run, const struct slot *slot, tacit_err *e
 {
     const tacit_run_options *options = run->options;
     tacit_run_result *result = run->result;
-    const float *row = slot->rows;
+    const char *row = slot->halves ? (const char *)slot->halves : (const char *)slot->rows;
+    size_t row_bytes = options->model->dim * tacit_dtype_size(options->dtype);
     for (size_t i = 0; i < slot->count; i++) {
         const struct entry *entry = &slot->entries[i];
         bool usable = entry->status == TACIT_OK;
@@ -306,7 +333,7 @@ static tacit_status flush(struct run *run, const struct slot *slot, tacit_err *e
             return st;
         if (!usable && options->bad)
             options->bad(options->ctx, entry->problem.text);
-        row += usable ? options->model->dim : 0;
+        row += usable ? row_bytes : 0;
         result->inputs++;
         result->embedded += usable;
         result->reasons[-entry->status]++;
@@ -415,7 +442,9 @@ static tacit_status open_buffers(struct run *run, tacit_err *err)
         bool fits = tacit_mul_size(run->batch, run->options->model->dim, &floats);
         slot->rows = fits ? tacit_calloc(floats, sizeof(float)) : NULL;
         slot->entries = tacit_calloc(run->batch, sizeof *slot->entries);
-        if (!slot->rows || !slot->entries)
+        bool half = fits && run->options->dtype == TACIT_F16;
+        slot->halves = half ? tacit_calloc(floats, sizeof *slot->halves) : NULL;
+        if (!slot->rows || !slot->entries || (half && !slot->halves))
             return tacit_fail(err, TACIT_ENOMEM, "out of memory for results: use --batch 1");
     }
     return TACIT_OK;
@@ -436,6 +465,7 @@ static void close_buffers(struct run *run)
     }
     for (size_t i = 0; run->slots && i < run->slots_count; i++) {
         tacit_free(run->slots[i].rows);
+        tacit_free(run->slots[i].halves);
         tacit_free(run->slots[i].entries);
         tacit_free(run->slots[i].text);
     }

@@ -27,6 +27,7 @@ const char *tacit_reason(tacit_status status);
 typedef struct tacit_run_options {
     const tacit_model *model;
     tacit_pool *pool;
+    tacit_dtype dtype;      /* of the output's rows, F32 or F16 */
     size_t batch;           /* at most; fewer where there are few inputs or large features */
     unsigned shard, shards; /* shard in [1, shards]: inputs with index % shards == shard - 1 */
     bool strict;            /* the first unusable input ends the run */

@@ -15,10 +15,11 @@
 
 /* The pixels that the authors evaluate with. */
 typedef struct tacit_published {
-    bool squash;    /* both sides to the input's size, whatever the aspect; no crop */
-    bool tensor;    /* torch's antialiased resize of a float tensor, not Pillow's   */
-    bool tensor_u8; /* torch's antialiased resize of a uint8 tensor                 */
-    double ratio;   /* shorter side = floor(input * ratio), then a centre crop      */
+    bool squash;     /* both sides to the input's size, whatever the aspect; no crop */
+    bool tensor;     /* torch's antialiased resize of a float tensor, not Pillow's   */
+    bool tensor_u8;  /* torch's antialiased resize of a uint8 tensor                 */
+    double ratio;    /* shorter side = floor(input * ratio), then a centre crop      */
+    bool floor_crop; /* half of an odd difference is cut down: transformers         */
     const char *filter;
     float mean[3], std[3];
 } tacit_published;

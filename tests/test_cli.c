@@ -66,7 +66,7 @@ static void fails(int status, const char *before, const char *arguments, const c
     char *save = NULL, text[sizeof err_text];
     memcpy(text, err_text, sizeof text);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        bool model = strstr(line, "resize ") != NULL, hint = !strncmp(line, "Try 'tacit", 10);
+        bool model = strstr(line, "; resize ") != NULL, hint = !strncmp(line, "Try 'tacit", 10);
         lines += !model && !hint && !strstr(line, "what is done is kept");
         ck_assert_int_eq(strncmp(line, hint ? "Try" : "tacit", hint ? 3 : 5), 0);
     }
@@ -129,6 +129,16 @@ START_TEST(wrong_usage_is_status_2)
         { "predict --classifier c --embeddings o --top 0", "--top '0'" },
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
         { "inspect", "name one file" },
+        { EXTRACT "--out o --size 32x", "--size '32x'" },
+        { EXTRACT "--out o --size x32", "--size 'x32'" },
+        { EXTRACT "--out o --size 32x32x32", "--size '32x32x32'" },
+        { EXTRACT "--out o --resize 0", "--resize '0'" },
+        { EXTRACT "--out o --resize 36 --crop-pct 0.9", "use one" },
+        { EXTRACT "--out o --crop-pct nan", "--crop-pct 'nan'" },
+        { EXTRACT "--out o --crop-pct 1,1", "--crop-pct '1,1'" },
+        { EXTRACT "--out o --resize-by torch", "pillow|tensor|tensor-u8" },
+        { EXTRACT "--out o --dtype f64", "f32|f16" },
+        { EXTRACT "--out o --std 1,0,1", "--std '1,0,1'" },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         fails(2, "", table[i][0], table[i][1]);
@@ -232,6 +242,44 @@ START_TEST(bad_lines_on_stderr_are_bounded)
         lines++;
     ck_assert_uint_eq(lines, 20);
     ck_assert_ptr_nonnull(strstr(err_text, "30 more were skipped"));
+}
+END_TEST
+
+/* Whether meta.json of a folder says all of these. */
+static void meta_says(const char *folder, const char *const *words)
+{
+    char path[100], text[8192];
+    snprintf(path, sizeof path, "%s/meta.json", folder);
+    slurp(path, text, sizeof text);
+    for (; *words; words++)
+        ck_assert_msg(strstr(text, *words), "%s lacks %s: %s", path, *words, text);
+}
+
+START_TEST(recipes_are_told)
+{
+    static const struct {
+        const char *options, *words[10];
+    } ways[] = {
+        { "",
+          { "\"resize\": 36", "\"crop_mode\": \"center\"", "\"filter\": \"bicubic\"", "0.485",
+            "\"resize_by\": \"pillow\"", "\"features\": \"cls\"", "\"normalize\": false",
+            "\"dtype\": \"f32\"" } },
+        { "--resize 40x50 --normalize --dtype f16 --features mean",
+          { "40,", "50", "\"normalize\": true", "\"dtype\": \"f16\"", "\"features\": \"mean\"" } },
+        { "--crop-pct 0.8 --filter bilinear --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25",
+          { "\"resize\": 40", "\"filter\": \"bilinear\"", "0.5", "0.25" } },
+        { "--crop-mode squash --resize-by tensor",
+          { "\"resize\": 32", "\"crop_mode\": \"squash\"", "\"resize_by\": \"tensor\"" } },
+        { "--crop-mode squash --crop-pct 0.8 --resize-by tensor-u8",
+          { "\"resize\": 40", "\"resize_by\": \"tensor-u8\"" } },
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char arguments[512], folder[32];
+        snprintf(folder, sizeof folder, "recipe%zu", i);
+        snprintf(arguments, sizeof arguments, EXTRACT "--out %s %s", folder, ways[i].options);
+        ck_assert_msg(run("", arguments) == 0, "%s", err_text);
+        meta_says(folder, ways[i].words);
+    }
 }
 END_TEST
 
@@ -483,6 +531,7 @@ int main(void)
     tcase_add_test(tcase, only_bad_images_is_status_1);
     tcase_add_test(tcase, cut_container_is_status_1);
     tcase_add_test(tcase, bad_lines_on_stderr_are_bounded);
+    tcase_add_test(tcase, recipes_are_told);
     tcase_add_test(tcase, bad_weights_are_told);
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);

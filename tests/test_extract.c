@@ -13,6 +13,7 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <xxhash.h>
@@ -41,7 +42,7 @@ struct way {
     size_t batch;
     unsigned shard, shards; /* 0: 1/1 */
     tacit_features features;
-    bool resume, strict;
+    bool resume, strict, half, normalize;
     uint64_t stop_at, sync_at, kill_at; /* when this many inputs are done; 0 = never */
 };
 
@@ -81,7 +82,8 @@ static tacit_status extract(const char *out, const struct way *way, tacit_run_re
     tacit_model_options options;
     tacit_model_defaults(&options);
     options.weights = weights;
-    options.features = way->features;
+    options.features = (int)way->features;
+    options.normalize = way->normalize;
     tacit_pool *pool = NULL;
     tacit_model model = { 0 };
     tacit_dataset *set = NULL;
@@ -96,21 +98,19 @@ static tacit_status extract(const char *out, const struct way *way, tacit_run_re
         (st = tacit_model_open(&model, &options, true, pool, err)) < 0 ||
         (st = tacit_dataset_open(&set, images, TACIT_DATASET_AUTO, err)) < 0)
         goto done;
-    size_t shape[3] = { model.dim };
-    unsigned rank = 1;
-    if (way->features == TACIT_FEATURES_PATCH) {
-        rank = 3;
-        shape[0] = model.grid[0];
-        shape[1] = model.grid[1];
-        shape[2] = 64;
-    }
-    recipe = tacit_recipe_json(&model, weights, images, tacit_dataset_kind_of(set), shard, shards);
-    st = recipe ? tacit_output_open(&output, out, recipe, shape, rank, way->resume, &state, err)
-                : tacit_fail(err, TACIT_ENOMEM, "out of memory");
+    size_t shape[3];
+    unsigned rank = tacit_model_shape(&model, shape);
+    tacit_dtype dtype = way->half ? TACIT_F16 : TACIT_F32;
+    recipe = tacit_recipe_json(&model, dtype, weights, images, tacit_dataset_kind_of(set), shard,
+                               shards);
+    st = recipe
+             ? tacit_output_open(&output, out, recipe, dtype, shape, rank, way->resume, &state, err)
+             : tacit_fail(err, TACIT_ENOMEM, "out of memory");
     probe.output = output;
     tacit_run_options run = {
         .model = &model,
         .pool = pool,
+        .dtype = dtype,
         .batch = way->batch,
         .shard = shard,
         .shards = shards,
@@ -499,7 +499,8 @@ START_TEST(one_process_at_a_time)
     tacit_output *output;
     tacit_output_state state;
     ck_assert_int_eq(
-        tacit_output_open(&output, out, recipe, (size_t[]){ 4 }, 1, false, &state, &err), TACIT_OK);
+        tacit_output_open(&output, out, recipe, TACIT_F32, (size_t[]){ 4 }, 1, false, &state, &err),
+        TACIT_OK);
     ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_ECONFLICT);
     ck_assert_ptr_nonnull(strstr(err.text, "another process"));
     tacit_output_close(&output);
@@ -538,6 +539,123 @@ START_TEST(patch_features_have_the_grid)
     ck_assert_ptr_nonnull(memmem(bytes, 128, "(30, 4, 4, 64)", 14));
     ck_assert_uint_eq(size, 128 + USABLE * 16 * 64 * 4);
     free(bytes);
+}
+END_TEST
+
+/* float16 rows are the float32 ones, rounded, however they are made; and of length 1 where that is
+ * asked for. */
+START_TEST(halves_and_normalized)
+{
+    const char *out = scratch("halves"), *right = reference();
+    const char *parts[2] = { scratch("half.1"), scratch("half.2") };
+    tacit_run_result result;
+    tacit_err err;
+    char path[1100];
+    size_t size;
+    snprintf(path, sizeof path, "%s/embeddings.npy", right);
+    unsigned char *floats = file_get(path, &size);
+    uint16_t want[USABLE * 64];
+    const tacit_kernels *ref = tacit_kernels_for(TACIT_ISA_REF);
+    ref->f32_to_f16(USABLE * 64, (const float *)(const void *)(floats + 128), want);
+    for (unsigned threads = 1; threads < 4; threads += 2) {
+        struct way way = { .threads = threads, .batch = 5, .half = true, .stop_at = 11 };
+        ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_ECANCELLED);
+        way.stop_at = 0;
+        way.resume = true;
+        ck_assert_msg(extract(out, &way, &result, &err) == TACIT_OK, "%s", err.text);
+        way.half = false;
+        ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_ECONFLICT);
+        ck_assert_msg(strstr(err.text, "dtype is \"f32\" here and \"f16\" there"), "%s", err.text);
+        way.half = way.normalize = true;
+        ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_ECONFLICT);
+        ck_assert_msg(strstr(err.text, "normalize"), "%s", err.text);
+        snprintf(path, sizeof path, "%s/embeddings.npy", out);
+        unsigned char *halves = file_get(path, &size);
+        ck_assert_uint_eq(size, 128 + sizeof want);
+        ck_assert_ptr_nonnull(memmem(halves, 128, "'<f2'", 5));
+        ck_assert_mem_eq(halves + 128, want, sizeof want);
+        free(halves);
+        uint64_t whole = hash_of(out, "embeddings.npy");
+        remove_folder(out);
+        for (unsigned i = 0; i < 2; i++) {
+            struct way part = {
+                .threads = threads, .batch = 3, .half = true, .shard = i + 1, .shards = 2
+            };
+            ck_assert_int_eq(extract(parts[i], &part, &result, &err), TACIT_OK);
+        }
+        json_t *meta;
+        ck_assert_msg(tacit_merge(out, (char *const *)(const void *)parts, 2, &meta, &err) ==
+                          TACIT_OK,
+                      "%s", err.text);
+        json_decref(meta);
+        ck_assert_uint_eq(hash_of(out, "embeddings.npy"), whole);
+        remove_folder(out);
+        remove_folder(parts[0]);
+        remove_folder(parts[1]);
+    }
+    struct way way = { .threads = 2, .batch = 5, .normalize = true };
+    for (int patches = 0; patches < 2; patches++) {
+        way.features = patches ? TACIT_FEATURES_PATCH : TACIT_FEATURES_CLS;
+        ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_OK);
+        unsigned char *rows = file_get(path, &size);
+        ck_assert_uint_eq(size, 128 + USABLE * (patches ? 16u : 1u) * 64 * sizeof(float));
+        const float *at = (const float *)(const void *)(rows + 128);
+        for (size_t row = 0; row < USABLE * (patches ? 16u : 1u); row++, at += 64) {
+            double length = 0;
+            for (size_t i = 0; i < 64; i++)
+                length += (double)at[i] * (double)at[i];
+            ck_assert_double_le(fabs(length - 1), 1e-6);
+        }
+        free(rows);
+        remove_folder(out);
+    }
+    free(floats);
+}
+END_TEST
+
+/* Features that float16 does not hold cost their image, nothing else. The gain of the first one is
+ * such that about half of the images have too much of it. */
+START_TEST(halves_overflow)
+{
+    char saved[sizeof weights], path[1100];
+    memcpy(saved, weights, sizeof weights);
+    snprintf(weights, sizeof weights, "%s/large.safetensors", scratch_folder);
+    const char *out = scratch("overflow");
+    struct way way = { .threads = 2, .batch = 5 };
+    tacit_run_result result;
+    tacit_err err;
+    size_t size;
+    snprintf(path, sizeof path, "%s/embeddings.npy", out);
+    scene_weights(weights, &scene_vit, 7, "norm.weight", 1e4f);
+    ck_assert_msg(extract(out, &way, &result, &err) == TACIT_OK, "%s", err.text);
+    const float *floats = (const float *)(const void *)file_get(path, &size);
+    float least = INFINITY, most = -INFINITY;
+    for (size_t row = 0; row < USABLE; row++) {
+        float size0 = fabsf(floats[32 + row * 64]);
+        least = size0 < least ? size0 : least;
+        most = size0 > most ? size0 : most;
+    }
+    free((void *)(uintptr_t)floats);
+    remove_folder(out);
+    /* From 65520 on a number rounds to infinity. */
+    scene_weights(weights, &scene_vit, 7, "norm.weight", 1e4f * 65520 / ((least + most) / 2));
+    way.half = true;
+    ck_assert_msg(extract(out, &way, &result, &err) == TACIT_OK, "%s", err.text);
+    ck_assert_uint_eq(result.inputs, INPUTS);
+    /* One of the scene's own bad images is beyond a limit, too. */
+    ck_assert_uint_eq(result.embedded + result.reasons[-TACIT_ELIMIT], USABLE + 1);
+    ck_assert_uint_gt(result.embedded, 0);
+    ck_assert_uint_gt(result.reasons[-TACIT_ELIMIT], 1);
+    uint16_t *rows = (uint16_t *)(void *)file_get(path, &size);
+    ck_assert_uint_eq(size, 128 + result.embedded * 64 * sizeof *rows);
+    for (size_t i = 0; i < result.embedded * 64; i++)
+        ck_assert_uint_lt(rows[64 + i] & 0x7fff, 0x7c00);
+    free(rows);
+    remove_folder(out);
+    way.normalize = true; /* of length 1 all fit */
+    ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_OK);
+    ck_assert_uint_eq(result.embedded, USABLE);
+    memcpy(weights, saved, sizeof weights);
 }
 END_TEST
 
@@ -644,14 +762,16 @@ START_TEST(every_allocation_fails)
     char saved[sizeof images];
     memcpy(saved, images, sizeof images);
     snprintf(images, sizeof images, "%s/few", scratch_folder);
-    mkdir(images, 0777);
+    mkdir(images, 0777); /* or it is there */
     for (unsigned i = 0; i < 3; i++) {
         char path[600];
         snprintf(path, sizeof path, "%s/%u.png", images, i);
         scene_png(path, i, 40, 30 + i);
     }
     const char *out = scratch("few-out");
-    struct way way = { .threads = 2, .batch = 1, .resume = true };
+    struct way way = {
+        .threads = 2, .batch = 1, .resume = true, .half = _i > 0, .normalize = _i > 0
+    };
     tacit_run_result result;
     tacit_err err;
     ck_assert_int_eq(extract(out, &way, &result, &err), TACIT_OK);
@@ -674,6 +794,7 @@ START_TEST(every_allocation_fails)
         ck_assert_uint_gt(n, 30);
         ck_assert_uint_eq(hash_of(out, "embeddings.npy"), right);
     }
+    remove_folder(out);
     memcpy(images, saved, sizeof images);
 }
 END_TEST
@@ -696,9 +817,11 @@ int main(void)
     tcase_add_test(tcase, one_process_at_a_time);
     tcase_add_test(tcase, strict_stops_at_the_first_bad_image);
     tcase_add_test(tcase, patch_features_have_the_grid);
+    tcase_add_test(tcase, halves_and_normalized);
+    tcase_add_test(tcase, halves_overflow);
     tcase_add_test(tcase, nothing_is_allocated_after_the_first_images);
     tcase_add_test(tcase, the_library_gives_the_rows);
-    tcase_add_test(tcase, every_allocation_fails);
+    tcase_add_loop_test(tcase, every_allocation_fails, 0, 2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
