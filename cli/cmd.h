@@ -11,6 +11,7 @@ extern const tacit_command tacit_cmd_knn;
 extern const tacit_command tacit_cmd_probe;
 extern const tacit_command tacit_cmd_predict;
 extern const tacit_command tacit_cmd_neighbors;
+extern const tacit_command tacit_cmd_dups;
 extern const tacit_command tacit_cmd_cpu;
 extern const tacit_command tacit_cmd_bench;
 

@@ -11,7 +11,7 @@
 #define CURVATURE   0.9  /* c2 */
 #define MOST_TRIALS 20   /* of a line search */
 #define GUESSES     5    /* steps whose length is guessed */
-#define NOISE       1e-7 /* of the value: what sums of float32 may be off */
+#define NOISE       1e-6 /* of the value: what sums of float32 may be off; below, slopes tell */
 
 typedef struct state {
     const tacit_lbfgs *p;
@@ -176,8 +176,12 @@ tacit_status tacit_lbfgs_minimize(const tacit_lbfgs *p, float *x, tacit_lbfgs_re
         }
         result->converged = !(-s.slope / 2 > p->tolerance * fabs(result->value));
         trial t;
-        if (result->converged || !search_line(&s, x, &t))
+        if (result->converged)
             break;
+        if (!search_line(&s, x, &t)) { /* as far as the arithmetic goes, or far from it */
+            result->converged = !(-s.slope / 2 > NOISE * fabs(result->value));
+            break;
+        }
         remember(&s, x);
         memcpy(x, s.next, n * sizeof *x);
         float *swap = s.gradient;

@@ -359,29 +359,34 @@ out:
     return st;
 }
 
-/* inverse = (covariance / classes + lambda + ridge)^-1. */
+/* inverse = (covariance / classes + lambda + ridge)^-1. The ridge makes it fit float32; where it
+ * was not enough, a larger one will do: this only decides how soon a solve ends. */
 static tacit_status prepare(tacit_logistic *p, tacit_err *err)
 {
     size_t dim = p->dim, count = p->diagonal ? dim : dim * dim;
     double norm = sqrt(p->kernels->dot_f64(count, p->covariance, p->covariance));
-    float ridge = (float)(p->lambda + (RIDGE * norm + 1e-30) / (double)p->classes);
     float *a = p->diagonal ? p->inverse : tacit_alloc(count * sizeof *a);
     if (!a)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu features", dim);
-    for (size_t i = 0; i < count; i++)
-        a[i] = p->covariance[i] / (float)p->classes;
-    tacit_status st = TACIT_OK;
-    if (p->diagonal) {
+    tacit_status st = TACIT_EFORMAT;
+    for (double share = RIDGE; st == TACIT_EFORMAT && share < 10; share *= 10) {
+        float ridge = (float)(p->lambda + (share * norm + 1e-30) / (double)p->classes);
+        for (size_t i = 0; i < count; i++)
+            a[i] = p->covariance[i] / (float)p->classes;
         for (size_t i = 0; i < dim; i++)
-            a[i] = 1 / (a[i] + ridge);
-    } else {
-        for (size_t i = 0; i < dim; i++)
-            a[i * dim + i] += ridge;
-        st = tacit_spd_invert(a, dim, p->kernels, p->pool, err);
-        if (st == TACIT_OK)
-            p->kernels->gemm_pack_f32(dim, dim, a, dim, p->inverse);
-        tacit_free(a);
+            a[p->diagonal ? i : i * dim + i] += ridge;
+        st = p->diagonal ? TACIT_OK : tacit_spd_invert(a, dim, p->kernels, p->pool, err);
     }
+    if (st < 0)
+        goto out;
+    if (p->diagonal)
+        for (size_t i = 0; i < dim; i++)
+            a[i] = 1 / a[i];
+    else
+        p->kernels->gemm_pack_f32(dim, dim, a, dim, p->inverse);
+out:
+    if (!p->diagonal)
+        tacit_free(a);
     return st;
 }
 

@@ -125,6 +125,10 @@ START_TEST(wrong_usage_is_status_2)
         { "probe --train o --test o --c 1,x", "--c '1,x'" },
         { "probe --train o --test o --solver sgd --lr -1", "--lr '-1'" },
         { "probe --train o --test o --batch-norm", "--batch-norm goes with --solver sgd" },
+        { "dups", "name one folder" },
+        { "dups a b", "name one folder" },
+        { "dups o --threshold 1.5", "--threshold '1.5'" },
+        { "dups o --json --out f", "--out is of the table" },
         { "predict --classifier c", "required: 'embeddings'" },
         { "predict --classifier c --embeddings o --top 0", "--top '0'" },
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
@@ -483,6 +487,28 @@ START_TEST(probe_and_predict)
 }
 END_TEST
 
+START_TEST(dups_are_listed)
+{
+    char text[2048];
+    ck_assert_int_eq(system("mkdir twins && cp images/a/000.png twins/x.png && "
+                            "cp images/a/000.png twins/y.png && cp images/b/001.png twins/z.png && "
+                            "cp images/a/text.jpg twins/t.jpg && cp images/a/text.jpg twins/u.jpg"),
+                     0);
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images twins --out t"), 0);
+    ck_assert_int_eq(run("", "dups t --threshold 1 --out d.tsv"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, "5 inputs, 2 groups (2 of equal files), 4 members"));
+    slurp("d.tsv", text, sizeof text);
+    ck_assert_msg(strstr(text, "0\texact\t\t\tt.jpg\t\t") &&
+                      strstr(text, "1\texact\t1.000000\t0\tx.png"),
+                  "%s", text);
+    ck_assert_int_eq(run("", "dups t --threshold -1 --json"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "\"kind\":\"near\""));
+    ck_assert_ptr_nonnull(strstr(out_text, "\"features\":\"cls\""));
+    fails(1, "", "dups images", "embeddings.npy");
+    fails(1, "", "dups t --out nowhere/d.tsv", "nowhere");
+}
+END_TEST
+
 START_TEST(help_comes_from_the_table)
 {
     ck_assert_int_eq(run("", "--help"), 0);
@@ -538,6 +564,7 @@ int main(void)
     tcase_add_test(tcase, signals_stop_in_order);
     tcase_add_test(tcase, knn_of_a_folder);
     tcase_add_test(tcase, probe_and_predict);
+    tcase_add_test(tcase, dups_are_listed);
     tcase_add_test(tcase, help_comes_from_the_table);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
