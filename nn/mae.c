@@ -1,0 +1,210 @@
+/* mae.c - see mae.h. */
+#include "mae.h"
+
+#include <assert.h>
+#include <string.h>
+
+static tacit_trunk_config decoder_of(const tacit_mae_config *c)
+{
+    return (tacit_trunk_config){ .dim = c->dim,
+                                 .depth = c->depth,
+                                 .heads = c->heads,
+                                 .mlp = c->mlp,
+                                 .eps = c->encoder.eps,
+                                 .recompute = c->encoder.recompute };
+}
+
+tacit_status tacit_mae_declare(tacit_mae *mae, const tacit_mae_config *config, size_t max_batch,
+                               size_t kept, tacit_params *params, tacit_work *work, tacit_err *err)
+{
+    *mae = (tacit_mae){ .config = *config, .work = work, .kept = kept, .max_batch = max_batch };
+    mae->config.encoder.fixed_positions = true;
+    mae->config.encoder.init = TACIT_VIT_INIT_MAE;
+    tacit_status st = tacit_vit_train_declare(&mae->encoder, &mae->config.encoder, max_batch, kept,
+                                              params, work, err);
+    if (st < 0)
+        return st;
+    size_t patches = mae->encoder.patches, dim = config->dim, width = config->encoder.dim;
+    size_t values = mae->encoder.embed.in;
+    if (!kept || kept >= patches || !dim || dim % 4)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "a masked autoencoder with %zu of %zu patches kept and a decoder of %zu",
+                          kept, patches, dim);
+    mae->masked = patches - kept;
+    mae->ld_pixels = mae->encoder.ld_pixels;
+    tacit_trunk_config decoder = decoder_of(config);
+    const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+    const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
+    st = tacit_dense_declare(&mae->embed, "decoder_embed", width, dim, true, 0, NULL,
+                             tacit_init_xavier(width, dim), TACIT_ZEROS, max_batch * (1 + kept),
+                             params, work, err);
+    if (st == TACIT_OK)
+        st = tacit_params_add(params, "mask_token", 3, (const size_t[]){ 1, 1, dim }, small,
+                              &mae->mask_token, err);
+    if (st == TACIT_OK)
+        st =
+            tacit_params_add(params, "decoder_pos_embed", 3,
+                             (const size_t[]){ 1, 1 + patches, dim }, sincos, &mae->positions, err);
+    if (st == TACIT_OK) {
+        mae->positions->frozen = true;
+        st = tacit_trunk_declare(&mae->decoder, &decoder, "decoder_blocks", "decoder_norm",
+                                 max_batch, 1 + patches, params, work, err);
+    }
+    if (st == TACIT_OK)
+        st = tacit_dense_declare(&mae->predict, "decoder_pred", dim, values, true, 0, NULL,
+                                 tacit_init_xavier(dim, values), TACIT_ZEROS,
+                                 max_batch * mae->masked, params, work, err);
+    tacit_work_need(&work->partial_floats, max_batch * dim);
+    return st;
+}
+
+void tacit_mae_close(tacit_mae *mae)
+{
+    tacit_vit_train_close(&mae->encoder);
+    tacit_trunk_close(&mae->decoder);
+    *mae = (tacit_mae){ 0 };
+}
+
+/* Adds up what is needed, or where arena is given takes it. */
+static bool plan(const tacit_mae *mae, size_t *total, tacit_mae *to, tacit_arena *arena)
+{
+    const struct part {
+        size_t rows, ld;
+        float **at;
+    } parts[] = {
+        { mae->max_batch * (1 + mae->kept), mae->decoder.ld, arena ? &to->embedded : NULL },
+        { mae->max_batch * mae->masked, mae->decoder.ld, arena ? &to->tokens : NULL },
+        { mae->max_batch * mae->masked, mae->ld_pixels, arena ? &to->predictions : NULL },
+        { mae->max_batch * (1 + mae->encoder.patches), mae->decoder.ld, arena ? &to->d : NULL },
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (arena)
+            *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
+        else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
+            return false;
+    return true;
+}
+
+bool tacit_mae_plan(const tacit_mae *mae, size_t *total)
+{
+    return plan(mae, total, NULL, NULL) && tacit_vit_train_plan(&mae->encoder, total) &&
+           tacit_trunk_plan(&mae->decoder, total);
+}
+
+void tacit_mae_take(tacit_mae *mae, tacit_arena *arena)
+{
+    plan(mae, NULL, mae, arena);
+    tacit_vit_train_take(&mae->encoder, arena);
+    tacit_trunk_take(&mae->decoder, arena);
+}
+
+/* The decoder's tokens of an image: what was seen and mask tokens, with their positions. */
+static void tokens_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_mae *mae = ctx;
+    const tacit_kernels *k = mae->work->kernels;
+    size_t dim = mae->config.dim, ld = mae->decoder.ld;
+    const float *positions = mae->positions->value;
+    const float *seen = mae->embedded + image * (1 + mae->kept) * ld;
+    float *x = tacit_trunk_input(&mae->decoder) + image * (1 + mae->encoder.patches) * ld;
+    k->add_f32(dim, seen, positions, x);
+    for (size_t i = 0; i < mae->kept; i++) {
+        size_t at = 1 + mae->keep[image * mae->kept + i];
+        k->add_f32(dim, seen + (1 + i) * ld, positions + at * dim, x + at * ld);
+    }
+    for (size_t i = 0; i < mae->masked; i++) {
+        size_t at = 1 + mae->mask[image * mae->masked + i];
+        k->add_f32(dim, mae->mask_token->value, positions + at * dim, x + at * ld);
+    }
+}
+
+/* The masked ones among the decoder's results. */
+static void gather_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_mae *mae = ctx;
+    size_t ld = mae->decoder.ld;
+    const float *from = mae->decoder.normed + image * (1 + mae->encoder.patches) * ld;
+    for (size_t i = 0; i < mae->masked; i++)
+        memcpy(mae->tokens + (image * mae->masked + i) * ld,
+               from + (1 + mae->mask[image * mae->masked + i]) * ld,
+               mae->config.dim * sizeof(float));
+}
+
+void tacit_mae_forward(tacit_mae *mae, const float *images, size_t batch, const uint32_t *keep,
+                       const uint32_t *mask)
+{
+    const tacit_work *work = mae->work;
+    mae->batch = batch;
+    mae->keep = keep;
+    mae->mask = mask;
+    const float *seen =
+        tacit_vit_train_forward(&mae->encoder, images, batch, keep, mae->kept, false);
+    tacit_dense_forward(work, &mae->embed, batch * (1 + mae->kept), seen, mae->encoder.trunk.ld,
+                        mae->embedded, mae->decoder.ld, NULL);
+    tacit_parallel_for(work->pool, batch, tokens_chunk, mae);
+    tacit_trunk_forward(&mae->decoder, batch, 1 + mae->encoder.patches, false);
+    tacit_parallel_for(work->pool, batch, gather_chunk, mae);
+    tacit_dense_forward(work, &mae->predict, batch * mae->masked, mae->tokens, mae->decoder.ld,
+                        mae->predictions, mae->ld_pixels, NULL);
+}
+
+/* Gradients of the predicted tokens, from the decoder's scratch to their places among all; the
+ * others' are 0. */
+static void scatter_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_mae *mae = ctx;
+    size_t ld = mae->decoder.ld, tokens = 1 + mae->encoder.patches;
+    float *to = mae->d + image * tokens * ld;
+    memset(to, 0, tokens * ld * sizeof *to);
+    for (size_t i = 0; i < mae->masked; i++)
+        memcpy(to + (1 + mae->mask[image * mae->masked + i]) * ld,
+               mae->decoder.wide + (image * mae->masked + i) * ld, mae->config.dim * sizeof(float));
+}
+
+/* Gradients of the decoder's input: to what was seen, and the image's share of the mask token's. */
+static void seen_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_mae *mae = ctx;
+    size_t ld = mae->decoder.ld, dim = mae->config.dim;
+    const float *from = mae->d + image * (1 + mae->encoder.patches) * ld;
+    float *to = mae->embedded + image * (1 + mae->kept) * ld;
+    float *share = mae->work->partial + image * dim;
+    memcpy(to, from, dim * sizeof *to);
+    for (size_t i = 0; i < mae->kept; i++)
+        memcpy(to + (1 + i) * ld, from + (1 + mae->keep[image * mae->kept + i]) * ld,
+               dim * sizeof *to);
+    memset(share, 0, dim * sizeof *share);
+    for (size_t i = 0; i < mae->masked; i++)
+        mae->work->kernels->add_f32(dim, share,
+                                    from + (1 + mae->mask[image * mae->masked + i]) * ld, share);
+}
+
+void tacit_mae_backward(tacit_mae *mae)
+{
+    const tacit_work *work = mae->work;
+    size_t ld = mae->decoder.ld, dim = mae->config.dim;
+    tacit_dense_backward(work, &mae->predict, mae->batch * mae->masked, mae->predictions,
+                         mae->ld_pixels, mae->tokens, ld, mae->decoder.wide, ld, NULL);
+    tacit_parallel_for(work->pool, mae->batch, scatter_chunk, mae);
+    tacit_trunk_backward(&mae->decoder, mae->d);
+    tacit_parallel_for(work->pool, mae->batch, seen_chunk, mae);
+    work->kernels->sum_rows_f32(mae->batch, dim, work->partial, dim, true, mae->mask_token->grad);
+    tacit_dense_backward(work, &mae->embed, mae->batch * (1 + mae->kept), mae->embedded, ld,
+                         mae->encoder.trunk.normed, mae->encoder.trunk.ld, mae->encoder.d,
+                         mae->encoder.trunk.ld, NULL);
+    tacit_vit_train_backward(&mae->encoder);
+}
+
+double tacit_mae_flops(const tacit_mae_config *config, size_t kept)
+{
+    const tacit_vit_train_config *e = &config->encoder;
+    tacit_trunk_config decoder = decoder_of(config);
+    size_t side = e->image / e->patch, patches = side * side;
+    double values = 3.0 * e->patch * e->patch;
+    return tacit_vit_train_flops(e, kept) + tacit_trunk_flops(&decoder, 1 + patches) +
+           6 * config->dim * ((double)(1 + kept) * e->dim + (double)(patches - kept) * values);
+}

@@ -1,0 +1,297 @@
+/* trunk.c - see trunk.h. */
+#include "trunk.h"
+
+#include "linear.h"
+#include "rng.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+
+/* Rows are longer than they need to be, so that those a power of two apart do not fall into one set
+ * of the cache. */
+#define PAD     16
+#define QUERIES 112
+
+tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *config,
+                                 const char *prefix, const char *norm, size_t max_batch,
+                                 size_t max_tokens, tacit_params *params, tacit_work *work,
+                                 tacit_err *err)
+{
+    *trunk = (tacit_trunk){ .config = *config,
+                            .work = work,
+                            .max_batch = max_batch,
+                            .max_tokens = max_tokens,
+                            .ld = (size_t)config->dim + PAD,
+                            .ld_qkv = 3 * (size_t)config->dim + PAD,
+                            .ld_hidden = (size_t)config->mlp + PAD };
+    size_t dim = config->dim, mlp = config->mlp, rows;
+    if (!dim || !config->depth || !mlp || !config->heads || dim % config->heads)
+        return tacit_fail(err, TACIT_EINVAL, "%s: %zu values in %u heads, %u blocks, hidden %zu",
+                          prefix, dim, config->heads, config->depth, mlp);
+    if (!tacit_mul_size(max_batch, max_tokens, &rows))
+        return tacit_fail(err, TACIT_ELIMIT, "%s: a batch of %zu is too large", prefix, max_batch);
+    trunk->blocks = tacit_calloc(config->depth, sizeof *trunk->blocks);
+    if (!trunk->blocks)
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for %u blocks", config->depth);
+    tacit_status st = TACIT_OK;
+    for (unsigned i = 0; st == TACIT_OK && i < config->depth; i++) {
+        tacit_block *b = &trunk->blocks[i];
+        const struct part {
+            const char *name;
+            tacit_layernorm *norm;
+            tacit_dense *dense;
+            size_t in, out;
+        } parts[] = {
+            { "norm1", &b->norm1, NULL, 0, 0 },        { "attn.qkv", NULL, &b->qkv, dim, 3 * dim },
+            { "attn.proj", NULL, &b->proj, dim, dim }, { "norm2", &b->norm2, NULL, 0, 0 },
+            { "mlp.fc1", NULL, &b->fc1, dim, mlp },    { "mlp.fc2", NULL, &b->fc2, mlp, dim },
+        };
+        for (size_t p = 0; st == TACIT_OK && p < sizeof parts / sizeof *parts; p++) {
+            const struct part *part = &parts[p];
+            char name[TACIT_PARAM_NAME];
+            snprintf(name, sizeof name, "%s.%u.%s", prefix, i, part->name);
+            tacit_init init =
+                config->weight.size > 0 ? config->weight : tacit_init_xavier(part->in, part->out);
+            st = part->norm ? tacit_layernorm_declare(part->norm, name, dim, config->eps, rows,
+                                                      params, work, err)
+                            : tacit_dense_declare(part->dense, name, part->in, part->out, true, 0,
+                                                  NULL, init, TACIT_ZEROS, rows, params, work, err);
+        }
+    }
+    if (st == TACIT_OK)
+        st = tacit_layernorm_declare(&trunk->norm, norm, dim, config->eps, rows, params, work, err);
+    size_t width = dim / config->heads;
+    tacit_work_need(&work->worker_floats,
+                    tacit_attention_scratch(work->kernels, max_tokens, width));
+    tacit_work_need(&work->worker_floats,
+                    tacit_attention_backward_scratch(work->kernels, max_tokens, width));
+    return st;
+}
+
+void tacit_trunk_close(tacit_trunk *trunk)
+{
+    tacit_free(trunk->blocks);
+    *trunk = (tacit_trunk){ 0 };
+}
+
+static size_t wide_ld(const tacit_trunk *t)
+{
+    return t->ld_qkv > t->ld_hidden ? t->ld_qkv : t->ld_hidden;
+}
+
+/* Adds up the activations, or where arena is given takes them. */
+static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_arena *arena)
+{
+    size_t rows = t->max_batch * t->max_tokens, depth = t->config.depth;
+    for (size_t i = 0; i < depth; i++) {
+        bool own = i == 0 || !t->config.recompute; /* else it shares those of block 0 */
+        const size_t widths[] = { t->ld, t->ld_qkv, t->ld, t->ld, t->ld_hidden };
+        tacit_block *b = arena ? &to->blocks[i] : NULL;
+        float **at[] = { b ? &b->x : NULL, b ? &b->qkv_out : NULL, b ? &b->heads : NULL,
+                         b ? &b->middle : NULL, b ? &b->hidden : NULL };
+        for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+            if (arena && (own || w == 0))
+                *at[w] = tacit_arena_take(arena, rows, widths[w] * sizeof(float));
+            else if ((own || w == 0) && !tacit_arena_plan(total, rows, widths[w] * sizeof(float)))
+                return false;
+        }
+        if (arena && !own) {
+            b->qkv_out = to->blocks[0].qkv_out;
+            b->heads = to->blocks[0].heads;
+            b->middle = to->blocks[0].middle;
+            b->hidden = to->blocks[0].hidden;
+        }
+    }
+    if (!arena)
+        return tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
+               tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
+               tacit_arena_plan(total, rows, wide_ld(t) * sizeof(float)) &&
+               tacit_arena_plan(total, 2 * depth * t->max_batch, sizeof(float));
+    to->last = tacit_arena_take(arena, rows, t->ld * sizeof(float));
+    to->normed = tacit_arena_take(arena, rows, t->ld * sizeof(float));
+    to->wide = tacit_arena_take(arena, rows, wide_ld(t) * sizeof(float));
+    to->scales = tacit_arena_take(arena, 2 * depth * t->max_batch, sizeof(float));
+    return true;
+}
+
+bool tacit_trunk_plan(const tacit_trunk *trunk, size_t *total)
+{
+    return plan(trunk, total, NULL, NULL);
+}
+
+void tacit_trunk_take(tacit_trunk *trunk, tacit_arena *arena)
+{
+    plan(trunk, NULL, trunk, arena);
+}
+
+void tacit_trunk_draw(tacit_trunk *trunk, size_t image, uint64_t seed, uint64_t stream)
+{
+    size_t depth = trunk->config.depth;
+    for (size_t i = 0; i < 2 * depth; i++) {
+        double rate =
+            depth > 1 ? trunk->config.drop_path * (double)(i / 2) / (double)(depth - 1) : 0;
+        bool keep = (double)tacit_rng_uniform(seed, stream, i) >= rate;
+        trunk->scales[i * trunk->max_batch + image] = keep ? (float)(1 / (1 - rate)) : 0;
+    }
+}
+
+float *tacit_trunk_input(tacit_trunk *trunk)
+{
+    return trunk->blocks[0].x;
+}
+
+/* Attention ----------------------------------------------------------------------------------- */
+
+typedef struct attention_job {
+    const tacit_trunk *t;
+    const tacit_block *b;
+    const float *dheads;
+    float *dqkv;
+    size_t ld_dqkv, step, steps;
+} attention_job;
+
+/* One chunk is a range of queries of one head of one image. */
+static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    const attention_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    size_t heads = t->config.heads, dim = t->config.dim, width = dim / heads;
+    size_t first = chunk % j->steps * j->step, head = chunk / j->steps % heads;
+    size_t row = chunk / j->steps / heads * t->tokens;
+    size_t rows = t->tokens - first < j->step ? t->tokens - first : j->step;
+    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
+    t->work->kernels->attention_f32(rows, t->tokens, width, q + first * t->ld_qkv, q + dim,
+                                    q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), NULL, 0,
+                                    j->b->heads + (row + first) * t->ld + head * width, t->ld,
+                                    t->work->worker + worker * t->work->worker_floats);
+}
+
+/* One chunk is one head of one image. */
+static void attention_back_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    const attention_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    size_t heads = t->config.heads, dim = t->config.dim, width = dim / heads;
+    size_t head = chunk % heads, row = chunk / heads * t->tokens;
+    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
+    float *dq = j->dqkv + row * j->ld_dqkv + head * width;
+    t->work->kernels->attention_backward_f32(
+        t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width),
+        j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim, j->ld_dqkv,
+        t->work->worker + worker * t->work->worker_floats);
+}
+
+/* Blocks -------------------------------------------------------------------------------------- */
+
+/* What follows a branch: drop path's factor, and the residual. */
+static tacit_after branch_end(const tacit_trunk *t, size_t i, size_t half, const float *residual)
+{
+    tacit_after after = { .residual = residual, .ldr = t->ld };
+    if (t->drops) {
+        after.scale = t->scales + (2 * i + half) * t->max_batch;
+        after.group = t->tokens;
+    }
+    return after;
+}
+
+/* Block i, from its x to y; with y NULL only what its backward needs. */
+static void block_forward(tacit_trunk *t, size_t i, float *y)
+{
+    const tacit_block *b = &t->blocks[i];
+    const tacit_work *work = t->work;
+    size_t rows = t->batch * t->tokens;
+    tacit_layernorm_forward(work, &b->norm1, rows, b->x, t->ld, t->normed, t->ld);
+    tacit_dense_forward(work, &b->qkv, rows, t->normed, t->ld, b->qkv_out, t->ld_qkv, NULL);
+
+    attention_job a = { .t = t, .b = b, .step = tacit_even_chunk(t->tokens, QUERIES) };
+    a.steps = (t->tokens + a.step - 1) / a.step;
+    tacit_parallel_for(work->pool, t->batch * t->config.heads * a.steps, attention_chunk, &a);
+    tacit_after after = branch_end(t, i, 0, b->x);
+    tacit_dense_forward(work, &b->proj, rows, b->heads, t->ld, b->middle, t->ld, &after);
+
+    tacit_layernorm_forward(work, &b->norm2, rows, b->middle, t->ld, t->normed, t->ld);
+    after = (tacit_after){ .gelu = y ? t->wide : NULL, .ldg = t->ld_hidden };
+    tacit_dense_forward(work, &b->fc1, rows, t->normed, t->ld, b->hidden, t->ld_hidden, &after);
+    if (!y)
+        return;
+    after = branch_end(t, i, 1, b->middle);
+    tacit_dense_forward(work, &b->fc2, rows, t->wide, t->ld_hidden, y, t->ld, &after);
+}
+
+const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop)
+{
+    size_t depth = trunk->config.depth;
+    assert(batch <= trunk->max_batch && tokens && tokens <= trunk->max_tokens);
+    trunk->batch = batch;
+    trunk->tokens = tokens;
+    trunk->drops = drop;
+    for (size_t i = 0; i < depth; i++)
+        block_forward(trunk, i, i + 1 < depth ? trunk->blocks[i + 1].x : trunk->last);
+    tacit_layernorm_forward(trunk->work, &trunk->norm, batch * tokens, trunk->last, trunk->ld,
+                            trunk->normed, trunk->ld);
+    return trunk->normed;
+}
+
+typedef struct scale_job {
+    const tacit_trunk *t;
+    const float *scale, *x;
+    float *y;
+} scale_job;
+
+static void scale_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    const scale_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    for (size_t row = image * t->tokens; row < (image + 1) * t->tokens; row++)
+        t->work->kernels->scale_add_f32(t->config.dim, j->x + row * t->ld, j->scale[image], NULL,
+                                        j->y + row * t->ld);
+}
+
+/* The gradient of a branch's result: d, or under drop path d times the images' factors, in y. */
+static const float *branch_gradient(const tacit_trunk *t, size_t i, size_t half, const float *d,
+                                    float *y)
+{
+    if (!t->drops)
+        return d;
+    scale_job j = { t, t->scales + (2 * i + half) * t->max_batch, d, y };
+    tacit_parallel_for(t->work->pool, t->batch, scale_chunk, &j);
+    return y;
+}
+
+/* `last` is free here: it holds gradients of rows. */
+static void block_backward(tacit_trunk *t, size_t i, float *d)
+{
+    const tacit_block *b = &t->blocks[i];
+    const tacit_work *work = t->work;
+    size_t rows = t->batch * t->tokens, ld = t->ld;
+    float *n = t->normed, *dn = t->last, *wide = t->wide;
+
+    const float *db = branch_gradient(t, i, 1, d, dn);
+    tacit_after through = { .gelu_input = b->hidden, .ldg = t->ld_hidden };
+    tacit_dense_backward(work, &b->fc2, rows, db, ld, b->hidden, t->ld_hidden, wide, t->ld_hidden,
+                         &through);
+    tacit_layernorm_forward(work, &b->norm2, rows, b->middle, ld, n, ld);
+    tacit_dense_backward(work, &b->fc1, rows, wide, t->ld_hidden, n, ld, dn, ld, NULL);
+    tacit_layernorm_backward(work, &b->norm2, rows, b->middle, ld, dn, ld, d, ld, true);
+
+    db = branch_gradient(t, i, 0, d, n);
+    tacit_dense_backward(work, &b->proj, rows, db, ld, b->heads, ld, dn, ld, NULL);
+    attention_job a = { .t = t, .b = b, .dheads = dn, .dqkv = wide, .ld_dqkv = t->ld_qkv };
+    tacit_parallel_for(work->pool, t->batch * t->config.heads, attention_back_chunk, &a);
+    tacit_layernorm_forward(work, &b->norm1, rows, b->x, ld, n, ld);
+    tacit_dense_backward(work, &b->qkv, rows, wide, t->ld_qkv, n, ld, dn, ld, NULL);
+    tacit_layernorm_backward(work, &b->norm1, rows, b->x, ld, dn, ld, d, ld, true);
+}
+
+void tacit_trunk_backward(tacit_trunk *trunk, float *d)
+{
+    size_t rows = trunk->batch * trunk->tokens, ld = trunk->ld;
+    tacit_layernorm_backward(trunk->work, &trunk->norm, rows, trunk->last, ld, d, ld, d, ld, false);
+    for (size_t i = trunk->config.depth; i-- > 0;) {
+        if (trunk->config.recompute && i + 1 < trunk->config.depth)
+            block_forward(trunk, i, NULL);
+        block_backward(trunk, i, d);
+    }
+}

@@ -1,0 +1,69 @@
+/* trunk.h - a stack of pre-norm transformer blocks in training, and the LayerNorm after it.
+ *
+ * x += attention(norm1(x)); x += mlp(norm2(x)), as timm's vision_transformer.py has it; encoders,
+ * decoders and predictors are made of it. A forward keeps, for each block, its input, qkv, the
+ * heads' outputs, the stream between its halves and the hidden layer before GELU; norms, scores and
+ * GELU are made again. With `recompute` only the input is kept, and a block runs again before its
+ * backward (Chen et al. 2016, arXiv:1604.06174).
+ */
+#ifndef TACIT_TRUNK_H
+#define TACIT_TRUNK_H
+
+#include "dense.h"
+
+typedef struct tacit_trunk_config {
+    unsigned dim, depth, heads, mlp;
+    float eps;
+    double drop_path; /* of the last block; it rises linearly from 0 (Huang et al. 2016) */
+    bool recompute;
+    tacit_init weight; /* of all Linear weights; with size 0, Xavier's */
+} tacit_trunk_config;
+
+typedef struct tacit_block {
+    tacit_layernorm norm1, norm2;
+    tacit_dense qkv, proj, fc1, fc2;
+    /* what the forward keeps: (rows, dim), (rows, 3 dim), (rows, dim) twice, (rows, mlp) */
+    float *x, *qkv_out, *heads, *middle, *hidden;
+} tacit_block;
+
+typedef struct tacit_trunk {
+    tacit_trunk_config config;
+    const tacit_work *work;
+    size_t max_batch, max_tokens, batch, tokens; /* of the last forward */
+    size_t ld, ld_qkv, ld_hidden;                /* between rows */
+    tacit_block *blocks;
+    tacit_layernorm norm;
+    float *last;          /* what the norm reads                */
+    float *normed, *wide; /* of the moment: (rows, dim), (rows, 3 dim or mlp) */
+    float *scales;        /* (depth, 2, max_batch): drop path's, of the last forward */
+    bool drops;
+} tacit_trunk;
+
+/* Declares <prefix>.<i>.norm1.weight and so on, and <norm>.weight and .bias. A trunk that was
+ * declared, well or badly, must be closed. */
+tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *config,
+                                 const char *prefix, const char *norm, size_t max_batch,
+                                 size_t max_tokens, tacit_params *params, tacit_work *work,
+                                 tacit_err *err);
+void tacit_trunk_close(tacit_trunk *trunk);
+
+/* Adds to *total what activations take; false on overflow. Then takes them. */
+bool tacit_trunk_plan(const tacit_trunk *trunk, size_t *total);
+void tacit_trunk_take(tacit_trunk *trunk, tacit_arena *arena);
+
+/* Drop path's factors of one sample, 2 depth of them: 0, or 1 / (1 - rate of the block), draws of
+ * (seed, stream). They go to column `image` of trunk->scales. */
+void tacit_trunk_draw(tacit_trunk *trunk, size_t image, uint64_t seed, uint64_t stream);
+
+/* Where the rows of tokens are put before a forward: (batch * tokens, dim), ld apart. */
+float *tacit_trunk_input(tacit_trunk *trunk);
+
+/* The normalised tokens, valid until the next call. With `drop`, scales must have been drawn for
+ * all images of the batch. */
+const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop);
+
+/* d (batch * tokens, dim), ld apart: the gradient of what the forward gave, which becomes that of
+ * its input. */
+void tacit_trunk_backward(tacit_trunk *trunk, float *d);
+
+#endif

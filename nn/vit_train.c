@@ -1,0 +1,213 @@
+/* vit_train.c - see vit_train.h. */
+#include "vit_train.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define PAD 16
+
+static size_t side_of(const tacit_vit_train_config *c)
+{
+    return c->image / c->patch;
+}
+
+static tacit_trunk_config trunk_of(const tacit_vit_train_config *c)
+{
+    tacit_trunk_config trunk = { .dim = c->dim,
+                                 .depth = c->depth,
+                                 .heads = c->heads,
+                                 .mlp = c->mlp,
+                                 .eps = c->eps,
+                                 .drop_path = c->drop_path,
+                                 .recompute = c->recompute };
+    if (c->init == TACIT_VIT_INIT_TIMM)
+        trunk.weight = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+    return trunk;
+}
+
+tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train_config *config,
+                                     size_t max_batch, size_t max_kept, tacit_params *params,
+                                     tacit_work *work, tacit_err *err)
+{
+    const tacit_vit_train_config *c = config;
+    *vit = (tacit_vit_train){ .config = *c, .work = work, .max_batch = max_batch };
+    if (!c->patch || !c->dim || c->image < c->patch || c->image % c->patch)
+        return tacit_fail(err, TACIT_EINVAL, "images of %u x %u do not divide into patches of %u",
+                          c->image, c->image, c->patch);
+    if (c->fixed_positions && c->dim % 4)
+        return tacit_fail(err, TACIT_EINVAL, "fixed positions need a width that 4 divides, not %u",
+                          c->dim);
+    size_t dim = c->dim, values = (size_t)3 * c->patch * c->patch;
+    vit->patches = side_of(c) * side_of(c);
+    vit->max_kept = max_kept && max_kept < vit->patches ? max_kept : vit->patches;
+    vit->ld_pixels = values + PAD;
+    const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+    const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
+    bool mae = c->init == TACIT_VIT_INIT_MAE;
+    tacit_status st = tacit_params_add(params, "cls_token", 3, (const size_t[]){ 1, 1, dim }, small,
+                                       &vit->cls, err);
+    if (st == TACIT_OK)
+        st = tacit_params_add(params, "pos_embed", 3, (const size_t[]){ 1, 1 + vit->patches, dim },
+                              c->fixed_positions ? sincos : small, &vit->positions, err);
+    if (st == TACIT_OK) {
+        vit->positions->frozen = c->fixed_positions;
+        st = tacit_dense_declare(&vit->embed, "patch_embed.proj", values, dim, true, 4,
+                                 (const size_t[]){ dim, 3, c->patch, c->patch },
+                                 mae ? tacit_init_xavier(values, dim) : tacit_init_default(values),
+                                 tacit_init_default(values), max_batch * vit->max_kept, params,
+                                 work, err);
+    }
+    tacit_trunk_config trunk = trunk_of(c);
+    if (st == TACIT_OK)
+        st = tacit_trunk_declare(&vit->trunk, &trunk, "blocks", "norm", max_batch,
+                                 1 + vit->max_kept, params, work, err);
+    tacit_work_need(&work->worker_floats, vit->patches * values);
+    return st;
+}
+
+void tacit_vit_train_close(tacit_vit_train *vit)
+{
+    tacit_trunk_close(&vit->trunk);
+    *vit = (tacit_vit_train){ 0 };
+}
+
+bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total)
+{
+    size_t rows = vit->max_batch * vit->max_kept, tokens = vit->max_batch * (1 + vit->max_kept);
+    return tacit_arena_plan(total, rows, vit->ld_pixels * sizeof(float)) &&
+           tacit_arena_plan(total, rows, vit->trunk.ld * sizeof(float)) &&
+           tacit_arena_plan(total, tokens, vit->trunk.ld * sizeof(float)) &&
+           tacit_trunk_plan(&vit->trunk, total);
+}
+
+void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena)
+{
+    size_t rows = vit->max_batch * vit->max_kept, tokens = vit->max_batch * (1 + vit->max_kept);
+    vit->pixels = tacit_arena_take(arena, rows, vit->ld_pixels * sizeof(float));
+    vit->embedded = tacit_arena_take(arena, rows, vit->trunk.ld * sizeof(float));
+    vit->d = tacit_arena_take(arena, tokens, vit->trunk.ld * sizeof(float));
+    tacit_trunk_take(&vit->trunk, arena);
+}
+
+static size_t patch_at(const tacit_vit_train *vit, size_t image, size_t i)
+{
+    return vit->keep ? vit->keep[image * vit->kept + i] : i;
+}
+
+/* The patches of an image that are kept, as rows of pixels. */
+static void pixels_chunk(void *ctx, size_t image, unsigned worker)
+{
+    const tacit_vit_train *vit = ctx;
+    size_t side = vit->config.image, plane = side * side, values = vit->embed.in;
+    float *all = vit->work->worker + worker * vit->work->worker_floats;
+    float *rows = vit->pixels + image * vit->kept * vit->ld_pixels;
+    const float *from = vit->images + image * 3 * plane;
+    if (!vit->keep) {
+        vit->work->kernels->patchify_f32(side, side, vit->config.patch, from, plane, rows,
+                                         vit->ld_pixels);
+        return;
+    }
+    vit->work->kernels->patchify_f32(side, side, vit->config.patch, from, plane, all, values);
+    for (size_t i = 0; i < vit->kept; i++)
+        memcpy(rows + i * vit->ld_pixels, all + patch_at(vit, image, i) * values,
+               values * sizeof(float));
+}
+
+/* The rows of an image's tokens: class token and patches, with their positions. */
+static void tokens_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_vit_train *vit = ctx;
+    const tacit_kernels *k = vit->work->kernels;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld;
+    const float *positions = vit->positions->value;
+    const float *embedded = vit->embedded + image * vit->kept * ld;
+    float *x = tacit_trunk_input(&vit->trunk) + image * (1 + vit->kept) * ld;
+    k->add_f32(dim, vit->cls->value, positions, x);
+    for (size_t i = 0; i < vit->kept; i++)
+        k->add_f32(dim, embedded + i * ld, positions + (1 + patch_at(vit, image, i)) * dim,
+                   x + (1 + i) * ld);
+}
+
+const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, size_t batch,
+                                     const uint32_t *keep, size_t kept, bool drop)
+{
+    vit->keep = keep;
+    vit->kept = keep ? kept : vit->patches;
+    vit->batch = batch;
+    vit->images = images;
+    assert(batch <= vit->max_batch && vit->kept <= vit->max_kept);
+    tacit_pool *pool = vit->work->pool;
+    tacit_parallel_for(pool, batch, pixels_chunk, vit);
+    tacit_dense_forward(vit->work, &vit->embed, batch * vit->kept, vit->pixels, vit->ld_pixels,
+                        vit->embedded, vit->trunk.ld, NULL);
+    tacit_parallel_for(pool, batch, tokens_chunk, vit);
+    vit->images = NULL;
+    return tacit_trunk_forward(&vit->trunk, batch, 1 + vit->kept, drop);
+}
+
+/* The gradients of an image's embedded patches, without that of its class token. */
+static void embedded_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_vit_train *vit = ctx;
+    size_t ld = vit->trunk.ld;
+    for (size_t i = 0; i < vit->kept; i++)
+        memcpy(vit->embedded + (image * vit->kept + i) * ld,
+               vit->d + (image * (1 + vit->kept) + 1 + i) * ld, vit->config.dim * sizeof(float));
+}
+
+/* Learned positions where all patches are seen: one chunk is one token. */
+static void positions_chunk(void *ctx, size_t token, unsigned worker)
+{
+    (void)worker;
+    tacit_vit_train *vit = ctx;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld;
+    vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d + token * ld, (1 + vit->kept) * ld,
+                                     true, vit->positions->grad + token * dim);
+}
+
+static void positions_backward(tacit_vit_train *vit)
+{
+    size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = 1 + vit->kept;
+    if (!vit->keep) {
+        tacit_parallel_for(vit->work->pool, tokens, positions_chunk, vit);
+        return;
+    }
+    for (size_t image = 0; image < vit->batch; image++)
+        for (size_t i = 0; i < tokens; i++) {
+            size_t at = i ? 1 + patch_at(vit, image, i - 1) : 0;
+            float *grad = vit->positions->grad + at * dim;
+            vit->work->kernels->add_f32(dim, grad, vit->d + (image * tokens + i) * ld, grad);
+        }
+}
+
+void tacit_vit_train_backward(tacit_vit_train *vit)
+{
+    size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = 1 + vit->kept;
+    tacit_trunk_backward(&vit->trunk, vit->d);
+    vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true, vit->cls->grad);
+    if (!vit->positions->frozen)
+        positions_backward(vit);
+    tacit_parallel_for(vit->work->pool, vit->batch, embedded_chunk, vit);
+    tacit_dense_backward(vit->work, &vit->embed, vit->batch * vit->kept, vit->embedded, ld,
+                         vit->pixels, vit->ld_pixels, NULL, 0, NULL);
+}
+
+/* Each product of a forward has two in the backward; of attention's two there are five, one of
+ * which only makes the scores again. Counted is what the gradients need: two each. */
+double tacit_trunk_flops(const tacit_trunk_config *c, size_t tokens)
+{
+    double t = (double)tokens, dim = c->dim, mlp = c->mlp;
+    return 3 * 2 * c->depth * (t * dim * (4 * dim + 2 * mlp) + 2 * t * t * dim);
+}
+
+double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept)
+{
+    size_t side = side_of(config);
+    tacit_trunk_config trunk = trunk_of(config);
+    if (!kept)
+        kept = side * side;
+    return tacit_trunk_flops(&trunk, 1 + kept) +
+           2 * 2 * (double)kept * 3 * config->patch * config->patch * config->dim;
+}

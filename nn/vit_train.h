@@ -1,0 +1,64 @@
+/* vit_train.h - a Vision Transformer in training, on all patches of an image or on some.
+ *
+ * Patch embedding, a class token, positions, and a trunk: timm's names. Positions are learned, or
+ * MAE's fixed table. Images of a batch that see only some patches (MAE's encoder) all see as many.
+ */
+#ifndef TACIT_VIT_TRAIN_H
+#define TACIT_VIT_TRAIN_H
+
+#include "trunk.h"
+
+typedef enum tacit_vit_init {
+    TACIT_VIT_INIT_TIMM, /* DINO too: Linear N(0, 0.02), biases 0, tokens and positions N(0, 0.02),
+                            the patch embedding as PyTorch's convolutions                         */
+    TACIT_VIT_INIT_MAE,  /* Linear and the patch embedding Xavier's, biases 0 but for the patch
+                            embedding's, the class token N(0, 0.02)                               */
+} tacit_vit_init;
+
+typedef struct tacit_vit_train_config {
+    unsigned dim, depth, heads, mlp, patch, image; /* image: height and width */
+    float eps;
+    bool fixed_positions;
+    double drop_path;
+    bool recompute;
+    tacit_vit_init init;
+} tacit_vit_train_config;
+
+typedef struct tacit_vit_train {
+    tacit_vit_train_config config;
+    const tacit_work *work;
+    size_t patches, max_kept, max_batch;
+    size_t batch, kept; /* of the last forward */
+    tacit_dense embed;
+    tacit_param *cls, *positions;
+    tacit_trunk trunk;
+    const uint32_t *keep; /* of the last forward */
+    const float *images;  /* during it           */
+    float *pixels;        /* (max_batch * max_kept, 3 patch^2), ld_pixels apart */
+    float *embedded;      /* (max_batch * max_kept, dim), trunk.ld apart */
+    size_t ld_pixels;
+    float *d; /* (rows, dim), trunk.ld apart: the caller's gradient of the tokens, for backward */
+} tacit_vit_train;
+
+/* max_kept: the most patches that an image is seen by, 0 for all. What was declared, well or badly,
+ * must be closed. */
+tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train_config *config,
+                                     size_t max_batch, size_t max_kept, tacit_params *params,
+                                     tacit_work *work, tacit_err *err);
+void tacit_vit_train_close(tacit_vit_train *vit);
+bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total);
+void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena);
+
+/* images (batch, 3, image, image). keep (batch, kept): the patches of each image that are seen,
+ * which must stay until the backward; NULL for all. Gives the normalised tokens (batch, 1 + kept,
+ * dim), rows trunk.ld apart, until the next call. */
+const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, size_t batch,
+                                     const uint32_t *keep, size_t kept, bool drop);
+/* From vit->d, which it overwrites, to the gradients of the parameters. */
+void tacit_vit_train_backward(tacit_vit_train *vit);
+
+/* FLOPs of a forward and a backward of one image with so many kept patches (0: all). */
+double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept);
+double tacit_trunk_flops(const tacit_trunk_config *config, size_t tokens);
+
+#endif
