@@ -127,6 +127,9 @@ static tacit_status report(const probe *p, tacit_err *err)
         return st;
     if (!p->result.converged)
         fprintf(stderr, "tacit probe: not converged; use more --max-steps\n");
+    if (p->result.held_out && (p->result.chosen == 0 || p->result.chosen + 1 == p->result.count))
+        fprintf(stderr, "tacit probe: the chosen --%s is at the end of the sweep; look beyond it\n",
+                setting(p));
     if (!tacit_flag(p->args, "json")) {
         print_text(p);
         return TACIT_OK;

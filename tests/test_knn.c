@@ -211,6 +211,45 @@ START_TEST(half_precision_is_what_it_stands_for)
 }
 END_TEST
 
+/* Photos as raw pixels, where the data sets are. */
+START_TEST(real_pixels)
+{
+    enum { DIM = 3072, RECORD = DIM + 1, TRAIN = 1000, TEST = 515, K = 20 };
+    const char *data = getenv("TACIT_DATA");
+    if (!data) {
+        printf("skipped: real_pixels: needs TACIT_DATA\n");
+        return;
+    }
+    static const char *const files[] = { "lossless_train_1k.bin", "lossless_test.bin" };
+    const size_t counts[] = { TRAIN, TEST };
+    float *pixels[2];
+    tacit_vectors sets[2];
+    for (size_t s = 0; s < 2; s++) {
+        char path[1024];
+        size_t size;
+        snprintf(path, sizeof path, "%s/cifar10/%s", data, files[s]);
+        unsigned char *bytes = file_get(path, &size);
+        ck_assert_uint_eq(size, counts[s] * RECORD);
+        pixels[s] = malloc(counts[s] * DIM * sizeof(float));
+        ck_assert_ptr_nonnull(pixels[s]);
+        for (size_t i = 0; i < counts[s] * DIM; i++)
+            pixels[s][i] = (float)bytes[i / DIM * RECORD + 1 + i % DIM] / 255.0f;
+        free(bytes);
+        matrix_put(scratch(files[s]), pixels[s], counts[s], DIM);
+        open_set(&sets[s], scratch(files[s]));
+    }
+    size_t k;
+    tacit_neighbor *n = search(&sets[0], &sets[1], K, isas[isa_count - 1], 2, &k);
+    for (size_t i = 0; i < TEST; i += 5)
+        check_query(pixels[1] + i * DIM, pixels[0], TRAIN, DIM, SIZE_MAX, n + i * k, k, 1e-12);
+    for (size_t s = 0; s < 2; s++) {
+        tacit_vectors_close(&sets[s]);
+        free(pixels[s]);
+    }
+    free(n);
+}
+END_TEST
+
 /* ---- votes and scores */
 
 START_TEST(votes_of_neighbours)
@@ -604,6 +643,7 @@ int main(void)
     tcase_add_test(t, nearest_of_all);
     tcase_add_test(t, queries_in_turns);
     tcase_add_test(t, half_precision_is_what_it_stands_for);
+    tcase_add_test(t, real_pixels);
     tcase_add_test(t, votes_of_neighbours);
     tcase_add_test(t, scores_of_a_set);
     tcase_add_test(t, labels_of_all_kinds);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """k-NN and probes against the same computed in Python, on the same vectors.
 
-    evaluate.py TACIT TRAIN TRAIN_LABELS TEST TEST_LABELS [--c C]...
+    check_evaluate.py TACIT TRAIN TRAIN_LABELS TEST TEST_LABELS [--c C]...
 
 TRAIN and TEST are .npy of float32, labels .npy of integers. Compared are
 
@@ -25,7 +25,7 @@ try:
     import torch
     from sklearn.linear_model import LogisticRegression
 except ImportError as error:
-    print(f"evaluate: skipped: {error}")
+    print(f"check_evaluate: skipped: {error}")
     sys.exit(77)
 
 KS = [10, 20, 100, 200]
@@ -156,7 +156,7 @@ def main():
     check_knn(args, train, train_y, test, test_y)
     for c in args.c or [0.01, 1]:
         check_probe(args, c, train, train_y, test, test_y)
-    print(f"evaluate: {passed} passed, {failed} failed")
+    print(f"check_evaluate: {passed} passed, {failed} failed")
     sys.exit(failed > 0)
 
 
