@@ -117,7 +117,7 @@ static tacit_status open_default(tacit_model *model, const tacit_model_options *
         return st;
     model->untrained = true;
     st = bind_model(model, options, &source, pool, err);
-    tacit_backbone_seeded_close(&source);
+    tacit_backbone_seeded_close(&config, &source);
     return st;
 }
 

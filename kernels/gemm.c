@@ -83,6 +83,8 @@ static void finish_gelu(size_t rows, size_t columns, float *c, size_t ldc, const
                 y = vf_mul(y, load_left(e->scale + j, left));
             if (e->residual)
                 y = vf_add(y, load_left(e->residual + i * e->ldr + j, left));
+            if (e->relu)
+                y = vf_max(y, vf_zero());
             if (left == VF)
                 vf_store(at, y);
             else

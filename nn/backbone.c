@@ -4,17 +4,27 @@
 #include "mem.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct tacit_backbone {
     tacit_backbone_config config;
-    union {
-        tacit_vit *vit;
-    };
+    tacit_vit *vit; /* one of the two */
+    tacit_resnet *resnet;
 };
+
+static bool is_vit(const tacit_backbone_config *config)
+{
+    return config->family == TACIT_FAMILY_VIT;
+}
 
 tacit_status tacit_backbone_detect(const tacit_tensor_source *source, tacit_backbone_config *config,
                                    tacit_err *err)
 {
+    for (size_t i = 0; i < source->count; i++)
+        if (!strcmp(source->tensors[i].name, "layer1.0.conv1.weight")) {
+            *config = (tacit_backbone_config){ .family = TACIT_FAMILY_RESNET };
+            return tacit_resnet_detect(source, &config->resnet, err);
+        }
     *config = (tacit_backbone_config){ .family = TACIT_FAMILY_VIT };
     return tacit_vit_detect(source, 0, &config->vit, err);
 }
@@ -23,42 +33,56 @@ bool tacit_backbone_find(const char *name, tacit_backbone_config *config)
 {
     const tacit_vit_config *vit = tacit_vit_find(name);
     *config = (tacit_backbone_config){ .family = TACIT_FAMILY_VIT };
-    if (vit)
+    if (vit) {
         config->vit = *vit;
-    return vit != NULL;
+        return true;
+    }
+    config->family = TACIT_FAMILY_RESNET;
+    return tacit_resnet_find(name, &config->resnet);
 }
 
 void tacit_backbone_name(const tacit_backbone_config *config, char *name, size_t size)
 {
     const tacit_vit_config *c = &config->vit;
-    if (c->name)
+    const tacit_resnet_config *r = &config->resnet;
+    if (is_vit(config) && c->name)
         snprintf(name, size, "%s_%u", c->name, c->height);
-    else
+    else if (is_vit(config))
         snprintf(name, size, "vit dim %u depth %u heads %u mlp %u patch %u", c->dim, c->depth,
                  c->heads, c->mlp, c->patch);
+    else if (r->name)
+        snprintf(name, size, "%s%s", r->name, r->small_stem ? "_cifar" : "");
+    else
+        snprintf(name, size, "resnet blocks %u %u %u %u, %u channels", r->blocks[0], r->blocks[1],
+                 r->blocks[2], r->blocks[3], r->out[3]);
 }
 
 void tacit_backbone_input(const tacit_backbone_config *config, unsigned *height, unsigned *width)
 {
-    *height = config->vit.height;
-    *width = config->vit.width;
+    *height = is_vit(config) ? config->vit.height : config->resnet.height;
+    *width = is_vit(config) ? config->vit.width : config->resnet.image_width;
 }
 
 tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned height,
                                       unsigned width, tacit_err *err)
 {
-    return tacit_vit_set_input(&config->vit, height, width, err);
+    return is_vit(config) ? tacit_vit_set_input(&config->vit, height, width, err)
+                          : tacit_resnet_set_input(&config->resnet, height, width, err);
 }
 
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,
                                    tacit_tensor_source *source, tacit_err *err)
 {
-    return tacit_vit_seeded(&config->vit, seed, source, err);
+    return is_vit(config) ? tacit_vit_seeded(&config->vit, seed, source, err)
+                          : tacit_resnet_seeded(&config->resnet, seed, source, err);
 }
 
-void tacit_backbone_seeded_close(tacit_tensor_source *source)
+void tacit_backbone_seeded_close(const tacit_backbone_config *config, tacit_tensor_source *source)
 {
-    tacit_vit_seeded_close(source);
+    if (is_vit(config))
+        tacit_vit_seeded_close(source);
+    else
+        tacit_resnet_seeded_close(source);
 }
 
 tacit_status tacit_backbone_open(tacit_backbone **backbone, const tacit_backbone_config *config,
@@ -69,7 +93,9 @@ tacit_status tacit_backbone_open(tacit_backbone **backbone, const tacit_backbone
     if (!b)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for a backbone");
     b->config = *config;
-    tacit_status st = tacit_vit_open(&b->vit, &config->vit, source, kernels, pool, err);
+    tacit_status st =
+        is_vit(config) ? tacit_vit_open(&b->vit, &config->vit, source, kernels, pool, err)
+                       : tacit_resnet_open(&b->resnet, &config->resnet, source, kernels, pool, err);
     if (st < 0)
         tacit_backbone_close(backbone);
     return st;
@@ -80,6 +106,7 @@ void tacit_backbone_close(tacit_backbone **backbone)
     if (!*backbone)
         return;
     tacit_vit_close(&(*backbone)->vit);
+    tacit_resnet_close(&(*backbone)->resnet);
     tacit_free(*backbone);
     *backbone = NULL;
 }
@@ -91,28 +118,38 @@ const tacit_backbone_config *tacit_backbone_config_of(const tacit_backbone *back
 
 size_t tacit_backbone_feature_count(const tacit_backbone *backbone, tacit_features features)
 {
-    return tacit_vit_feature_count(backbone->vit, features);
+    return backbone->vit ? tacit_vit_feature_count(backbone->vit, features)
+                         : tacit_resnet_feature_count(backbone->resnet, features);
 }
 
 void tacit_backbone_grid(const tacit_backbone *backbone, unsigned grid[2])
 {
     const tacit_vit_config *c = &backbone->config.vit;
+    if (!backbone->vit) {
+        tacit_resnet_grid(&backbone->config.resnet, grid);
+        return;
+    }
     grid[0] = c->height / c->patch;
     grid[1] = c->width / c->patch;
 }
 
 double tacit_backbone_flops(const tacit_backbone *backbone)
 {
-    return tacit_vit_flops(&backbone->config.vit);
+    return backbone->vit ? tacit_vit_flops(&backbone->config.vit)
+                         : tacit_resnet_flops(&backbone->config.resnet);
 }
 
 size_t tacit_backbone_scratch(const tacit_backbone *backbone, size_t batch, const tacit_pool *pool)
 {
-    return tacit_vit_scratch(backbone->vit, batch, pool);
+    return backbone->vit ? tacit_vit_scratch(backbone->vit, batch, pool)
+                         : tacit_resnet_scratch(backbone->resnet, batch, pool);
 }
 
 void tacit_backbone_forward(const tacit_backbone *backbone, const float *images, size_t batch,
                             tacit_features features, float *out, void *scratch, tacit_pool *pool)
 {
-    tacit_vit_forward(backbone->vit, images, batch, features, out, scratch, pool);
+    if (backbone->vit)
+        tacit_vit_forward(backbone->vit, images, batch, features, out, scratch, pool);
+    else
+        tacit_resnet_forward(backbone->resnet, images, batch, features, out, scratch, pool);
 }

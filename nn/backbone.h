@@ -1,21 +1,25 @@
 /* backbone.h - a network of any family, behind one set of functions.
  *
- * What the tensors are called and shaped is the family's canonical form: timm's names (vit.h).
+ * What the tensors are called and shaped is the family's canonical form: timm's names (vit.h,
+ * resnet.h).
  * Every function here is the family's own; see there for what is promised.
  */
 #ifndef TACIT_BACKBONE_H
 #define TACIT_BACKBONE_H
 
+#include "resnet.h"
 #include "vit.h"
 
 typedef enum tacit_family {
     TACIT_FAMILY_VIT,
+    TACIT_FAMILY_RESNET,
 } tacit_family;
 
 typedef struct tacit_backbone_config {
     tacit_family family;
     union {
         tacit_vit_config vit;
+        tacit_resnet_config resnet;
     };
 } tacit_backbone_config;
 
@@ -39,7 +43,7 @@ tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned he
 /* Every tensor of the network, canonical in name and shape, with seeded values. */
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,
                                    tacit_tensor_source *source, tacit_err *err);
-void tacit_backbone_seeded_close(tacit_tensor_source *source);
+void tacit_backbone_seeded_close(const tacit_backbone_config *config, tacit_tensor_source *source);
 
 typedef struct tacit_backbone tacit_backbone;
 

@@ -128,6 +128,17 @@ static bool goes_through(const way *w, const char *key)
     return false;
 }
 
+/* Whether the way of that length leads to a tensor `end`, too. */
+static bool has_beside(const tacit_tensor_source *raw, const char *name, size_t length,
+                       const char *end)
+{
+    for (size_t i = 0; i < raw->count; i++)
+        if (!strncmp(raw->tensors[i].name, name, length) &&
+            !strcmp(raw->tensors[i].name + length, end))
+            return true;
+    return false;
+}
+
 static size_t find_ways(const tacit_tensor_source *raw, way ways[MAX_WAYS])
 {
     size_t count = 0;
@@ -135,13 +146,15 @@ static size_t find_ways(const tacit_tensor_source *raw, way ways[MAX_WAYS])
         const tacit_tensor *t = &raw->tensors[i];
         const scheme *found = NULL;
         size_t length = 0;
-        for (size_t s = 0; s <= SCHEMES; s++) {
+        for (size_t s = 0; s < SCHEMES; s++) {
             const char *anchor = schemes[s].anchor;
             size_t n = strlen(t->name), m = strlen(anchor);
             if (n < m || strcmp(t->name + n - m, anchor) || (n > m && t->name[n - m - 1] != '.') ||
                 (found && m < strlen(found->anchor)))
                 continue;
             if (ends_with(anchor, "weight") && (t->rank != 4 || t->shape[1] != 3))
+                continue;
+            if (schemes[s].beside && !has_beside(raw, t->name, n - m, schemes[s].beside))
                 continue;
             found = &schemes[s];
             length = n - m;
@@ -159,7 +172,8 @@ static bool apply_rule(const rule *r, const char *const *layers, const char *nam
                        size_t size)
 {
     const char *from = r->from;
-    unsigned long block = 0;
+    unsigned long numbers[2] = { 0 };
+    unsigned count = 0;
     if (*from == '#') {
         for (; *layers && !starts_with(name, *layers); layers++)
             ;
@@ -175,15 +189,25 @@ static bool apply_rule(const rule *r, const char *const *layers, const char *nam
         }
         if (*name < '0' || *name > '9' || (*name == '0' && name[1] >= '0' && name[1] <= '9'))
             return false;
-        for (block = 0; *name >= '0' && *name <= '9' && block < 10000; name++)
-            block = 10 * block + (unsigned long)(*name - '0');
+        unsigned long x = 0;
+        for (; *name >= '0' && *name <= '9' && x < 10000; name++)
+            x = 10 * x + (unsigned long)(*name - '0');
+        if (from[1] == '+' || from[1] == '-') {
+            unsigned long by = (unsigned long)(from[2] - '0');
+            if (from[1] == '-' && x < by)
+                return false;
+            x = from[1] == '+' ? x + by : x - by;
+            from += 2;
+        }
+        numbers[count++ % 2] = x;
     }
     if (*from == '*' ? !*name || strchr(name, '.') != NULL : *name != 0)
         return false;
     size_t n = 0;
+    count = 0;
     for (const char *t = r->to ? r->to : r->from; *t && n < size; t++) {
         if (*t == '#')
-            n += (size_t)snprintf(to + n, size - n, "%lu", block);
+            n += (size_t)snprintf(to + n, size - n, "%lu", numbers[count++ % 2]);
         else if (*t == '*')
             n += (size_t)snprintf(to + n, size - n, "%s", name);
         else
@@ -236,7 +260,7 @@ static const char *relative_name(const way *w, const char *name)
         up--;
     if (w->length && up)
         up--;
-    if ((w->scheme == &schemes[TRANSFORMERS] || w->scheme == &schemes[SCHEMES]) && w->length &&
+    if ((w->scheme == &schemes[TRANSFORMERS] || w->scheme == &schemes[DINOV3]) && w->length &&
         !strncmp(name, w->name, up) && starts_with(name + up, "layernorm."))
         return name + up;
     if (w->scheme == &schemes[CLIP] && ends_with(name, "visual_projection.weight"))
@@ -485,7 +509,7 @@ static family tell_transformers(const signs *g, const tacit_hints *hints)
     family f = { "transformers ViT", TACIT_FEATURES_CLS, 1e-12f, TACIT_RESAMPLE_BICUBIC, 0, { 0 } };
     set_pixels(&f.pixels, true, 1, "bilinear", half, half);
     bool scale = has(g, "blocks.0.ls1.gamma"), cls = has(g, "cls_token");
-    if (g->w->scheme == &schemes[SCHEMES]) {
+    if (g->w->scheme == &schemes[DINOV3]) {
         f = (family){
             "transformers DINOv3ViT", TACIT_FEATURES_CLS, 1e-5f, TACIT_RESAMPLE_REFUSE, 224, { 0 }
         };
@@ -606,7 +630,7 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
     switch (g->w->scheme - schemes) {
     case TIMM: return tell_timm(g, note, size);
     case TRANSFORMERS:
-    case SCHEMES: return tell_transformers(g, hints);
+    case DINOV3: return tell_transformers(g, hints);
     case TORCHVISION:
         f.name = "torchvision";
         f.resample = TACIT_RESAMPLE_REFUSE;
@@ -624,6 +648,19 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
                      "the file does not say which GELU this CLIP has: the exact one is "
                      "used; OpenAI's own weights want quick_gelu");
         return f;
+    case RESNET:
+    case LIGHTLY:
+    case TRANSFORMERS_RESNET: {
+        bool hub = g->w->scheme == &schemes[TRANSFORMERS_RESNET];
+        f.name = hub                                 ? "transformers ResNet"
+                 : g->w->scheme == &schemes[LIGHTLY] ? "lightly ResNet"
+                 : on_way(g, "encoder_q")            ? "MoCo v2"
+                                                     : "ResNet";
+        f.features = TACIT_FEATURES_MEAN;
+        set_pixels(&f.pixels, false, RATIO, hub ? "bicubic" : "bilinear", imagenet_mean,
+                   imagenet_std);
+        return f;
+    }
     default: set_pixels(&f.pixels, false, RATIO, "bicubic", imagenet_mean, imagenet_std); return f;
     }
 }
@@ -655,6 +692,14 @@ static tacit_status check_arch(const char *arch, tacit_backbone_config *config, 
         return tacit_fail(err, TACIT_EINVAL,
                           "unknown architecture '%s': use timm's name, such as %s", arch,
                           tacit_vit_row(0)->name);
+    if (named.family != config->family ||
+        (named.family == TACIT_FAMILY_RESNET &&
+         (memcmp(named.resnet.blocks, config->resnet.blocks, sizeof named.resnet.blocks) ||
+          memcmp(named.resnet.out, config->resnet.out, sizeof named.resnet.out))))
+        return tacit_fail(err, TACIT_EINVAL, "not %s: the tensors are those of another network",
+                          arch);
+    if (named.family == TACIT_FAMILY_RESNET)
+        return TACIT_OK;
     const tacit_vit_config *row = &named.vit;
     tacit_vit_config *c = &config->vit;
     if (row->dim != c->dim || row->depth != c->depth || row->mlp != c->mlp ||
@@ -679,24 +724,36 @@ static tacit_status configure(tacit_dialect *d, const signs *g, const tacit_dial
     d->features = f.features;
     d->published = f.pixels;
     tacit_backbone_config *config = &d->config;
+    tacit_status st = TACIT_OK;
+    if (g->w->scheme >= &schemes[RESNET]) {
+        tacit_tensor_source all = { s->tensors, s->count, read_canonical, s };
+        config->family = TACIT_FAMILY_RESNET;
+        st = tacit_resnet_detect(&all, &config->resnet, err);
+        if (st == TACIT_OK && o->arch)
+            st = check_arch(o->arch, config, err);
+        if (st == TACIT_OK && h->size[0])
+            st = tacit_resnet_set_input(&config->resnet, h->size[0], h->size[1], err);
+        if (st == TACIT_OK && config->resnet.small_stem)
+            d->published.ratio = 1;
+        return st;
+    }
     if (!find(s, "pos_embed") && find(s, "reg_token") && !find(s, "rope.periods")) {
         const tacit_tensor *norm = find(s, "blocks.0.norm1.weight");
         unsigned dim =
             norm && norm->rank == 1 && norm->shape[0] <= 16384 ? (unsigned)norm->shape[0] : 0;
         /* Heads of 64, but for the narrow variants that say so. */
         unsigned heads = h->heads ? h->heads : dim / 64;
-        tacit_status st = heads && dim % heads == 0 && dim / heads % 4 == 0
-                              ? add_periods(s, dim / heads, err)
-                              : tacit_fail(err, TACIT_EUNSUPPORTED,
-                                           "the number of heads cannot be "
-                                           "told from the tensors");
+        st = heads && dim % heads == 0 && dim / heads % 4 == 0
+                 ? add_periods(s, dim / heads, err)
+                 : tacit_fail(err, TACIT_EUNSUPPORTED,
+                              "the number of heads cannot be told from the tensors");
         if (st < 0)
             return st;
     }
     tacit_tensor_source source = { s->tensors, s->count, read_canonical, s };
     config->family = TACIT_FAMILY_VIT;
     tacit_vit_config *c = &config->vit;
-    tacit_status st = tacit_vit_detect(&source, h->heads, c, err);
+    st = tacit_vit_detect(&source, h->heads, c, err);
     if (st < 0)
         return st;
     if (!strcmp(f.name, "MoCo v3") && c->dim == 384 && !h->heads)
@@ -771,7 +828,7 @@ static tacit_status find_missing(tacit_dialect *d, bool allow, char *list, size_
         s->tensors[s->count++].name = c->name;
     }
     d->missing = s->missing;
-    tacit_backbone_seeded_close(&wanted);
+    tacit_backbone_seeded_close(&d->config, &wanted);
     return st;
 }
 
@@ -803,12 +860,13 @@ static tacit_status take_tensors(tacit_dialect *d, const way *chosen, const way 
         if (inside && chosen->scheme == &schemes[TIMM])
             inside = without_chunk(inside, flat, sizeof flat);
         const rule *r = NULL;
+        bool counter = ends_with_any_of(name, unneeded_ends);
         bool projection = inside && projects && starts_with(inside, "head.");
         if (projection) {
             static const rule whole = { "head.weight", NULL, WHOLE };
             if (apply_rule(&whole, NULL, inside, shares[n].name, sizeof shares[n].name))
                 r = &whole;
-        } else if (inside && !is_any_of(inside, unneeded)) {
+        } else if (inside && !counter && !is_any_of(inside, unneeded)) {
             r = find_rule(chosen->scheme, inside, shares[n].name, sizeof shares[n].name);
         }
         if (r) {
@@ -822,7 +880,7 @@ static tacit_status take_tensors(tacit_dialect *d, const way *chosen, const way 
                                 : holds_any_of(name, beside);
         for (size_t k = 0; k < count && !inside && !other; k++)
             other = ways[k].length && !strncmp(name, ways[k].name, ways[k].length);
-        if (other || ends_with_any_of(name, unneeded_ends)) {
+        if (other || counter) {
             d->use[i] = TACIT_USE_UNNEEDED;
             continue;
         }
@@ -856,16 +914,14 @@ static tacit_status refuse(const tacit_tensor_source *raw, const char *key, taci
         { "stages.0.0.conv_dw.weight", "a ConvNeXt" },
         { "downsample_layers.0.0.weight", "a ConvNeXt" },
         { "features.0.weight", "an AlexNet or VGG" },
-        { "layer1.0.conv1.weight", "a ResNet" },
-        { "0.conv1.weight", "a ResNet" },
-        { "embedder.embedder.convolution.weight", "a ResNet" },
     };
     for (size_t i = 0; i < raw->count; i++)
         for (size_t o = 0; o < sizeof others / sizeof others[0]; o++)
             if (ends_with(raw->tensors[i].name, others[o].end))
-                return tacit_fail(err, TACIT_EUNSUPPORTED,
-                                  "%s (by its tensor %.200s): Vision Transformers are read",
-                                  others[o].what, raw->tensors[i].name);
+                return tacit_fail(
+                    err, TACIT_EUNSUPPORTED,
+                    "%s (by its tensor %.200s): Vision Transformers and ResNets are read",
+                    others[o].what, raw->tensors[i].name);
     if (key)
         return tacit_fail(err, TACIT_EUNSUPPORTED, "no network is found under '%s'", key);
     return tacit_fail(err, TACIT_EUNSUPPORTED,

@@ -1,8 +1,9 @@
 /* dialect_rules.h - the tables of dialect.c: what each dialect calls the parts of a network.
  *
- * In a pattern, # is a number and a * at the end is any rest; in the canonical name they stand for
- * the same. Rules are tried in order. Names are those of the code that writes the files:
- * github.com/huggingface/pytorch-image-models (vision_transformer.py, eva.py, beit.py),
+ * In a pattern, # is a number, #+1 or #-3 one that is counted otherwise, and a * at the end is any
+ * rest without a dot; in the canonical name they stand for the same. Rules are tried in order.
+ * Names are those of the code that writes the files: github.com/huggingface/pytorch-image-models
+ * (vision_transformer.py, eva.py, beit.py),
  * facebookresearch/{dino,dinov2,dinov3,mae,ijepa,moco-v3}, microsoft/unilm (beit, beit2),
  * microsoft/SimMIM, huggingface/transformers, pytorch/vision, mlfoundations/open_clip,
  * open-mmlab/mmpretrain.
@@ -196,24 +197,88 @@ static const rule mmpretrain_rules[] = {
 };
 static const char *const mmpretrain_layers[] = { "layers.", NULL };
 
+/* ResNets: torchvision's, timm's, and Meta's repositories. */
+static const rule resnet_rules[] = {
+    { "conv1.weight", NULL, WHOLE },
+    { "bn1.*", NULL, WHOLE },
+    { "layer#.#.conv1.weight", NULL, WHOLE },
+    { "layer#.#.conv2.weight", NULL, WHOLE },
+    { "layer#.#.conv3.weight", NULL, WHOLE },
+    { "layer#.#.bn1.*", NULL, WHOLE },
+    { "layer#.#.bn2.*", NULL, WHOLE },
+    { "layer#.#.bn3.*", NULL, WHOLE },
+    { "layer#.#.downsample.0.weight", NULL, WHOLE },
+    { "layer#.#.downsample.1.*", NULL, WHOLE },
+    { NULL, NULL, WHOLE },
+};
+
+/* lightly's, which is a sequence of torchvision's children: the stages are numbers 4 to 7. */
+static const rule lightly_rules[] = {
+    { "0.weight", "conv1.weight", WHOLE },
+    { "1.*", "bn1.*", WHOLE },
+    { "#-3.#.conv1.weight", "layer#.#.conv1.weight", WHOLE },
+    { "#-3.#.conv2.weight", "layer#.#.conv2.weight", WHOLE },
+    { "#-3.#.conv3.weight", "layer#.#.conv3.weight", WHOLE },
+    { "#-3.#.bn1.*", "layer#.#.bn1.*", WHOLE },
+    { "#-3.#.bn2.*", "layer#.#.bn2.*", WHOLE },
+    { "#-3.#.bn3.*", "layer#.#.bn3.*", WHOLE },
+    { "#-3.#.downsample.0.weight", "layer#.#.downsample.0.weight", WHOLE },
+    { "#-3.#.downsample.1.*", "layer#.#.downsample.1.*", WHOLE },
+    { NULL, NULL, WHOLE },
+};
+static const char *const lightly_layers[] = { "", NULL };
+
+/* transformers' ResNet, whose stages and layers count from 0. */
+static const rule transformers_resnet_rules[] = {
+    { "embedder.embedder.convolution.weight", "conv1.weight", WHOLE },
+    { "embedder.embedder.normalization.*", "bn1.*", WHOLE },
+    { "#+1.layers.#.layer.0.convolution.weight", "layer#.#.conv1.weight", WHOLE },
+    { "#+1.layers.#.layer.1.convolution.weight", "layer#.#.conv2.weight", WHOLE },
+    { "#+1.layers.#.layer.2.convolution.weight", "layer#.#.conv3.weight", WHOLE },
+    { "#+1.layers.#.layer.0.normalization.*", "layer#.#.bn1.*", WHOLE },
+    { "#+1.layers.#.layer.1.normalization.*", "layer#.#.bn2.*", WHOLE },
+    { "#+1.layers.#.layer.2.normalization.*", "layer#.#.bn3.*", WHOLE },
+    { "#+1.layers.#.shortcut.convolution.weight", "layer#.#.downsample.0.weight", WHOLE },
+    { "#+1.layers.#.shortcut.normalization.*", "layer#.#.downsample.1.*", WHOLE },
+    { NULL, NULL, WHOLE },
+};
+static const char *const transformers_resnet_layers[] = { "encoder.stages.", NULL };
+
 typedef struct scheme {
     const char *anchor; /* a weight (D, 3, p, p), or the class token, that only this scheme has */
     const rule *rules;
     const char *const *layers; /* what stands before the number of a rule that begins with # */
+    const char *beside;        /* what must be there too; NULL: nothing */
 } scheme;
 
-enum { TIMM, TRANSFORMERS, TORCHVISION, OPEN_CLIP, CLIP, MMPRETRAIN, SCHEMES };
+enum {
+    TIMM,
+    TRANSFORMERS,
+    DINOV3, /* of transformers: no module between the embeddings and their weight */
+    TORCHVISION,
+    OPEN_CLIP,
+    CLIP,
+    MMPRETRAIN,
+    RESNET,
+    LIGHTLY,
+    TRANSFORMERS_RESNET,
+    SCHEMES
+};
 
-static const scheme schemes[SCHEMES + 1] = {
-    [TIMM] = { "patch_embed.proj.weight", timm_rules, NULL },
+static const scheme schemes[SCHEMES] = {
+    [TIMM] = { "patch_embed.proj.weight", timm_rules, NULL, NULL },
     [TRANSFORMERS] = { "embeddings.patch_embeddings.projection.weight", transformers_rules,
-                       transformers_layers },
-    [TORCHVISION] = { "conv_proj.weight", torchvision_rules, torchvision_layers },
-    [OPEN_CLIP] = { "class_embedding", open_clip_rules, open_clip_layers },
-    [CLIP] = { "embeddings.class_embedding", clip_rules, clip_layers },
-    [MMPRETRAIN] = { "patch_embed.projection.weight", mmpretrain_rules, mmpretrain_layers },
-    /* DINOv3's in transformers: no module between. */
-    [SCHEMES] = { "embeddings.patch_embeddings.weight", transformers_rules, transformers_layers },
+                       transformers_layers, NULL },
+    [DINOV3] = { "embeddings.patch_embeddings.weight", transformers_rules, transformers_layers,
+                 NULL },
+    [TORCHVISION] = { "conv_proj.weight", torchvision_rules, torchvision_layers, NULL },
+    [OPEN_CLIP] = { "class_embedding", open_clip_rules, open_clip_layers, NULL },
+    [CLIP] = { "embeddings.class_embedding", clip_rules, clip_layers, NULL },
+    [MMPRETRAIN] = { "patch_embed.projection.weight", mmpretrain_rules, mmpretrain_layers, NULL },
+    [RESNET] = { "conv1.weight", resnet_rules, NULL, "layer1.0.conv1.weight" },
+    [LIGHTLY] = { "0.weight", lightly_rules, lightly_layers, "4.0.conv1.weight" },
+    [TRANSFORMERS_RESNET] = { "embedder.embedder.convolution.weight", transformers_resnet_rules,
+                              transformers_resnet_layers, NULL },
 };
 
 /* Words of the way to a network, and how much worse it is to take it than the way without. */

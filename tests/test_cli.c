@@ -108,7 +108,7 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --std 1,0,1", "--std '1,0,1'" },
         { EXTRACT "--out o --size 33", "no multiple of the patch size 8" },
         { EXTRACT "--out o --size 40", "does not fit the position table" },
-        { EXTRACT "--out o --arch resnet50", "unknown architecture 'resnet50'" },
+        { EXTRACT "--out o --arch alexnet", "unknown architecture 'alexnet'" },
         { EXTRACT "--out o --arch vit_small_patch16_224", "not vit_small_patch16_224" },
         { "merge --out o", "name the folders" },
         { "knn", "required: 'train'" },

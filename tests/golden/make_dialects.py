@@ -408,6 +408,82 @@ save("solo_learn", {**prefixed("state_dict.backbone.", solo.state_dict()),
                     "state_dict.projector.0.weight": torch.ones(2, D),
                     "state_dict.classifier.weight": torch.ones(2, D)}, vit_features(solo, None))
 
+# ResNets: narrow, of both kinds of block and of stem
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet  # noqa: E402
+
+
+def resnet(seed, block, channels, layers=(1, 1, 1, 1), **more):
+    model = ResNet(block, layers, num_classes=3, channels=channels, **more)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in model.state_dict().items():
+            if not p.is_floating_point():
+                continue
+            v = torch.randn(p.shape, generator=g)
+            if p.ndim == 4:
+                v = v * (1.5 / p[0].numel()) ** 0.5
+            elif name.endswith("running_var"):
+                v = v.abs() + 0.5
+            else:
+                v = v * 0.2 + (1 if name.endswith("weight") else 0)
+            p.copy_(v.half().float())
+    return model.double().eval()
+
+
+@torch.no_grad()
+def map_features(model):
+    golden = {}
+    for key, x in zip(("", "other_"), images()):
+        y = model.forward_features(x.double())
+        golden[key + "mean"] = y.mean((2, 3))
+        golden[key + "patch"] = y.permute(0, 2, 3, 1)
+    return golden
+
+
+narrow = dict(channels=(4, 8, 8, 12))
+deep = resnet(40, Bottleneck, **narrow, layers=(2, 1, 1, 1))
+save("resnet_bottleneck", deep.state_dict(), map_features(deep))
+basic = resnet(41, BasicBlock, channels=(8, 8, 16, 16), layers=(1, 2, 1, 1))
+save("mocov2", {**prefixed("state_dict.module.encoder_q.", {k: v for k, v in
+                                                              basic.state_dict().items()}),
+                **prefixed("state_dict.module.encoder_k.", resnet(42, BasicBlock,
+                                                                  channels=(8, 8, 16, 16),
+                                                                  layers=(1, 2, 1, 1)).state_dict()),
+                "state_dict.module.queue": torch.zeros(4, 2), "epoch_tensor.queue_ptr":
+                torch.zeros(1, dtype=torch.int64)}, map_features(basic))
+small = resnet(43, BasicBlock, channels=(8, 8, 16, 16))
+small.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False).double()
+small.maxpool = torch.nn.Identity()
+with torch.no_grad():
+    small.conv1.weight.copy_((torch.randn(64, 3, 3, 3, generator=torch.Generator().manual_seed(44))
+                              * 0.3).half())
+children = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+sequence = {}
+for k, v in small.state_dict().items():
+    top, rest = k.split(".", 1)
+    if top in children:
+        sequence[f"state_dict.backbone.{children[top]}.{rest}"] = v
+sequence["state_dict.projection_head.layers.0.weight"] = torch.ones(2, 2)
+save("lightly_resnet", sequence, map_features(small))
+hub = tr.ResNetModel(tr.ResNetConfig(embedding_size=8, hidden_sizes=[16, 16, 32, 32],
+                                     depths=[1, 2, 1, 1], layer_type="bottleneck"))
+g = torch.Generator().manual_seed(45)
+with torch.no_grad():
+    for name, p in hub.state_dict().items():
+        if p.is_floating_point():
+            v = torch.randn(p.shape, generator=g)
+            v = v * (1.5 / p[0].numel()) ** 0.5 if p.ndim == 4 else \
+                v.abs() + 0.5 if name.endswith("running_var") else \
+                v * 0.2 + (1 if name.endswith("weight") else 0)
+            p.copy_(v.half().float())
+    hub = hub.double().eval()
+    golden = {}
+    for key, x in zip(("", "other_"), images()):
+        y = hub(pixel_values=x.double())
+        golden[key + "mean"] = y.pooler_output.flatten(1)
+        golden[key + "patch"] = y.last_hidden_state.permute(0, 2, 3, 1)
+    save("transformers_resnet", hf_state(hub), golden)
+
 # MaskFeat of PySlowFast: no norm at the end
 mask_feat = plain(32)
 mask_feat.norm = torch.nn.Identity()
