@@ -58,8 +58,8 @@ extern "C" {
  * what was published with the weights. */
 typedef struct tacit_options {
     size_t struct_size;
-    const char *weights;  /* a .safetensors file with timm's names; NULL or "default": a small,
-                             untrained network                                                  */
+    const char *weights;  /* a published checkpoint (.safetensors, .pth, .npz, ...), or a hub's
+                             folder; NULL or "default": a small, untrained network              */
     const char *arch;     /* timm's name of the architecture; NULL: what the tensors say        */
     const char *features; /* "cls", "mean", "cls+mean", "patch" or "last4"                      */
     unsigned size;        /* height of the input, and its width unless size_width says it       */
@@ -71,16 +71,18 @@ typedef struct tacit_options {
     unsigned threads; /* 0: what the machine allows this process */
     int normalize;    /* not 0: each vector, or each patch's, is brought to length 1 */
     unsigned size_width, resize_width;
-    double crop_pct;       /* the input's size over that of the resized picture */
-    const char *crop_mode; /* "center", or "squash": the aspect is not kept */
-    const char *resize_by; /* "pillow", "tensor" or "tensor-u8" */
+    double crop_pct;            /* the input's size over that of the resized picture */
+    const char *crop_mode;      /* "center", or "squash": the aspect is not kept */
+    const char *resize_by;      /* "pillow", "tensor" or "tensor-u8" */
+    const char *checkpoint_key; /* the network to take of several, such as "teacher" */
+    int allow_partial;          /* not 0: leave unknown tensors, make up missing ones */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
         sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
-            NULL                                                                                   \
+            NULL, NULL, 0                                                                          \
     }
 
 typedef struct tacit_extractor tacit_extractor;

@@ -85,7 +85,7 @@ static tacit_status open_subject(subject *s, const tacit_bench_options *o, tacit
     tacit_model_options options;
     tacit_model_defaults(&options);
     options.weights = o->weights;
-    options.arch = o->arch;
+    options.how.arch = o->arch;
     tacit_status st;
     if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
         (st = tacit_pool_open(&s->pool, threads.use, err)) < 0 ||

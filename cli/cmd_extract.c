@@ -15,13 +15,19 @@
 
 static const tacit_option options[] = {
     { "weights", "FILE|default", NULL,
-      "backbone to use: a .safetensors file, or 'default', a small untrained network", true },
+      "backbone to use: a checkpoint as published (.safetensors, .pth, .npz, ...), a hub's folder, "
+      "or 'default', a small untrained network",
+      true },
     { "images", "PATH", NULL,
       "folder (with class sub-folders or flat), text list ('-': standard input), tar, CIFAR binary "
       "or IDX file",
       true },
     { "out", "DIR", NULL, "folder for embeddings.npy, index.tsv and meta.json", true },
     { "arch", "NAME", NULL, "architecture by timm's name, where the file does not tell", false },
+    { "checkpoint-key", "KEY", NULL,
+      "the network to take where the file holds several, such as teacher", false },
+    { "allow-partial", NULL, NULL,
+      "go on where tensors are unknown, or missing: those are zeros, gains ones", false },
     { "features", "cls|mean|cls+mean|patch|last4", NULL,
       "class token, mean of the patch tokens, both, all patch tokens, or the class tokens of the "
       "last 4 blocks (default: as the authors evaluate)",
@@ -222,7 +228,9 @@ static tacit_status read_settings(const tacit_args *args, struct settings *s, ta
     unsigned half = 0;
     tacit_model_defaults(&s->model);
     s->model.weights = tacit_arg(args, "weights");
-    s->model.arch = tacit_arg(args, "arch");
+    s->model.how.arch = tacit_arg(args, "arch");
+    s->model.how.checkpoint_key = tacit_arg(args, "checkpoint-key");
+    s->model.how.allow_partial = tacit_flag(args, "allow-partial");
     s->model.normalize = tacit_flag(args, "normalize");
     tacit_status st = TACIT_OK;
     const char *kind = tacit_arg(args, "kind");
@@ -238,28 +246,18 @@ static tacit_status read_settings(const tacit_args *args, struct settings *s, ta
     return TACIT_OK;
 }
 
-/* "256", or "256 x 400" */
-static void print_side(unsigned height, unsigned width)
-{
-    fprintf(stderr, height == width ? "%u" : "%u x %u", height, width);
-}
-
 /* One line: what was made of the weights, and how images get to them. */
 static void say_recipe(const tacit_model *model)
 {
-    const tacit_recipe *r = &model->recipe;
-    fprintf(stderr, "tacit extract: %s%s, %s%s, %s; %s ", model->arch,
-            model->untrained ? " (UNTRAINED: seeded weights)" : "",
+    char recipe[128];
+    tacit_recipe_text(&model->recipe, recipe, sizeof recipe);
+    fprintf(stderr, "tacit extract: %s (%s), %s%s, %s; %s%s%s\n", model->arch,
+            model->untrained ? "UNTRAINED: seeded weights" : model->dialect,
             tacit_features_name(model->features), model->normalize ? " normalized" : "",
-            tacit_isa_name(model->kernels->isa), r->squash ? "squash" : "resize");
-    print_side(r->resize_height, r->resize_width);
-    fprintf(stderr, " %s as ", tacit_filter_name(r->filter));
-    if (r->resampler == TACIT_RESAMPLER_PILLOW)
-        fprintf(stderr, "Pillow %u", r->pillow);
-    else
-        fprintf(stderr, "torch's %s tensors",
-                r->resampler == TACIT_RESAMPLER_TENSOR ? "float" : "uint8");
-    fprintf(stderr, ", crop %u x %u\n", r->height, r->width);
+            tacit_isa_name(model->kernels->isa), recipe, *model->pixels ? ", by " : "",
+            model->pixels);
+    if (*model->note)
+        fprintf(stderr, "tacit extract: note: %s\n", model->note);
 }
 
 /* What is said at the end of a run that reached the end of its input. */

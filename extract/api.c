@@ -44,7 +44,9 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
         (st = choose(o->crop_mode, tacit_crop_mode_name, "crop mode", &recipe->crop_mode, err)) < 0)
         return st;
     model->weights = o->weights ? o->weights : TACIT_WEIGHTS_DEFAULT;
-    model->arch = o->arch;
+    model->how.arch = o->arch;
+    model->how.checkpoint_key = o->checkpoint_key;
+    model->how.allow_partial = o->allow_partial != 0;
     model->normalize = o->normalize != 0;
     model->size[0] = o->size;
     model->size[1] = o->size_width ? o->size_width : o->size;

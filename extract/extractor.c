@@ -3,7 +3,6 @@
 
 #include "cpu.h"
 #include "mem.h"
-#include "safetensors.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -28,37 +27,9 @@ void tacit_model_defaults(tacit_model_options *options)
     tacit_recipe_defaults(&options->recipe);
 }
 
-/* The architecture: what the tensors say, under the name that was asked for. */
-static tacit_status choose_config(const tacit_model_options *options,
-                                  const tacit_tensor_source *source,
-                                  tacit_backbone_config *backbone, tacit_err *err)
-{
-    tacit_status st = tacit_backbone_detect(source, backbone, err);
-    if (st < 0 || !options->arch)
-        return st;
-    tacit_backbone_config named;
-    const tacit_vit_config *row = &named.vit;
-    tacit_vit_config *config = &backbone->vit;
-    if (!tacit_backbone_find(options->arch, &named))
-        return tacit_fail(err, TACIT_EINVAL,
-                          "unknown architecture '%s': use timm's name of a ViT, such as %s",
-                          options->arch, tacit_vit_row(0)->name);
-    if (row->dim != config->dim || row->depth != config->depth || row->mlp != config->mlp ||
-        row->patch != config->patch)
-        return tacit_fail(err, TACIT_EINVAL,
-                          "not %s: the tensors have dim %u, depth %u, mlp %u and patch %u, which "
-                          "has %u, %u, %u and %u",
-                          options->arch, config->dim, config->depth, config->mlp, config->patch,
-                          row->dim, row->depth, row->mlp, row->patch);
-    config->name = row->name;
-    config->heads = row->heads;
-    config->eps = row->eps;
-    return TACIT_OK;
-}
-
 /* The file's hash is taken beside the packing: both read the same pages. */
 struct hash_task {
-    const tacit_safetensors *file;
+    const tacit_checkpoint *file;
     uint64_t hash;
     tacit_status status;
     tacit_err err;
@@ -67,34 +38,32 @@ struct hash_task {
 static void *hash_main(void *arg)
 {
     struct hash_task *task = arg;
-    task->status = tacit_safetensors_hash(task->file, &task->hash, &task->err);
+    task->status = tacit_checkpoint_hash(task->file, &task->hash, &task->err);
     return NULL;
 }
 
+/* dialect: its configuration, features, published pixels and tensors. */
 static tacit_status bind_model(tacit_model *model, const tacit_model_options *options,
-                               const tacit_tensor_source *source, tacit_pool *pool, tacit_err *err)
+                               const tacit_dialect *dialect, tacit_pool *pool, tacit_err *err)
 {
-    static const tacit_published published = { .ratio = 256.0 / 224,
-                                               .filter = "bicubic",
-                                               .mean = { 0.485f, 0.456f, 0.406f },
-                                               .std = { 0.229f, 0.224f, 0.225f } };
-    tacit_backbone_config config;
+    tacit_backbone_config config = dialect->config;
     unsigned height, width;
-    tacit_status st = choose_config(options, source, &config, err);
-    if (st >= 0 && options->size[0])
+    tacit_status st = TACIT_OK;
+    if (options->size[0])
         st = tacit_backbone_set_input(&config, options->size[0], options->size[1], err);
     if (st < 0)
         return st;
     tacit_backbone_name(&config, model->arch, sizeof model->arch);
     tacit_backbone_input(&config, &height, &width);
-    if ((st = tacit_recipe_make(&model->recipe, &published, height, width, &options->recipe, err)) <
-        0)
+    st = tacit_recipe_make(&model->recipe, &dialect->published, height, width, &options->recipe,
+                           err);
+    if (st < 0)
         return st;
-    model->features =
-        options->features < 0 ? TACIT_FEATURES_CLS : (tacit_features)options->features;
+    model->features = options->features < 0 ? dialect->features : (tacit_features)options->features;
     model->normalize = options->normalize;
     model->grid[0] = model->grid[1] = 1;
-    st = tacit_backbone_open(&model->backbone, &config, source, model->kernels, pool, err);
+    st =
+        tacit_backbone_open(&model->backbone, &config, &dialect->source, model->kernels, pool, err);
     if (st < 0)
         return st;
     model->dim = tacit_backbone_feature_count(model->backbone, model->features);
@@ -109,30 +78,39 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
 static tacit_status open_default(tacit_model *model, const tacit_model_options *options,
                                  tacit_pool *pool, tacit_err *err)
 {
-    tacit_tensor_source source;
-    tacit_backbone_config config;
-    tacit_backbone_find(TACIT_DEFAULT_ARCH, &config);
-    tacit_status st = tacit_backbone_seeded(&config, TACIT_DEFAULT_SEED, &source, err);
+    tacit_dialect plain = { .features = TACIT_FEATURES_CLS,
+                            .published = { .ratio = 256.0 / 224,
+                                           .filter = "bicubic",
+                                           .mean = { 0.485f, 0.456f, 0.406f },
+                                           .std = { 0.229f, 0.224f, 0.225f } } };
+    const char *arch = options->how.arch;
+    if (arch && strcmp(arch, TACIT_DEFAULT_ARCH))
+        return tacit_fail(err, TACIT_EINVAL, "the default weights are a %s, not '%s'",
+                          TACIT_DEFAULT_ARCH, arch);
+    tacit_backbone_find(TACIT_DEFAULT_ARCH, &plain.config);
+    plain.config.vit.resample = TACIT_RESAMPLE_ANTIALIAS;
+    tacit_status st = tacit_backbone_seeded(&plain.config, TACIT_DEFAULT_SEED, &plain.source, err);
     if (st < 0)
         return st;
     model->untrained = true;
-    st = bind_model(model, options, &source, pool, err);
-    tacit_backbone_seeded_close(&config, &source);
+    st = bind_model(model, options, &plain, pool, err);
+    tacit_backbone_seeded_close(&plain.config, &plain.source);
     return st;
 }
 
 static tacit_status open_file(tacit_model *model, const tacit_model_options *options,
                               bool want_hash, tacit_pool *pool, tacit_err *err)
 {
-    tacit_safetensors *file;
-    tacit_status st = tacit_safetensors_open(&file, options->weights, err);
-    if (st < 0)
+    tacit_weights weights;
+    tacit_status st = tacit_weights_open(&weights, options->weights, &options->how, err);
+    if (st < 0) {
+        tacit_weights_close(&weights);
         return st;
-    struct hash_task task = { .file = file };
+    }
+    struct hash_task task = { .file = weights.checkpoint };
     pthread_t thread;
     bool beside = want_hash && pthread_create(&thread, NULL, hash_main, &task) == 0;
-    tacit_tensor_source source = tacit_safetensors_source(file);
-    st = bind_model(model, options, &source, pool, err);
+    st = bind_model(model, options, &weights.dialect, pool, err);
     if (st < 0)
         tacit_fail_at(err, st, "%s", options->weights);
     if (beside)
@@ -145,7 +123,10 @@ static tacit_status open_file(tacit_model *model, const tacit_model_options *opt
             *err = task.err;
     }
     model->hash = task.hash;
-    tacit_safetensors_close(&file);
+    snprintf(model->dialect, sizeof model->dialect, "%s", weights.dialect.name);
+    snprintf(model->pixels, sizeof model->pixels, "%s", weights.pixels ? weights.pixels : "");
+    snprintf(model->note, sizeof model->note, "%s", weights.note);
+    tacit_weights_close(&weights);
     return st;
 }
 

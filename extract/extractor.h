@@ -15,6 +15,7 @@
 #include "preprocess.h"
 #include "recipe.h"
 #include "status.h"
+#include "weights.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,10 +28,10 @@
 
 typedef struct tacit_model_options {
     const char *weights; /* a checkpoint, or TACIT_WEIGHTS_DEFAULT                             */
-    const char *arch;    /* timm's name; NULL: what the tensors say                            */
-    int features;        /* tacit_features; -1: what was published                             */
-    bool normalize;      /* each vector to length 1; with patch features each patch's          */
-    unsigned size[2];    /* height and width of the input; 0: what was published               */
+    tacit_weights_options how; /* to read them                                                 */
+    int features;     /* tacit_features; -1: what was published                             */
+    bool normalize;   /* each vector to length 1; with patch features each patch's          */
+    unsigned size[2]; /* height and width of the input; 0: what was published               */
     tacit_recipe_options recipe;
 } tacit_model_options;
 
@@ -50,6 +51,9 @@ typedef struct tacit_model {
     size_t dim;       /* floats of one image's features                                  */
     unsigned grid[2]; /* vectors of an image: rows and columns of patches, else 1 and 1  */
     char arch[64];    /* timm's name, or the sizes where no name fits                    */
+    char dialect[64]; /* whose file it is; empty for the default weights                 */
+    char pixels[32];  /* the file that decided about the recipe; empty: the dialect      */
+    char note[256];   /* one line on what had to be chosen; empty: nothing               */
     bool untrained;   /* the default weights                                             */
     uint64_t hash;    /* XXH3-64 of the file's bytes; 0 for the default weights          */
 } tacit_model;

@@ -54,6 +54,41 @@ json_t *tacit_json_copy(const json_t *value)
     return copy;
 }
 
+struct text {
+    char *bytes;
+    size_t size, room;
+    bool failed;
+};
+
+static int append(const char *bytes, size_t n, void *ctx)
+{
+    struct text *t = ctx;
+    if (t->failed || n >= t->room - t->size) {
+        size_t room = 2 * (t->size + n) + 4096;
+        char *grown = t->failed ? NULL : tacit_realloc(t->bytes, t->size, room);
+        t->failed = !grown;
+        if (t->failed)
+            return -1;
+        t->bytes = grown;
+        t->room = room;
+    }
+    memcpy(t->bytes + t->size, bytes, n);
+    t->size += n;
+    t->bytes[t->size] = 0;
+    return 0;
+}
+
+/* json_dumps will not do: it passes over a failure inside of a key and leaves the key out. */
+char *tacit_json_dump(const json_t *value, size_t flags)
+{
+    struct text t = { 0 };
+    if (json_dump_callback(value, append, &t, flags) || t.failed) {
+        tacit_free(t.bytes);
+        return NULL;
+    }
+    return t.bytes;
+}
+
 static json_t *hash_json(const tacit_model *model)
 {
     char text[17];
@@ -112,16 +147,18 @@ json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const cha
     snprintf(jpeg, sizeof jpeg, "%d", JPEG_LIB_VERSION);
 #endif
     snprintf(slice, sizeof slice, "%u/%u", shard, shards);
-    return json_pack(
-        "{s:s, s:{s:s, s:o, s:o, s:b}, s:o, s:s, s:b, s:s, s:I, s:s, s:{s:s, s:s}, s:{s:o, s:s, "
-        "s:s}}",
-        "tacit", TACIT_VERSION, "model", "arch", model->arch, "weights", tacit_json_text(weights),
-        "weights_xxh3", hash_json(model), "untrained", (int)model->untrained, "preprocessing",
-        tacit_preprocessing_json(&model->recipe), "features", tacit_features_name(model->features),
-        "normalize", (int)model->normalize, "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim",
-        (json_int_t)model->dim, "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
-        png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
-        tacit_dataset_kind_name(kind), "shard", slice);
+    return json_pack("{s:s, s:{s:s, s:s?, s:o, s:o, s:b}, s:o, s:s, s:b, s:s, s:I, s:s, s:{s:s, "
+                     "s:s}, s:{s:o, s:s, "
+                     "s:s}}",
+                     "tacit", TACIT_VERSION, "model", "arch", model->arch, "dialect",
+                     model->untrained ? NULL : model->dialect, "weights", tacit_json_text(weights),
+                     "weights_xxh3", hash_json(model), "untrained", (int)model->untrained,
+                     "preprocessing", tacit_preprocessing_json(&model->recipe), "features",
+                     tacit_features_name(model->features), "normalize", (int)model->normalize,
+                     "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim", (json_int_t)model->dim,
+                     "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
+                     png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
+                     tacit_dataset_kind_name(kind), "shard", slice);
 }
 
 json_t *tacit_meta_recipe(const json_t *meta)

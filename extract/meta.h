@@ -18,6 +18,9 @@
 /* A string value of text in any encoding: bytes that are not UTF-8 become U+FFFD. */
 json_t *tacit_json_text(const char *text);
 
+/* The text of value, to be freed by tacit_free; NULL where memory is short. flags: jansson's. */
+char *tacit_json_dump(const json_t *value, size_t flags);
+
 /* A deep copy, NULL where memory is short: json_deep_copy then leaves parts out. */
 json_t *tacit_json_copy(const json_t *value);
 

@@ -4,6 +4,7 @@
 #include "atomic_file.h"
 #include "index.h"
 #include "mem.h"
+#include "meta.h"
 #include "npy.h"
 
 #include <dirent.h>
@@ -97,47 +98,10 @@ static tacit_status compare(const char *prefix, const json_t *recipe, const json
     return TACIT_OK;
 }
 
-struct text {
-    char *bytes;
-    size_t size, room;
-    bool failed;
-};
-
-static int append(const char *bytes, size_t n, void *ctx)
-{
-    struct text *t = ctx;
-    if (t->failed || n >= t->room - t->size) {
-        size_t room = 2 * (t->size + n) + 4096;
-        char *grown = t->failed ? NULL : tacit_realloc(t->bytes, t->size, room);
-        t->failed = !grown;
-        if (t->failed)
-            return -1;
-        t->bytes = grown;
-        t->room = room;
-    }
-    memcpy(t->bytes + t->size, bytes, n);
-    t->size += n;
-    t->bytes[t->size] = 0;
-    return 0;
-}
-
-/* The text as it is in the file, to be freed with tacit_free; NULL where memory is short.
- * json_dumps will not do: it passes over a failure inside of a key and leaves the key out. */
-static char *dump(const json_t *value)
-{
-    struct text t = { 0 };
-    if (json_dump_callback(value, append, &t, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) ||
-        t.failed) {
-        tacit_free(t.bytes);
-        return NULL;
-    }
-    return t.bytes;
-}
-
 tacit_status tacit_recipe_compare(const json_t *recipe, const json_t *other,
                                   const char *const *except, tacit_err *err)
 {
-    char *text = dump(recipe);
+    char *text = tacit_json_dump(recipe, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_t *written = text ? json_loads(text, 0, NULL) : NULL;
     tacit_status st = written ? compare("", written, other, except, err)
                               : tacit_fail(err, TACIT_ENOMEM, "out of memory for the recipe");
@@ -167,7 +131,7 @@ static tacit_status read_json(const char *path, json_t **value, tacit_err *err)
 
 static tacit_status write_json(const char *path, const json_t *value, tacit_err *err)
 {
-    char *text = dump(value);
+    char *text = tacit_json_dump(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     if (!text)
         return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
     size_t size = strlen(text);

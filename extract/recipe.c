@@ -2,6 +2,7 @@
 #include "recipe.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_SIDE 65536
@@ -41,6 +42,20 @@ const char *tacit_crop_mode_name(unsigned mode)
 void tacit_recipe_defaults(tacit_recipe_options *options)
 {
     *options = (tacit_recipe_options){ .crop_mode = -1, .filter = -1, .resampler = -1 };
+}
+
+void tacit_recipe_text(const tacit_recipe *r, char *text, size_t size)
+{
+    char side[32], way[32];
+    snprintf(side, sizeof side, r->resize_height == r->resize_width ? "%u" : "%u x %u",
+             r->resize_height, r->resize_width);
+    if (r->resampler == TACIT_RESAMPLER_PILLOW)
+        snprintf(way, sizeof way, "Pillow %u", r->pillow);
+    else
+        snprintf(way, sizeof way, "torch's %s tensors",
+                 r->resampler == TACIT_RESAMPLER_TENSOR ? "float" : "uint8");
+    snprintf(text, size, "%s %s %s as %s, crop %u x %u", r->squash ? "squash" : "resize", side,
+             tacit_filter_name(r->filter), way, r->height, r->width);
 }
 
 /* floor(n * ratio), where a ratio such as 1 / 0.96 may be rounded to just below a whole product. */

@@ -31,6 +31,9 @@ const char *tacit_filter_name(unsigned filter);
 const char *tacit_resampler_name(unsigned resampler);
 const char *tacit_crop_mode_name(unsigned mode);
 
+/* "resize 256 bicubic as Pillow 13, crop 224 x 224" */
+void tacit_recipe_text(const tacit_recipe *recipe, char *text, size_t size);
+
 /* For an input of that size. Where only the size differs from what was published, the ratio of
  * resize to crop stays. TACIT_EINVAL where what is said cannot be. */
 tacit_status tacit_recipe_make(tacit_recipe *recipe, const tacit_published *published,

@@ -561,8 +561,8 @@ static tacit_status resolve(tacit_checkpoint *c, const char *path, tacit_err *er
         found[0] = 0;
     }
     if (folder && !found[0])
-        return tacit_fail(err, TACIT_EINVAL, "%s: a folder without %s, %s or %s", path, names[0],
-                          names[1], names[2]);
+        return tacit_fail(err, TACIT_EUNSUPPORTED, "%s: a folder without %s, %s or %s", path,
+                          names[0], names[1], names[2]);
     if (!folder)
         c->path = tacit_strdup(path);
     if (!c->path)

@@ -29,6 +29,7 @@
 #define MAX_TEXT     ((size_t)32 << 20) /* bytes of all names and metadata */
 
 #define HEADER_CHUNK ((size_t)64 << 10)
+#define WRITE_CHUNK  ((size_t)1 << 20)
 #define HASH_CHUNK   ((size_t)1 << 20)
 
 /* In the order of the reference writer, which lays tensors out from the last to the first. */
@@ -857,8 +858,7 @@ static size_t dtype_row(tacit_dtype dtype)
 
 static int by_layout(const void *a, const void *b)
 {
-    const tacit_tensor *x = &(*(const tacit_safetensors_entry *const *)a)->tensor;
-    const tacit_tensor *y = &(*(const tacit_safetensors_entry *const *)b)->tensor;
+    const tacit_tensor *x = *(const tacit_tensor *const *)a, *y = *(const tacit_tensor *const *)b;
     size_t row_x = dtype_row(x->dtype), row_y = dtype_row(y->dtype);
     if (row_x != row_y)
         return row_x > row_y ? -1 : 1;
@@ -883,9 +883,8 @@ static tacit_status check_entry(const tacit_tensor *t, size_t *bytes, const char
     return TACIT_OK;
 }
 
-static tacit_status make_header(struct text *t, const tacit_safetensors_entry *const *order,
-                                size_t count, const char *const *metadata, const char *path,
-                                tacit_err *err)
+static tacit_status make_header(struct text *t, const tacit_tensor *const *order, size_t count,
+                                const char *const *metadata, const char *path, tacit_err *err)
 {
     append(t, "\0\0\0\0\0\0\0\0{", 9);
     if (metadata && metadata[0]) {
@@ -900,8 +899,8 @@ static tacit_status make_header(struct text *t, const tacit_safetensors_entry *c
     }
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
-        const tacit_tensor *tensor = &order[i]->tensor;
-        if (i && !strcmp(tensor->name, order[i - 1]->tensor.name))
+        const tacit_tensor *tensor = order[i];
+        if (i && !strcmp(tensor->name, order[i - 1]->name))
             return tacit_fail(err, TACIT_EINVAL, "%s: tensor '%.200s' is there twice", path,
                               tensor->name);
         size_t bytes;
@@ -939,42 +938,81 @@ static tacit_status make_header(struct text *t, const tacit_safetensors_entry *c
     return TACIT_OK;
 }
 
+static tacit_status write_tensor(int fd, const tacit_tensor_source *source,
+                                 const tacit_tensor *tensor, char *chunk, const char *path,
+                                 tacit_err *err)
+{
+    size_t bytes;
+    tacit_status st = check_entry(tensor, &bytes, path, err);
+    for (size_t at = 0, n; st == TACIT_OK && at < bytes; at += n) {
+        n = bytes - at < WRITE_CHUNK ? bytes - at : WRITE_CHUNK;
+        st = source->read(source->ctx, (size_t)(tensor - source->tensors), at, n, chunk, err);
+        if (st == TACIT_OK)
+            st = tacit_write_all(fd, chunk, n, path, err);
+    }
+    return st;
+}
+
 static tacit_status write_file(const char *path, const struct text *header,
-                               const tacit_safetensors_entry *const *order, size_t count,
+                               const tacit_tensor_source *source, const tacit_tensor *const *order,
                                tacit_err *err)
 {
     tacit_atomic file;
+    char *chunk = tacit_alloc(WRITE_CHUNK);
+    if (!chunk)
+        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
     tacit_status st = tacit_atomic_open(&file, path, err);
-    if (st < 0)
-        return st;
-    st = tacit_write_all(file.fd, header->bytes, header->size, path, err);
-    for (size_t i = 0; i < count && st == TACIT_OK; i++) {
-        size_t bytes;
-        st = check_entry(&order[i]->tensor, &bytes, path, err);
+    if (st == TACIT_OK) {
+        st = tacit_write_all(file.fd, header->bytes, header->size, path, err);
+        for (size_t i = 0; i < source->count && st == TACIT_OK; i++)
+            st = write_tensor(file.fd, source, order[i], chunk, path, err);
         if (st == TACIT_OK)
-            st = tacit_write_all(file.fd, order[i]->data, bytes, path, err);
+            st = tacit_atomic_commit(&file, err);
+        else
+            tacit_atomic_abort(&file);
     }
-    if (st == TACIT_OK)
-        return tacit_atomic_commit(&file, err);
-    tacit_atomic_abort(&file);
+    tacit_free(chunk);
     return st;
+}
+
+tacit_status tacit_safetensors_copy(const char *path, const tacit_tensor_source *source,
+                                    const char *const *metadata, tacit_err *err)
+{
+    struct text header = { 0 };
+    const tacit_tensor **order = tacit_calloc(source->count, sizeof *order);
+    if (!order)
+        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
+    for (size_t i = 0; i < source->count; i++)
+        order[i] = &source->tensors[i];
+    if (source->count)
+        qsort(order, source->count, sizeof *order, by_layout);
+    tacit_status st = make_header(&header, order, source->count, metadata, path, err);
+    if (st == TACIT_OK)
+        st = write_file(path, &header, source, order, err);
+    tacit_free(header.bytes);
+    tacit_free(order);
+    return st;
+}
+
+static tacit_status read_entry(void *ctx, size_t i, size_t offset, size_t size, void *dst,
+                               tacit_err *err)
+{
+    (void)err;
+    const tacit_safetensors_entry *entries = ctx;
+    memcpy(dst, (const char *)entries[i].data + offset, size);
+    return TACIT_OK;
 }
 
 tacit_status tacit_safetensors_write(const char *path, const tacit_safetensors_entry *entries,
                                      size_t count, const char *const *metadata, tacit_err *err)
 {
-    struct text header = { 0 };
-    const tacit_safetensors_entry **order = tacit_calloc(count, sizeof *order);
-    if (!order)
+    tacit_tensor *tensors = tacit_calloc(count, sizeof *tensors);
+    if (!tensors)
         return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
     for (size_t i = 0; i < count; i++)
-        order[i] = &entries[i];
-    if (count)
-        qsort(order, count, sizeof *order, by_layout);
-    tacit_status st = make_header(&header, order, count, metadata, path, err);
-    if (st == TACIT_OK)
-        st = write_file(path, &header, order, count, err);
-    tacit_free(header.bytes);
-    tacit_free(order);
+        tensors[i] = entries[i].tensor;
+    tacit_tensor_source source = { tensors, count, read_entry, (void *)(uintptr_t)entries };
+    tacit_status st = tacit_safetensors_copy(path, &source, metadata, err);
+    tacit_free(tensors);
     return st;
 }

@@ -32,10 +32,14 @@ typedef struct tacit_safetensors_entry {
     const void *data;    /* little-endian, row-major */
 } tacit_safetensors_entry;
 
-/* Writes path atomically. metadata: pairs of strings, NULL at the end; may be NULL. Entries are
+/* Writes path atomically. metadata: pairs of strings, NULL at the end; may be NULL. Tensors are
  * laid out as the reference writer does: by descending element size, then by name, the header
  * padded to a multiple of 8. */
 tacit_status tacit_safetensors_write(const char *path, const tacit_safetensors_entry *entries,
                                      size_t count, const char *const *metadata, tacit_err *err);
+/* The same from a source, whose reads must start and end at whole elements only; a MiB at a time.
+ */
+tacit_status tacit_safetensors_copy(const char *path, const tacit_tensor_source *source,
+                                    const char *const *metadata, tacit_err *err);
 
 #endif

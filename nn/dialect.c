@@ -628,7 +628,15 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
 {
     family f = { "mmpretrain", TACIT_FEATURES_CLS, 1e-6f, TACIT_RESAMPLE_BICUBIC, 0, { 0 } };
     switch (g->w->scheme - schemes) {
-    case TIMM: return tell_timm(g, note, size);
+    case TIMM:
+        f = tell_timm(g, note, size);
+        if (hints->timm) { /* whoever trained it: timm's ways, and nothing to guess */
+            f.name = "timm";
+            f.resample =
+                f.resample == TACIT_RESAMPLE_REFUSE ? f.resample : TACIT_RESAMPLE_ANTIALIAS;
+            note[0] = 0;
+        }
+        return f;
     case TRANSFORMERS:
     case DINOV3: return tell_transformers(g, hints);
     case TORCHVISION:
@@ -723,6 +731,7 @@ static tacit_status configure(tacit_dialect *d, const signs *g, const tacit_dial
     d->name = f.name;
     d->features = f.features;
     d->published = f.pixels;
+    d->published.floor_crop = starts_with(f.name, "transformers");
     tacit_backbone_config *config = &d->config;
     tacit_status st = TACIT_OK;
     if (g->w->scheme >= &schemes[RESNET]) {
@@ -958,9 +967,11 @@ tacit_status tacit_dialect_open(tacit_dialect *d, const tacit_tensor_source *raw
     signs g = { s, chosen, raw };
     if (st == TACIT_OK)
         st = configure(d, &g, options, err);
-    if (st == TACIT_EUNSUPPORTED && complaints)
-        return tacit_fail(err, TACIT_EFORMAT, "%s, which may be for %s", list[0] ? err->text : "",
-                          list);
+    if (st == TACIT_EUNSUPPORTED && complaints) {
+        tacit_err why = { "" };
+        why = err ? *err : why;
+        return tacit_fail(err, TACIT_EFORMAT, "%s, which may be for %s", why.text, list);
+    }
     if (st == TACIT_OK)
         st = find_missing(d, options->allow_partial, list, sizeof list, &complaints, err);
     if (st < 0)

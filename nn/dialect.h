@@ -27,6 +27,7 @@ typedef struct tacit_published {
 /* What a config.json or preprocessor_config.json beside the file says; 0 and NULL: nothing. */
 typedef struct tacit_hints {
     const char *model_type; /* transformers': "dinov2", "vit", ...; timm's architecture */
+    bool timm;              /* timm wrote the file                                      */
     unsigned heads, patch;
     unsigned size[2]; /* height and width of the input */
     float eps;

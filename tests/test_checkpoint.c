@@ -132,7 +132,7 @@ START_TEST(says_what_it_cannot_read)
     expect_refusal(golden("checkpoints/module.pth"), TACIT_EUNSUPPORTED, "state_dict()");
     expect_refusal(golden("checkpoints/compressed.npz"), TACIT_EUNSUPPORTED, "numpy.savez");
     expect_refusal(golden("containers/rows.npy"), TACIT_EUNSUPPORTED, "a single NumPy array");
-    expect_refusal(golden("checkpoints"), TACIT_EINVAL, "a folder without");
+    expect_refusal(golden("checkpoints"), TACIT_EUNSUPPORTED, "a folder without");
     expect_refusal(scratch("none"), TACIT_EIO, "none");
     char tar[512] = "model";
     memcpy(tar + 257, "ustar", 5);

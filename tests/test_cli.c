@@ -60,13 +60,15 @@ static void fails(int status, const char *before, const char *arguments, const c
                   err_text);
     ck_assert_msg(strstr(err_text, says), "tacit %s: \"%s\" lacks \"%s\"", arguments, err_text,
                   says);
-    /* One line of the error; before it at most the line that names the model, behind it the hint.
+    /* One line of the error; before it at most those that name the model and what was chosen,
+     * behind it the hint.
      */
     unsigned lines = 0;
     char *save = NULL, text[sizeof err_text];
     memcpy(text, err_text, sizeof text);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        bool model = strstr(line, "; resize ") != NULL, hint = !strncmp(line, "Try 'tacit", 10);
+        bool model = strstr(line, "; resize ") || strstr(line, ": note: "),
+             hint = !strncmp(line, "Try 'tacit", 10);
         lines += !model && !hint && !strstr(line, "what is done is kept");
         ck_assert_int_eq(strncmp(line, hint ? "Try" : "tacit", hint ? 3 : 5), 0);
     }
@@ -107,7 +109,7 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --mean 1,2,nan", "--mean" },
         { EXTRACT "--out o --std 1,0,1", "--std '1,0,1'" },
         { EXTRACT "--out o --size 33", "no multiple of the patch size 8" },
-        { EXTRACT "--out o --size 40", "does not fit the position table" },
+        { EXTRACT "--out o --size 32x36", "no multiple of the patch size 8" },
         { EXTRACT "--out o --arch alexnet", "unknown architecture 'alexnet'" },
         { EXTRACT "--out o --arch vit_small_patch16_224", "not vit_small_patch16_224" },
         { "merge --out o", "name the folders" },
@@ -133,6 +135,8 @@ START_TEST(wrong_usage_is_status_2)
         { "predict --classifier c --embeddings o --top 0", "--top '0'" },
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
         { "inspect", "name one file" },
+        { "convert w.safetensors", "name a checkpoint and the file" },
+        { "convert --dtype f64 w.safetensors o", "--dtype 'f64': use one of f32|f16|bf16" },
         { EXTRACT "--out o --size 32x", "--size '32x'" },
         { EXTRACT "--out o --size x32", "--size 'x32'" },
         { EXTRACT "--out o --size 32x32x32", "--size '32x32x32'" },
@@ -287,6 +291,65 @@ START_TEST(recipes_are_told)
 }
 END_TEST
 
+START_TEST(checkpoints_are_explained)
+{
+    ck_assert_int_eq(run("", "inspect w.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "dialect        timm or DINO\n"));
+    ck_assert_ptr_nonnull(strstr(out_text, "parameters     80576\n"));
+    ck_assert_ptr_nonnull(strstr(out_text, "resize 36 bicubic as Pillow 13, crop 32 x 32\n"));
+    ck_assert_ptr_nonnull(strstr(out_text, "30 used, 0 unneeded, 0 unknown, 0 missing\n"));
+    ck_assert_ptr_nonnull(strstr(out_text, "loads          yes\n"));
+    ck_assert_ptr_null(strstr(out_text, "blocks.0"));
+    ck_assert_int_eq(run("", "inspect --json w.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "\"dialect\":\"timm or DINO\""));
+    ck_assert_ptr_nonnull(strstr(out_text, "\"loads\":true,\"problem\":null"));
+    ck_assert_ptr_nonnull(strstr(out_text, "\"use\":\"used\""));
+    ck_assert_ptr_eq(strchr(out_text, '\n'), out_text + strlen(out_text) - 1);
+    ck_assert_str_eq(err_text, "");
+    fails(1, "", "inspect --json cut.safetensors", "cut.safetensors");
+    ck_assert_int_eq(run("", "inspect --json w.safetensors >/dev/full 2>err.txt; exit $?; :"), 1);
+    ck_assert_ptr_nonnull(strstr(err_text, "standard output"));
+}
+END_TEST
+
+START_TEST(converted_checkpoints_extract_the_same)
+{
+    ck_assert_msg(run("", "convert w.safetensors c.safetensors") == 0, "%s", err_text);
+    fails(1, "", "convert w.safetensors c.safetensors", "add --force");
+    fails(1, "", "convert nowhere d.safetensors", "nowhere");
+    fails(1, "", "convert w.safetensors nowhere/d.safetensors", "nowhere");
+    ck_assert_int_eq(run("", "convert --force --dtype f32 w.safetensors c.safetensors"), 0);
+    ck_assert_int_eq(run("", "inspect c.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "written by tacit convert"));
+    ck_assert_int_eq(run("", EXTRACT "--out from-w"), 0);
+    ck_assert_int_eq(run("", "extract --weights c.safetensors --images images --out from-c"), 0);
+    ck_assert_int_eq(system("cmp -s from-w/embeddings.npy from-c/embeddings.npy"), 0);
+    ck_assert_int_eq(system("cmp -s from-w/index.tsv from-c/index.tsv"), 0);
+}
+END_TEST
+
+/* A config.json beside the file is followed, and wrong ones are one line. */
+START_TEST(a_config_beside_is_followed)
+{
+    ck_assert_int_eq(system("mkdir -p hub && cp w.safetensors hub/model.safetensors"), 0);
+    file_put("hub/config.json",
+             "{\"architecture\": \"x\", \"input_size\": [3, 40, 48], "
+             "\"crop_pct\": 1, \"interpolation\": \"bilinear\"}",
+             92);
+    ck_assert_msg(run("", "extract --weights hub --images images --out hub-out") == 0, "%s",
+                  err_text);
+    ck_assert_ptr_nonnull(strstr(err_text, "(timm), cls,"));
+    ck_assert_ptr_nonnull(strstr(err_text, "resize 40 x 48 bilinear as Pillow 13, crop 40 x 48, by "
+                                           "config.json\n"));
+    ck_assert_ptr_null(strstr(err_text, "note:"));
+    meta_says("hub-out", (const char *const[]){ "\"dialect\": \"timm\"", "\"height\": 40", NULL });
+    file_put("hub/config.json", "{", 1);
+    fails(1, "", "extract --weights hub --images images --out o", "hub/config.json: is not JSON");
+    ck_assert_int_eq(run("", "inspect hub"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "loads          no: hub/config.json: is not JSON"));
+}
+END_TEST
+
 /* The weights' file is damaged, or its values are. */
 START_TEST(bad_weights_are_told)
 {
@@ -302,8 +365,10 @@ START_TEST(bad_weights_are_told)
     fails(1, "", "extract --weights renamed.safetensors --images images --out o",
           "missing blocks.1.norm2.weight");
     ck_assert_ptr_nonnull(strstr(err_text, "blocks.1.morn2.weight"));
-    ck_assert_int_eq(run("", "inspect renamed.safetensors"), 0);
-    ck_assert_ptr_nonnull(strstr(out_text, "not used   F32   blocks.1.morn2.weight (64)"));
+    ck_assert_int_eq(run("", "inspect --tensors renamed.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "loads          no: renamed.safetensors: 2 tensors"));
+    ck_assert_ptr_nonnull(strstr(out_text, "1 unknown, 1 missing"));
+    ck_assert_ptr_nonnull(strstr(out_text, "unknown    F32   blocks.1.morn2.weight (64)"));
     ck_assert_ptr_nonnull(strstr(out_text, "missing          blocks.1.norm2.weight"));
     free(bytes);
     fails(1, "", "extract --weights nan.safetensors --images images --out o",
@@ -559,6 +624,9 @@ int main(void)
     tcase_add_test(tcase, bad_lines_on_stderr_are_bounded);
     tcase_add_test(tcase, recipes_are_told);
     tcase_add_test(tcase, bad_weights_are_told);
+    tcase_add_test(tcase, checkpoints_are_explained);
+    tcase_add_test(tcase, converted_checkpoints_extract_the_same);
+    tcase_add_test(tcase, a_config_beside_is_followed);
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
     tcase_add_test(tcase, signals_stop_in_order);

@@ -1,0 +1,77 @@
+/* weights.c - see weights.h. */
+#include "weights.h"
+
+#include "mem.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The width of the features, which configurations tell. */
+static unsigned width_of(const tacit_backbone_config *config)
+{
+    return config->family == TACIT_FAMILY_VIT ? config->vit.dim : config->resnet.out[3];
+}
+
+/* A config.json in a folder of many checkpoints is of one of them. Where it does not fit this one,
+ * it is left alone. */
+static tacit_status explain(tacit_weights *w, const tacit_weights_options *options, tacit_err *err)
+{
+    tacit_dialect_options o = { .arch = options->arch,
+                                .checkpoint_key = options->checkpoint_key,
+                                .allow_partial = options->allow_partial,
+                                .hints = w->beside.hints };
+    tacit_status st = tacit_dialect_open(&w->dialect, &w->raw, &o, err);
+    unsigned said = w->beside.dim;
+    if (st == TACIT_ENOMEM || !said || (st >= 0 && width_of(&w->dialect.config) == said))
+        return st;
+    tacit_err other;
+    tacit_dialect plain;
+    o.hints = (tacit_hints){ 0 };
+    tacit_status again = tacit_dialect_open(&plain, &w->raw, &o, &other);
+    if (again < 0 || width_of(&plain.config) == said) {
+        tacit_dialect_close(&plain);
+        return st;
+    }
+    tacit_dialect_close(&w->dialect);
+    w->dialect = plain;
+    snprintf(w->note, sizeof w->note,
+             "the configuration beside it is of a network of width %u, not %u: it is not used",
+             said, width_of(&plain.config));
+    tacit_sidecar_clear(&w->beside);
+    return again;
+}
+
+tacit_status tacit_weights_open(tacit_weights *w, const char *path,
+                                const tacit_weights_options *options, tacit_err *err)
+{
+    *w = (tacit_weights){ 0 };
+    tacit_status st = tacit_checkpoint_open(&w->checkpoint, path, err);
+    if (st < 0)
+        return st;
+    w->raw = tacit_checkpoint_source(w->checkpoint);
+    const char *note = tacit_checkpoint_metadata(w->checkpoint, TACIT_CANONICAL_KEY);
+    if (note) {
+        st = tacit_canonical_parse(note, &w->dialect, &w->strings, err);
+        w->converted = st >= 0;
+        w->dialect.source = w->raw;
+        return st < 0 ? tacit_fail_at(err, st, "%s", path) : TACIT_OK;
+    }
+    if ((st = tacit_sidecar_read(&w->beside, tacit_checkpoint_path(w->checkpoint), err)) < 0)
+        return st;
+    if ((st = explain(w, options, err)) < 0)
+        return tacit_fail_at(err, st, "%s", path);
+    tacit_sidecar_apply(&w->beside, &w->dialect.published);
+    w->pixels = w->beside.pixels;
+    if (w->beside.features >= 0)
+        w->dialect.features = (tacit_features)w->beside.features;
+    if (!w->note[0])
+        snprintf(w->note, sizeof w->note, "%s", w->dialect.note);
+    return TACIT_OK;
+}
+
+void tacit_weights_close(tacit_weights *w)
+{
+    tacit_dialect_close(&w->dialect);
+    tacit_checkpoint_close(&w->checkpoint);
+    *w = (tacit_weights){ 0 };
+}
