@@ -11,14 +11,18 @@ typedef struct tacit_bench_options {
     bool json;                           /* one object a line, else a table                    */
     unsigned threads;                    /* 0: as many as the machine allows this process      */
     unsigned rounds;                     /* turns of each measurement; 0: the default          */
-    const char *filter;                  /* kernels: only rows whose name holds this; NULL all */
+    const char *filter;                  /* only rows whose name holds this; NULL all          */
     const char *weights, *arch, *images; /* extract */
-    unsigned batch;
+    unsigned batch;                      /* 0: 1 for extract, 32 for pretrain */
 } tacit_bench_options;
 
 /* Every row of kernels.inc, on every ISA that this CPU has, and the Linear layers of ViTs on the
  * pool: time, GFLOP/s or GB/s, and the share of the limit that was measured in turns with it. */
 tacit_status tacit_bench_kernels(const tacit_bench_options *options, FILE *out, tacit_err *err);
+
+/* Whole steps of training, forward, backward and AdamW, of a ViT and of a masked autoencoder: time,
+ * images a second, the share of the FMA limit that what a step needs amounts to, and memory. */
+tacit_status tacit_bench_pretrain(const tacit_bench_options *options, FILE *out, tacit_err *err);
 
 /* Everything from nothing to the vector of the first image, whose first value is printed: what the
  * cold start of tacit_bench_extract runs. */

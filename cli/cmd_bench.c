@@ -9,10 +9,11 @@ static const tacit_option options[] = {
     { "weights", "FILE|default", "default", "extract: backbone to measure", false },
     { "arch", "NAME", NULL, "extract: architecture by timm's name", false },
     { "images", "PATH", NULL, "extract: images to measure with", false },
-    { "batch", "N", "1", "extract: images at a time in each thread, for the throughput", false },
+    { "batch", "N", NULL, "images at a time: extract, in each thread (1); pretrain, a step (32)",
+      false },
     { "once", NULL, NULL, "extract: only embed the first image, from nothing, and leave", false },
-    { "filter", "TEXT", NULL, "kernels: only those whose name holds TEXT", false },
-    { "rounds", "N", "15", "kernels: turns of each measurement", false },
+    { "filter", "TEXT", NULL, "kernels, pretrain: only those whose name holds TEXT", false },
+    { "rounds", "N", NULL, "turns: of each kernel (15), of each training step (5)", false },
     { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
     { "json", NULL, NULL, "print one JSON object a line on standard output", false },
 };
@@ -33,12 +34,15 @@ static int run(const tacit_args *args)
     tacit_status st;
     if (!strcmp(what, "kernels")) {
         st = tacit_bench_kernels(&o, stdout, &err);
+    } else if (!strcmp(what, "pretrain")) {
+        st = tacit_bench_pretrain(&o, stdout, &err);
     } else if (!strcmp(what, "extract") && o.images) {
+        o.batch += !o.batch;
         st = tacit_flag(args, "once") ? tacit_bench_once(&o, stdout, &err)
                                       : tacit_bench_extract(&o, "/proc/self/exe", stdout, &err);
     } else {
         tacit_fail(&err, TACIT_EINVAL, "%s",
-                   strcmp(what, "extract") ? "say what to measure: kernels or extract"
+                   strcmp(what, "extract") ? "say what to measure: kernels, extract or pretrain"
                                            : "extract needs --images PATH");
         return tacit_cli_usage(args, &err);
     }
@@ -47,8 +51,9 @@ static int run(const tacit_args *args)
 
 const tacit_command tacit_cmd_bench = {
     .name = "bench",
-    .operands = "kernels|extract",
-    .summary = "measure the kernels, or the way from JPEG bytes to vector, against the limit",
+    .operands = "kernels|extract|pretrain",
+    .summary = "measure kernels, the way from JPEG bytes to vector, or training steps, against the "
+               "limit",
     .details = "Ratios to the limit are formed turn by turn, in one process and one run, since "
                "absolute times of a shared machine say little.",
     .options = options,

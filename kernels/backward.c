@@ -58,7 +58,24 @@ void TACIT_NAME(tacit_layernorm_backward_f32)(size_t rows, size_t n, const float
 void TACIT_NAME(tacit_sum_rows_f32)(size_t rows, size_t n, const float *x, size_t ldx, bool more,
                                     float *y)
 {
-    for (size_t i = 0; i < n; i += VF) {
+    size_t i = 0;
+    for (; i + 4 * VF <= n; i += 4 * VF) { /* four lines of a row at a time */
+        vf sum[4], part[4];
+        for (size_t v = 0; v < 4; v++)
+            sum[v] = more ? vf_load(y + i + v * VF) : vf_zero();
+        for (size_t r = 0; r < rows;) {
+            for (size_t v = 0; v < 4; v++)
+                part[v] = vf_zero();
+            for (size_t end = rows - r > 16 ? r + 16 : rows; r < end; r++)
+                for (size_t v = 0; v < 4; v++)
+                    part[v] = vf_add(part[v], vf_load(x + r * ldx + i + v * VF));
+            for (size_t v = 0; v < 4; v++)
+                sum[v] = vf_add(sum[v], part[v]);
+        }
+        for (size_t v = 0; v < 4; v++)
+            vf_store(y + i + v * VF, sum[v]);
+    }
+    for (; i < n; i += VF) {
         size_t left = VF_LEFT(n, i);
         vf sum = more ? LOAD(y + i) : vf_zero();
         for (size_t r = 0; r < rows;) {

@@ -6,8 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Chunks of the products: 112 x 128 outputs as in linear.c, of gradients of weights too, where
- * blocks of TACIT_KC rows of both factors stay in the second-level cache. */
+/* Chunks of the products: 112 x 128 outputs as in linear.c. */
 #define ROWS      112
 #define COLUMNS   128
 #define NORM_ROWS 64
@@ -78,7 +77,7 @@ typedef struct dense_job {
     size_t m, in, out; /* y (m, out) of x (m, in): of the backward, the other way round */
     const float *x, *dy;
     float *y;
-    size_t ldx, ldy, lddy, row_step, row_chunks;
+    size_t ldx, ldy, lddy, row_step, row_chunks, column_step;
     tacit_after after;
     bool backward;
 } dense_job;
@@ -122,9 +121,10 @@ static void product_chunk(void *ctx, size_t chunk, unsigned worker)
     (void)worker;
     const dense_job *j = ctx;
     const tacit_kernels *k = j->work->kernels;
-    /* Rows vary first: threads that run side by side read the same weights. */
-    size_t slot = chunk % j->row_chunks, row = slot * j->row_step;
-    size_t column = chunk / j->row_chunks * COLUMNS;
+    /* Columns vary first: the rows stay in the second-level cache, and the weights, which are few
+     * beside the rows of a batch, in the third. */
+    size_t across = pieces(j->out, COLUMNS), slot = chunk / across, row = slot * j->row_step;
+    size_t column = chunk % across * COLUMNS;
     size_t rows = step_at(j->m, row, j->row_step), columns = step_at(j->out, column, COLUMNS);
     tacit_epilogue e = { 0 };
     if (!j->backward && j->dense->b)
@@ -166,18 +166,32 @@ void tacit_dense_forward(const tacit_work *work, const tacit_dense *dense, size_
     run_product(&j, after);
 }
 
+/* Cuts dW into blocks: the larger, the less of dy and x is read from far (196 x 192 with TACIT_KC
+ * rows of both fill 770 KB of a second-level cache), but of a small layer there must be enough. */
+static size_t weight_blocks(dense_job *j)
+{
+    static const size_t steps[][2] = { { 196, 192 }, { 98, 96 }, { 42, 64 } };
+    size_t count = 0;
+    for (size_t i = 0; count < 12 && i < sizeof steps / sizeof *steps; i++) {
+        j->row_step = steps[i][0];
+        j->column_step = steps[i][1];
+        count = pieces(j->dense->out, j->row_step) * pieces(j->dense->in, j->column_step);
+    }
+    return count;
+}
+
 /* A block of dW += dy^T x. */
 static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
     const dense_job *j = ctx;
     const tacit_dense *d = j->dense;
-    /* Blocks of one range of dy's columns follow each other: they are read the least. */
-    size_t across = pieces(d->in, COLUMNS), row = chunk / across * ROWS;
-    size_t column = chunk % across * COLUMNS;
-    j->work->kernels->gemm_tn_f32(step_at(d->out, row, ROWS), step_at(d->in, column, COLUMNS), j->m,
-                                  j->dy + row, j->lddy, j->x + column, j->ldx,
-                                  d->w->grad + row * d->in + column, d->in, true);
+    size_t across = pieces(d->in, j->column_step), row = chunk / across * j->row_step;
+    size_t column = chunk % across * j->column_step;
+    j->work->kernels->gemm_tn_f32(step_at(d->out, row, j->row_step),
+                                  step_at(d->in, column, j->column_step), j->m, j->dy + row,
+                                  j->lddy, j->x + column, j->ldx, d->w->grad + row * d->in + column,
+                                  d->in, true);
 }
 
 void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size_t m,
@@ -205,8 +219,7 @@ void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size
     dense_job j = {
         .work = work, .dense = dense, .m = m, .dy = dy, .lddy = lddy, .x = x, .ldx = ldx
     };
-    tacit_parallel_for(work->pool, pieces(dense->out, ROWS) * pieces(dense->in, COLUMNS),
-                       weight_chunk, &j);
+    tacit_parallel_for(work->pool, weight_blocks(&j), weight_chunk, &j);
 }
 
 /* Sums of rows -------------------------------------------------------------------------------- */
