@@ -19,10 +19,13 @@ static tacit_epilogue moved(const tacit_epilogue *e, const tacit_conv *g, size_t
     return at;
 }
 
-/* One block of k for one row of outputs and one panel. */
+/* One block of k for one row of outputs and one panel. The block of weights that follows is asked
+ * for on the way, a part by each of the first tiles: *asked of them have. */
 static void conv_row(const tacit_conv *g, size_t row, size_t panel, size_t kc, const float *x,
-                     const float *b, float *y, bool more, const tacit_epilogue *epilogue)
+                     const float *b, size_t *asked, float *y, bool more,
+                     const tacit_epilogue *epilogue)
 {
+    const size_t parts = 4 * TACIT_NV;
     size_t tiles = (g->columns + TACIT_MR - 1) / TACIT_MR, count;
     size_t width = g->n - panel < TACIT_NR ? g->n - panel : TACIT_NR;
     for (size_t i = 0; i < g->columns; i += count) {
@@ -32,7 +35,8 @@ static void conv_row(const tacit_conv *g, size_t row, size_t panel, size_t kc, c
             here = moved(epilogue, g, row, i, panel);
             e = &here;
         }
-        tile(count, width, kc, x + i * g->step, g->step, b, NULL, y + i * g->ldc, g->ldc, more, e);
+        const float *ahead = *asked < parts ? b + kc * TACIT_NR + (*asked)++ * (kc / 4) * VF : NULL;
+        tile(count, width, kc, x + i * g->step, g->step, b, ahead, y + i * g->ldc, g->ldc, more, e);
     }
 }
 
@@ -45,9 +49,10 @@ void TACIT_NAME(tacit_conv_f32)(const tacit_conv *g, const float *x, const float
             for (size_t p = 0; p < g->k; p += TACIT_KC) {
                 size_t kc = g->k - p < TACIT_KC ? g->k - p : TACIT_KC;
                 bool last = t + 1 == g->taps && p + kc == g->k, more = t > 0 || p > 0;
+                size_t asked = last && j + TACIT_NR >= g->n ? SIZE_MAX : 0; /* nothing follows */
                 for (size_t r = 0; r < g->rows; r++)
-                    conv_row(g, r, j, kc, x + r * g->ldx + t * g->ldt + p, b, y + r * g->ldy + j,
-                             more, last ? epilogue : NULL);
+                    conv_row(g, r, j, kc, x + r * g->ldx + t * g->ldt + p, b, &asked,
+                             y + r * g->ldy + j, more, last ? epilogue : NULL);
                 b += kc * TACIT_NR;
             }
     }

@@ -3,7 +3,7 @@
  *
  *     open FILE                    weights                                        -> ok
  *     images N FILE                N planar images, raw float32, for the network  -> ok
- *     vectors BATCH THREADS FILE   writes the vectors of all images to FILE       -> ok
+ *     vectors BATCH THREADS FILE   writes the published features of all images to FILE       -> ok
  *     forward WARM COUNT BATCH THREADS   the network alone, first WARM times untimed
  *                                                                      -> COUNT times in seconds
  *     photos FILE                  reads the files named in FILE, a path a line   -> ok
@@ -147,7 +147,7 @@ static tacit_status run_forward(size_t warm, size_t count, size_t batch, unsigne
     tacit_status st = forward_pool(batch, threads, &pool, err);
     for (size_t i = 0; st == TACIT_OK && i < warm + count; i++) {
         double start = tacit_now();
-        tacit_backbone_forward(model.backbone, images, batch, TACIT_FEATURES_CLS, vectors, scratch,
+        tacit_backbone_forward(model.backbone, images, batch, model.features, vectors, scratch,
                                pool);
         if (i >= warm)
             printf("%.9f ", tacit_now() - start);
@@ -167,8 +167,8 @@ static tacit_status write_vectors(size_t batch, unsigned threads, const char *pa
     if (!f)
         return tacit_fail_errno(err, "%s", path);
     for (size_t i = 0; i + batch <= image_count; i += batch) {
-        tacit_backbone_forward(model.backbone, images + i * image_floats(), batch,
-                               TACIT_FEATURES_CLS, vectors, scratch, pool);
+        tacit_backbone_forward(model.backbone, images + i * image_floats(), batch, model.features,
+                               vectors, scratch, pool);
         fwrite(vectors, model.dim * sizeof *vectors, batch, f);
     }
     return fclose(f) ? tacit_fail_errno(err, "%s", path) : TACIT_OK;

@@ -251,11 +251,25 @@ def report(entrants, flop, per):
 
 def flop_of(model):
     """2 x multiply-adds of one forward, one image."""
+    if not hasattr(model, "pos_embed"):
+        return flop_of_convolutions(model)
     dim, tokens = model.embed_dim, model.pos_embed.shape[1]
     patch = model.patch_embed.proj.weight[0].numel()
     mlp = model.blocks[0].mlp.fc1.out_features
     block = tokens * dim * (4 * dim + 2 * mlp) + 2 * tokens * tokens * dim
     return 2 * ((tokens - 1) * patch * dim + len(model.blocks) * block)
+
+
+def flop_of_convolutions(model):
+    counts = []
+    hooks = [m.register_forward_hook(
+        lambda m, x, y: counts.append(2 * y[0].numel() * m.weight[0].numel()))
+        for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 224, 224))
+    for hook in hooks:
+        hook.remove()
+    return sum(counts)
 
 
 def build_engines(model, example, threads, args, folder, label):
@@ -439,7 +453,8 @@ def versions():
 
 def main():
     p = argparse.ArgumentParser(description="Tacit against other engines, interleaved")
-    p.add_argument("--models", nargs="+", default=MODELS, choices=list(chain.NETWORKS))
+    p.add_argument("--models", nargs="+", default=MODELS,
+                   choices=list(chain.NETWORKS) + list(chain.CONVOLUTIONAL))
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     p.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     p.add_argument("--engines", nargs="+", default=DEFAULT, choices=list(ENGINES))

@@ -72,8 +72,15 @@ def fill(model, seed):
     return model
 
 
+# the same, of convolutions; timed, and compared in checkpoints.py
+CONVOLUTIONAL = {"resnet18": "resnet18", "resnet50": "resnet50"}
+
+
 def network(name, seed=1):
     """The network of that name at 224 x 224, without a head."""
+    if name in CONVOLUTIONAL:
+        torch.manual_seed(seed)
+        return timm.create_model(CONVOLUTIONAL[name], pretrained=False, num_classes=0).eval()
     model = timm.create_model(NETWORKS[name], pretrained=False, num_classes=0, img_size=224)
     fill(model, seed).eval()
     return model
