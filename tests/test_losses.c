@@ -1,0 +1,199 @@
+/* test_losses.c - losses as pure functions: against definitions in double, their gradients against
+ * differences of those, published values, the same bits for any ISA and number of threads. */
+#include "loss_mae.h"
+#include "loss_ntxent.h"
+#include "rng.h"
+
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static tacit_isa isas[TACIT_ISA_COUNT];
+static size_t isa_count;
+
+static float number(uint64_t stream, uint64_t i)
+{
+    return 4 * tacit_rng_uniform(3, stream, i) - 2;
+}
+
+/* NT-Xent in double. */
+static double ntxent(size_t rows, size_t dim, const double *z, double temperature)
+{
+    double sum = 0, *norm = malloc(rows * sizeof *norm);
+    for (size_t i = 0; i < rows; i++) {
+        norm[i] = 0;
+        for (size_t p = 0; p < dim; p++)
+            norm[i] += z[i * dim + p] * z[i * dim + p];
+        norm[i] = sqrt(norm[i]);
+    }
+    for (size_t i = 0; i < rows; i++) {
+        double total = 0, target = 0;
+        for (size_t j = 0; j < rows; j++) {
+            double score = 0;
+            for (size_t p = 0; p < dim; p++)
+                score += z[i * dim + p] * z[j * dim + p] / (norm[i] * norm[j] * temperature);
+            if (j != i)
+                total += exp(score);
+            if (j == (i + rows / 2) % rows)
+                target = score;
+        }
+        sum += log(total) - target;
+    }
+    free(norm);
+    return sum / (double)rows;
+}
+
+/* A call on kernels and threads; -1 where memory is short. */
+static double run_ntxent(tacit_isa isa, unsigned threads, size_t rows, size_t dim,
+                         double temperature, const float *z, float *dz)
+{
+    tacit_work work = { .kernels = tacit_kernels_for(isa) };
+    tacit_ntxent loss;
+    tacit_arena arena = { 0 };
+    size_t total = 0;
+    double value = -1;
+    ck_assert_int_eq(tacit_pool_open(&work.pool, threads, NULL), TACIT_OK);
+    tacit_ntxent_init(&loss, rows + 6, dim, temperature, &work);
+    ck_assert(tacit_ntxent_plan(&loss, &total));
+    ck_assert_int_eq(tacit_arena_open(&arena, total, NULL), TACIT_OK);
+    memset(arena.base, 0xff, total);
+    tacit_ntxent_take(&loss, &arena);
+    ck_assert_uint_eq(arena.used, total);
+    value = tacit_ntxent_loss(&loss, rows, z, dim, dz, dim);
+    tacit_arena_close(&arena);
+    tacit_pool_close(&work.pool);
+    return value;
+}
+
+START_TEST(ntxent_of_known_values)
+{
+    /* two views of three images, temperature 0.5, in double by hand */
+    const float z[6][2] = { { 1, 2 },       { 0.5f, -1 },    { -1.5f, 0.25f },
+                            { 0.9f, 2.2f }, { 0.7f, -0.8f }, { -1.2f, 0.4f } };
+    float dz[12], same[40], d[40];
+    double loss = run_ntxent(isas[_i], 1, 6, 2, 0.5, &z[0][0], dz);
+    ck_assert_msg(fabs(loss - 0.2154732443) < 1e-6, "%.10g", loss);
+    for (size_t i = 0; i < 40; i++) /* all alike: ln(2N - 1), and nowhere to go */
+        same[i] = (float)(1 + i % 4);
+    loss = run_ntxent(isas[_i], 2, 10, 4, 0.1, same, d);
+    ck_assert_msg(fabs(loss - log(9)) < 1e-6, "%.10g", loss);
+    for (size_t i = 0; i < 40; i++)
+        ck_assert_msg(fabs((double)d[i]) < 1e-6, "%g", (double)d[i]);
+}
+END_TEST
+
+START_TEST(ntxent_gradient)
+{
+    static const size_t shapes[][2] = { { 2, 3 }, { 6, 5 }, { 34, 17 }, { 70, 8 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        size_t rows = shapes[s][0], dim = shapes[s][1];
+        float z[70 * 17], dz[70 * 17];
+        double wide[70 * 17], most = 0, want[70 * 17];
+        for (size_t i = 0; i < rows * dim; i++)
+            wide[i] = (double)(z[i] = number(s, i));
+        double loss = run_ntxent(isas[_i], 2, rows, dim, 0.2, z, dz);
+        ck_assert_msg(fabs(loss - ntxent(rows, dim, wide, 0.2)) < 2e-6 * (1 + loss), "%g", loss);
+        for (size_t i = 0; i < rows * dim; i++) {
+            double at = wide[i];
+            wide[i] = at + 1e-5;
+            double above = ntxent(rows, dim, wide, 0.2);
+            wide[i] = at - 1e-5;
+            want[i] = (above - ntxent(rows, dim, wide, 0.2)) / 2e-5;
+            wide[i] = at;
+            most = fmax(most, fabs(want[i]));
+        }
+        for (size_t i = 0; i < rows * dim; i++)
+            ck_assert_msg(fabs((double)dz[i] - want[i]) < 1e-5 * most + 1e-8,
+                          "%zu x %zu, element %zu: %g, should be %g", rows, dim, i, (double)dz[i],
+                          want[i]);
+    }
+}
+END_TEST
+
+/* More rows than a block has, on every ISA and 1 to 8 threads, and in place. */
+START_TEST(ntxent_same_bits)
+{
+    enum { R = 802, D = 33 };
+    float *z = malloc(R * D * sizeof *z), *want = malloc(R * D * sizeof *want);
+    float *dz = malloc(R * D * sizeof *dz);
+    ck_assert(z && want && dz);
+    for (size_t i = 0; i < R * D; i++)
+        z[i] = number(9, i);
+    double loss = run_ntxent(isas[0], 1, R, D, 0.5, z, want);
+    double *wide = malloc(R * D * sizeof *wide);
+    for (size_t i = 0; i < R * D; i++)
+        wide[i] = (double)z[i];
+    ck_assert(fabs(loss - ntxent(R, D, wide, 0.5)) < 1e-5);
+    for (size_t i = 0; i < isa_count; i++)
+        for (unsigned threads = 1; threads <= 8; threads = threads == 3 ? 8 : threads + 1) {
+            memcpy(dz, z, R * D * sizeof *dz);
+            ck_assert(run_ntxent(isas[i], threads, R, D, 0.5, dz, dz) == loss);
+            ck_assert_mem_eq(dz, want, R * D * sizeof *dz);
+        }
+    free(z), free(want), free(dz), free(wide);
+}
+END_TEST
+
+/* Targets and loss in double; in two parts, which add up. */
+START_TEST(mae_loss)
+{
+    enum { IMAGE = 12, PATCH = 3, SIDE = 4, V = 27, B = 3, M = 5, LD = 30 };
+    const tacit_mae_target target = { IMAGE, PATCH, _i % 2 };
+    float images[B * 3 * IMAGE * IMAGE], pred[B * M * LD], got[B * M * LD];
+    static const uint32_t mask[B * M] = { 0, 3, 15, 7, 8, 1, 2, 14, 5, 9, 6, 4, 3, 12, 11 };
+    for (size_t i = 0; i < B * 3 * IMAGE * IMAGE; i++)
+        images[i] = number(20, i);
+    for (size_t i = 0; i < B * M * LD; i++)
+        pred[i] = got[i] = number(21, i);
+    tacit_work work = { .kernels = tacit_kernels_for(isas[(size_t)_i / 2]) };
+    ck_assert_int_eq(tacit_pool_open(&work.pool, 3, NULL), TACIT_OK);
+    tacit_mae_loss_declare(&target, B, &work);
+    ck_assert_int_eq(tacit_work_open(&work, NULL), TACIT_OK);
+    double loss = tacit_mae_loss(&target, &work, images, 1, mask, M, B, got, LD) +
+                  tacit_mae_loss(&target, &work, images + 3 * IMAGE * IMAGE, 2, mask + M, M, B,
+                                 got + M * LD, LD);
+    double want = 0;
+    for (size_t i = 0; i < B * M; i++) {
+        double t[V], mean = 0, var = 0;
+        for (size_t v = 0; v < V; v++) {
+            size_t y = mask[i] / SIDE * PATCH + v / 9, x = mask[i] % SIDE * PATCH + v / 3 % 3;
+            t[v] = (double)images[((i / M * 3 + v % 3) * IMAGE + y) * IMAGE + x];
+            mean += t[v] / V;
+        }
+        for (size_t v = 0; v < V; v++)
+            var += (t[v] - mean) * (t[v] - mean) / (V - 1);
+        for (size_t v = 0; v < V; v++) {
+            double d = (double)pred[i * LD + v] -
+                       (target.normalised ? (t[v] - mean) / sqrt(var + 1e-6) : t[v]);
+            want += d * d / (V * B * M);
+            ck_assert(fabs((double)got[i * LD + v] - 2 * d / (V * B * M)) < 1e-8);
+        }
+        for (size_t v = V; v < LD; v++)
+            ck_assert(got[i * LD + v] == pred[i * LD + v]);
+    }
+    ck_assert_msg(fabs(loss - want) < 1e-6 * want, "%.9g, should be %.9g", loss, want);
+    tacit_work_close(&work);
+    tacit_pool_close(&work.pool);
+}
+END_TEST
+
+int main(void)
+{
+    for (unsigned i = 0; i < TACIT_ISA_COUNT; i++)
+        if (tacit_isa_available((tacit_isa)i))
+            isas[isa_count++] = (tacit_isa)i;
+    Suite *suite = suite_create("losses");
+    TCase *t = tcase_create("losses");
+    tcase_set_timeout(t, 0);
+    tcase_add_loop_test(t, ntxent_of_known_values, 0, (int)isa_count);
+    tcase_add_loop_test(t, ntxent_gradient, 0, (int)isa_count);
+    tcase_add_test(t, ntxent_same_bits);
+    tcase_add_loop_test(t, mae_loss, 0, (int)(2 * isa_count));
+    suite_add_tcase(suite, t);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
