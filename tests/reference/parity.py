@@ -38,7 +38,7 @@ COSINE, ERROR, AGAINST_FP32 = 0.999999, 1e-5, 2.0
 def extract(tacit, weights, images, kind, out):
     pillow = "13" if int(PIL.__version__.split(".")[0]) >= 13 else "12"
     done = subprocess.run([tacit, "extract", "--weights", weights, "--images", images, "--out", out,
-                           "--features", kind, "--pillow", pillow, "--strict"],
+                           "--features", kind, "--pillow", pillow, "--resize", "256", "--strict"],
                           capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"parity: tacit extract: status {done.returncode}: {done.stderr.strip()}")
