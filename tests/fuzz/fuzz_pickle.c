@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 if (t[i].shape[d])
                     last += (t[i].shape[d] - 1) * place[i].strides[d];
             }
-            FUZZ_CHECK(place[i].storage < storages && t[i].name[0] != 1);
+            FUZZ_CHECK(place[i].storage < storages && t[i].rank <= TACIT_MAX_RANK);
             FUZZ_CHECK(t[i].bytes == elements * tacit_dtype_size(t[i].dtype));
             FUZZ_CHECK(!elements ||
                        (last + 1) * tacit_dtype_size(t[i].dtype) <= s[place[i].storage].bytes);
