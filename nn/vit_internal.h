@@ -2,9 +2,9 @@
 #ifndef TACIT_VIT_INTERNAL_H
 #define TACIT_VIT_INTERNAL_H
 
-#include "linear.h"
 #include "mem.h"
 #include "vit.h"
+#include "weights.h"
 
 typedef struct tacit__norm {
     float *gamma, *beta; /* (dim) */
@@ -34,15 +34,6 @@ struct tacit_vit {
     float *made;          /* what is computed at open: pos, rotary, bias */
     tacit__block *blocks; /* (depth) */
 };
-
-/* One tensor of the network: its name, its shape, and where its values go. */
-typedef struct tacit__slot {
-    char name[96];
-    unsigned rank;
-    size_t shape[4];
-    float **vector;       /* stored as it is, or                     */
-    tacit_linear *matrix; /* packed, (shape[0], product of the rest) */
-} tacit__slot;
 
 #define TACIT__SLOTS_FIXED 12
 #define TACIT__SLOTS_BLOCK 19

@@ -5,8 +5,6 @@
  */
 #include "vit_internal.h"
 
-#include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,14 +178,6 @@ size_t tacit__vit_slots(const tacit_vit_config *config, tacit_vit *vit, tacit__s
     return (size_t)(s - slots);
 }
 
-static size_t slot_elements(const tacit__slot *s)
-{
-    size_t n = 1;
-    for (unsigned i = 0; i < s->rank; i++)
-        n *= s->shape[i];
-    return n;
-}
-
 tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
 {
     if (!c->dim || c->dim > MAX_DIM || !c->depth || c->depth > MAX_DEPTH || !c->mlp ||
@@ -213,14 +203,6 @@ tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
     return TACIT_OK;
 }
 
-static const tacit_tensor *find_tensor(const tacit_tensor_source *source, const char *name)
-{
-    for (size_t i = 0; i < source->count; i++)
-        if (!strcmp(source->tensors[i].name, name))
-            return &source->tensors[i];
-    return NULL;
-}
-
 /* The side of a square of n; 0 where n is none. */
 static size_t square_side(size_t n)
 {
@@ -234,12 +216,12 @@ static size_t square_side(size_t n)
  * there is none, SIZE_MAX where it is not that of a square. */
 static size_t table_side(const tacit_tensor_source *source, tacit_vit_config *c)
 {
-    const tacit_tensor *pos = find_tensor(source, "pos_embed"), *shared, *block;
-    shared = find_tensor(source, "rel_pos_bias.relative_position_bias_table");
-    block = find_tensor(source, "blocks.0.attn.relative_position_bias_table");
-    c->position = find_tensor(source, "rope.periods") ? TACIT_POSITION_ROTARY
-                  : pos                               ? TACIT_POSITION_TABLE
-                                                      : TACIT_POSITION_NONE;
+    const tacit_tensor *pos = tacit__find_tensor(source, "pos_embed"), *shared, *block;
+    shared = tacit__find_tensor(source, "rel_pos_bias.relative_position_bias_table");
+    block = tacit__find_tensor(source, "blocks.0.attn.relative_position_bias_table");
+    c->position = tacit__find_tensor(source, "rope.periods") ? TACIT_POSITION_ROTARY
+                  : pos                                      ? TACIT_POSITION_TABLE
+                                                             : TACIT_POSITION_NONE;
     c->relative = shared  ? TACIT_RELATIVE_SHARED
                   : block ? TACIT_RELATIVE_BLOCK
                           : TACIT_RELATIVE_NONE;
@@ -265,9 +247,9 @@ static size_t table_side(const tacit_tensor_source *source, tacit_vit_config *c)
 tacit_status tacit_vit_detect(const tacit_tensor_source *source, unsigned heads,
                               tacit_vit_config *config, tacit_err *err)
 {
-    const tacit_tensor *patch = find_tensor(source, "patch_embed.proj.weight");
-    const tacit_tensor *fc1 = find_tensor(source, "blocks.0.mlp.fc1.weight");
-    const tacit_tensor *fc2 = find_tensor(source, "blocks.0.mlp.fc2.weight");
+    const tacit_tensor *patch = tacit__find_tensor(source, "patch_embed.proj.weight");
+    const tacit_tensor *fc1 = tacit__find_tensor(source, "blocks.0.mlp.fc1.weight");
+    const tacit_tensor *fc2 = tacit__find_tensor(source, "blocks.0.mlp.fc2.weight");
     const tacit_tensor *wanted[] = { patch, fc1, fc2 };
     static const char *const names[] = { "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight",
                                          "blocks.0.mlp.fc2.weight" };
@@ -281,9 +263,9 @@ tacit_status tacit_vit_detect(const tacit_tensor_source *source, unsigned heads,
         if (sscanf(source->tensors[i].name, "blocks.%4u.", &block) == 1 && block >= depth)
             depth = block + 1;
     tacit_vit_config c = { .depth = depth, .eps = 1e-6f };
-    const tacit_tensor *registers = find_tensor(source, "reg_token");
-    const tacit_tensor *head = find_tensor(source, "head.weight");
-    c.no_cls = !find_tensor(source, "cls_token");
+    const tacit_tensor *registers = tacit__find_tensor(source, "reg_token");
+    const tacit_tensor *head = tacit__find_tensor(source, "head.weight");
+    c.no_cls = !tacit__find_tensor(source, "cls_token");
     size_t side = table_side(source, &c);
     if (patch->shape[0] > MAX_DIM || !patch->shape[2] || patch->shape[2] != patch->shape[3] ||
         patch->shape[2] > MAX_IMAGE || fc1->shape[0] > 8 * MAX_DIM || side == SIZE_MAX ||
@@ -298,20 +280,20 @@ tacit_status tacit_vit_detect(const tacit_tensor_source *source, unsigned heads,
     c.mlp = (unsigned)(fc2->shape[1] <= fc1->shape[0] ? fc2->shape[1] : fc1->shape[0]);
     c.activation = fc1->shape[0] == 2 * fc2->shape[1] ? TACIT_SWIGLU : TACIT_GELU;
     c.registers = registers ? (unsigned)registers->shape[1] : 0;
-    c.layer_scale = find_tensor(source, "blocks.0.ls1.gamma") != NULL;
-    c.no_patch_bias = !find_tensor(source, "patch_embed.proj.bias");
-    c.no_qkv_bias = !find_tensor(source, "blocks.0.attn.qkv.bias");
-    c.qk_norm = find_tensor(source, "blocks.0.attn.q_norm.weight") != NULL;
-    c.pre_norm = find_tensor(source, "norm_pre.weight") != NULL;
-    c.last_norm = find_tensor(source, "norm.weight")      ? TACIT_NORM_TOKENS
-                  : find_tensor(source, "fc_norm.weight") ? TACIT_NORM_MEAN
-                                                          : TACIT_NORM_NONE;
-    if (head && c.pre_norm && !find_tensor(source, "head.bias") && head->rank == 2 &&
+    c.layer_scale = tacit__find_tensor(source, "blocks.0.ls1.gamma") != NULL;
+    c.no_patch_bias = !tacit__find_tensor(source, "patch_embed.proj.bias");
+    c.no_qkv_bias = !tacit__find_tensor(source, "blocks.0.attn.qkv.bias");
+    c.qk_norm = tacit__find_tensor(source, "blocks.0.attn.q_norm.weight") != NULL;
+    c.pre_norm = tacit__find_tensor(source, "norm_pre.weight") != NULL;
+    c.last_norm = tacit__find_tensor(source, "norm.weight")      ? TACIT_NORM_TOKENS
+                  : tacit__find_tensor(source, "fc_norm.weight") ? TACIT_NORM_MEAN
+                                                                 : TACIT_NORM_NONE;
+    if (head && c.pre_norm && !tacit__find_tensor(source, "head.bias") && head->rank == 2 &&
         head->shape[0] <= MAX_DIM)
         c.projection = (unsigned)head->shape[0];
     c.grid[0] = c.grid[1] = (unsigned)side;
     c.height = c.width = side ? (unsigned)side * c.patch : 224 / c.patch * c.patch;
-    const tacit_tensor *table = find_tensor(
+    const tacit_tensor *table = tacit__find_tensor(
         source, c.relative == TACIT_RELATIVE_SHARED ? "rel_pos_bias.relative_position_bias_table"
                                                     : "blocks.0.attn.relative_position_bias_table");
     c.heads = c.dim % 64 == 0 ? c.dim / 64 : 0;
@@ -376,71 +358,6 @@ static bool is_unneeded(const char *name)
            !strcmp(name, "mask_token");
 }
 
-/* Appends to the list of complaints, which the message then cuts to what fits. */
-static void complain(char *list, size_t size, size_t *count, const char *what, const char *name)
-{
-    size_t n = strlen(list);
-    snprintf(list + n, size - n, "%s%s %s", *count ? ", " : "", what, name);
-    ++*count;
-}
-
-static void shape_text(char *text, size_t size, const size_t *shape, unsigned rank)
-{
-    size_t n = 0;
-    text[0] = 0;
-    for (unsigned i = 0; i < rank && n < size; i++)
-        n += (size_t)snprintf(text + n, size - n, "%s%zu", i ? "x" : "", shape[i]);
-}
-
-static bool same_shape(const tacit__slot *s, const tacit_tensor *t)
-{
-    return t->rank == s->rank && !memcmp(t->shape, s->shape, s->rank * sizeof *s->shape);
-}
-
-static bool is_float(tacit_dtype dtype)
-{
-    return dtype == TACIT_F32 || dtype == TACIT_F16 || dtype == TACIT_BF16;
-}
-
-/* index[s] becomes the tensor of slot s. */
-static tacit_status bind(const tacit__slot *slots, size_t count, const tacit_tensor_source *source,
-                         size_t *index, tacit_err *err)
-{
-    char list[700] = "";
-    size_t complaints = 0;
-    bool *used = tacit_calloc(source->count ? source->count : 1, sizeof *used);
-    if (!used)
-        return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu tensors", source->count);
-    for (size_t s = 0; s < count; s++) {
-        const tacit_tensor *t = find_tensor(source, slots[s].name);
-        if (!t) {
-            complain(list, sizeof list, &complaints, "missing", slots[s].name);
-            continue;
-        }
-        index[s] = (size_t)(t - source->tensors);
-        used[index[s]] = true;
-        char text[256], have[96], want[96];
-        if (!same_shape(&slots[s], t)) {
-            shape_text(have, sizeof have, t->shape, t->rank);
-            shape_text(want, sizeof want, slots[s].shape, slots[s].rank);
-            snprintf(text, sizeof text, "%s (is %s, must be %s)", slots[s].name, have, want);
-            complain(list, sizeof list, &complaints, "mis-shaped", text);
-        } else if (!is_float(t->dtype)) {
-            snprintf(text, sizeof text, "%s (%s; F32, F16 and BF16 are read)", slots[s].name,
-                     tacit_dtype_name(t->dtype));
-            complain(list, sizeof list, &complaints, "of another type:", text);
-        }
-    }
-    for (size_t i = 0; i < source->count; i++)
-        if (!used[i] && !is_unneeded(source->tensors[i].name))
-            complain(list, sizeof list, &complaints, "unexpected", source->tensors[i].name);
-    tacit_free(used);
-    if (complaints)
-        return tacit_fail(err, TACIT_EFORMAT, "%zu tensor%s not as the model needs: %s", complaints,
-                          complaints > 1 ? "s" : "", list);
-    return TACIT_OK;
-}
-
 /* Reading and packing ------------------------------------------------------------------------- */
 
 typedef struct piece {
@@ -453,69 +370,22 @@ typedef struct loader {
     const tacit__slot *slots;
     const size_t *index;
     const piece *pieces;
-    unsigned char *buffers;
-    size_t floats_each, raw_each;
-    pthread_mutex_t lock;
-    size_t failed; /* lowest piece that failed, SIZE_MAX for none */
-    tacit_status status;
-    tacit_err err;
+    size_t most; /* values of a piece */
 } loader;
 
-static bool all_finite(const float *x, size_t n)
+static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err)
 {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        bad |= (bits & 0x7f800000) == 0x7f800000;
-    }
-    return !bad;
-}
-
-/* n values of tensor t from element `first` on, as floats. raw has room for n half values. */
-static tacit_status read_floats(const loader *l, size_t t, size_t first, size_t n, float *to,
-                                uint16_t *raw, tacit_err *err)
-{
-    const tacit_tensor_source *s = l->source;
-    if (s->tensors[t].dtype == TACIT_F32)
-        return s->read(s->ctx, t, first * 4, n * 4, to, err);
-    tacit_status st = s->read(s->ctx, t, first * 2, n * 2, raw, err);
-    if (st < 0)
-        return st;
-    if (s->tensors[t].dtype == TACIT_F16)
-        l->kernels->f16_to_f32(n, raw, to);
-    else
-        l->kernels->bf16_to_f32(n, raw, to);
-    return TACIT_OK;
-}
-
-static void load_piece(void *ctx, size_t i, unsigned worker)
-{
-    loader *l = ctx;
+    const loader *l = ctx;
     const piece *p = &l->pieces[i];
     const tacit__slot *slot = &l->slots[p->slot];
-    size_t columns = slot_elements(slot) / slot->shape[0];
+    size_t columns = tacit__slot_elements(slot) / slot->shape[0];
     size_t n = p->rows * columns, first = p->first * columns;
-    float *buffer = (float *)(void *)(l->buffers + worker * (l->floats_each + l->raw_each));
-    uint16_t *raw = (uint16_t *)(void *)((unsigned char *)buffer + l->floats_each);
-    float *to = slot->matrix ? buffer : *slot->vector + first;
-    tacit_err err;
-    tacit_status st = read_floats(l, l->index[p->slot], first, n, to, raw, &err);
-    if (st == TACIT_OK && !all_finite(to, n))
-        st = tacit_fail(&err, TACIT_EFORMAT, "tensor %s holds a value that is not finite",
-                        slot->name);
-    if (st < 0) {
-        pthread_mutex_lock(&l->lock);
-        if (i < l->failed) {
-            l->failed = i;
-            l->status = st;
-            l->err = err;
-        }
-        pthread_mutex_unlock(&l->lock);
-        return;
-    }
-    if (slot->matrix)
-        l->kernels->gemm_pack_f32(p->rows, columns, buffer, columns, slot->matrix->packed + first);
+    float *floats = buffer, *to = slot->matrix ? floats : *slot->vector + first;
+    tacit_status st = tacit__read_floats(l->source, l->index[p->slot], first, n, l->kernels, to,
+                                         (uint16_t *)(void *)(floats + l->most), err);
+    if (st == TACIT_OK && slot->matrix)
+        l->kernels->gemm_pack_f32(p->rows, columns, to, columns, slot->matrix->packed + first);
+    return st;
 }
 
 /* Plans (arena NULL) or takes the memory of every slot. */
@@ -523,7 +393,7 @@ static bool place_slots(tacit__slot *slots, size_t count, const tacit_kernels *k
                         size_t *total, tacit_arena *arena)
 {
     for (size_t s = 0; s < count; s++) {
-        size_t n = slot_elements(&slots[s]);
+        size_t n = tacit__slot_elements(&slots[s]);
         if (slots[s].matrix)
             n = tacit_gemm_packed_size(kernels, slots[s].shape[0], n / slots[s].shape[0]);
         if (!arena) {
@@ -535,7 +405,7 @@ static bool place_slots(tacit__slot *slots, size_t count, const tacit_kernels *k
         if (slots[s].matrix) {
             slots[s].matrix->packed = to;
             slots[s].matrix->out = slots[s].shape[0];
-            slots[s].matrix->in = slot_elements(&slots[s]) / slots[s].shape[0];
+            slots[s].matrix->in = tacit__slot_elements(&slots[s]) / slots[s].shape[0];
         } else {
             *slots[s].vector = to;
         }
@@ -560,39 +430,26 @@ static tacit_status read_all(tacit_vit *vit, const tacit__slot *slots, size_t co
                              const size_t *index, const tacit_tensor_source *source,
                              tacit_pool *pool, tacit_err *err)
 {
-    size_t panel = vit->kernels->gemm_nr, most = 0, bytes;
+    size_t panel = vit->kernels->gemm_nr, most = 0;
     for (size_t s = 0; s < count; s++) {
-        size_t n = slot_elements(&slots[s]);
+        size_t n = tacit__slot_elements(&slots[s]);
         if (slots[s].matrix)
             n = n / slots[s].shape[0] * panel;
         most = n > most ? n : most;
     }
+    size_t n = cut_pieces(slots, count, panel, NULL);
+    piece *pieces = tacit_calloc(n, sizeof *pieces);
+    if (!pieces)
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for reading the weights");
+    cut_pieces(slots, count, panel, pieces);
     loader l = { .source = source,
                  .kernels = vit->kernels,
                  .slots = slots,
                  .index = index,
-                 .floats_each = (most * 4 + 63) / 64 * 64,
-                 .raw_each = (most * 2 + 63) / 64 * 64,
-                 .failed = SIZE_MAX };
-    size_t n = cut_pieces(slots, count, panel, NULL);
-    piece *pieces = tacit_calloc(n, sizeof *pieces);
-    if (tacit_mul_size(l.floats_each + l.raw_each, tacit_pool_threads(pool), &bytes))
-        l.buffers = tacit_alloc(bytes);
-    tacit_status st = TACIT_OK;
-    if (!pieces || !l.buffers) {
-        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for reading the weights");
-    } else if (pthread_mutex_init(&l.lock, NULL)) {
-        st = tacit_fail(err, TACIT_ENOMEM, "the system gives no lock for reading the weights");
-    } else {
-        cut_pieces(slots, count, panel, pieces);
-        l.pieces = pieces;
-        tacit_parallel_for(pool, n, load_piece, &l);
-        pthread_mutex_destroy(&l.lock);
-        st = l.status;
-        if (st < 0 && err)
-            *err = l.err;
-    }
-    tacit_free(l.buffers);
+                 .pieces = pieces,
+                 .most = most };
+    tacit_status st =
+        tacit__load_pieces(pool, n, most * (sizeof(float) + sizeof(uint16_t)), load_piece, &l, err);
     tacit_free(pieces);
     return st;
 }
@@ -625,7 +482,7 @@ tacit_status tacit_vit_open(tacit_vit **out, const tacit_vit_config *config,
         vit->config.grid[1] = config->width / config->patch;
     }
     count = tacit__vit_slots(config, vit, slots);
-    if ((st = bind(slots, count, source, index, err)) < 0)
+    if ((st = tacit__bind(slots, count, source, is_unneeded, index, err)) < 0)
         goto end;
     size_t widest = (size_t)3 * config->dim > 2 * (size_t)config->mlp ? (size_t)3 * config->dim
                                                                       : 2 * (size_t)config->mlp;
