@@ -90,42 +90,6 @@ static void bench_dot_f64(call *c)
     c->run = run_dot_f64;
 }
 
-/* A 3 x 3 convolution of 56 x 56 pixels and 64 channels: ResNet's first stage. */
-static void run_conv_f32(call *c)
-{
-    const tacit_conv g = { .rows = 56,
-                           .columns = 56,
-                           .n = 64,
-                           .taps = 3,
-                           .k = 192,
-                           .step = 64,
-                           .ldx = 58 * 64,
-                           .ldt = 58 * 64,
-                           .ldc = 64,
-                           .ldy = 56 * 64 };
-    c->k->conv_f32(&g, c->a, c->b, c->c, NULL);
-}
-
-static void bench_conv_f32(call *c)
-{
-    c->shape = "3 x 3, 56 x 56 pixels, 64 of 64";
-    c->flops = 2.0 * 56 * 56 * 64 * 576;
-    c->run = run_conv_f32;
-}
-
-static void run_maxpool_f32(call *c)
-{
-    for (size_t r = 0; r < 56; r++)
-        c->k->maxpool_f32(56, 64, c->a + 2 * r * 113 * 64, 113 * 64, c->c + r * 56 * 64);
-}
-
-static void bench_maxpool_f32(call *c)
-{
-    c->shape = "3 x 3, 56 x 56 pixels, 64";
-    c->bytes = 4.0 * 64 * (113 * 113 + 56 * 56);
-    c->run = run_maxpool_f32;
-}
-
 static void run_attention_f32(call *c)
 {
     c->k->attention_f32(c->m, c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, NULL, 0,
@@ -360,6 +324,7 @@ static void bench_normalize_u8(call *c)
     c->run = run_normalize_u8;
 }
 
+#include "bench_kernels_conv.h"
 #include "bench_kernels_train.h"
 
 /* Measuring ----------------------------------------------------------------------------------- */

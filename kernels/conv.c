@@ -1,74 +1,109 @@
-/* conv.c - convolutions with channels last, as products that read their inputs where they lie.
+/* conv.c - convolution as a product with rows gathered on the way, and max pooling.
  *
- * For each panel of outputs and each block of k, all rows of the image: the block of weights stays
- * in the first caches, and the sums wait in y.
+ * No matrix of windows is made: a block of rows and TACIT_KC terms is gathered into scratch, which
+ * stays in the second-level cache, and used for all n columns of the call.
  */
-#include "gemm_tile.h"
+#include "gemm_block.h"
 
-/* The epilogue of a tile, its pointers moved to the tile's first output. */
-static tacit_epilogue moved(const tacit_epilogue *e, const tacit_conv *g, size_t row, size_t column,
-                            size_t panel)
+TACIT_INLINE void copy_run(float *to, const float *from, size_t n)
 {
-    tacit_epilogue at = *e;
-    if (at.bias)
-        at.bias += panel;
-    if (at.scale)
-        at.scale += panel;
-    if (at.residual)
-        at.residual += row * g->ldr + column * at.ldr + panel;
-    return at;
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(to + i, vf_load(from + i));
+    if (i < n)
+        vf_store_n(to + i, vf_load_n(from + i, n - i), n - i);
 }
 
-/* One block of k for one row of outputs and one panel. The block of weights that follows is asked
- * for on the way, a part by each of the first tiles: *asked of them have. */
-static void conv_row(const tacit_conv *g, size_t row, size_t panel, size_t kc, const float *x,
-                     const float *b, size_t *asked, float *y, bool more,
-                     const tacit_epilogue *epilogue)
+TACIT_INLINE void zero_run(float *to, size_t n)
 {
-    const size_t parts = 4 * TACIT_NV;
-    size_t tiles = (g->columns + TACIT_MR - 1) / TACIT_MR, count;
-    size_t width = g->n - panel < TACIT_NR ? g->n - panel : TACIT_NR;
-    for (size_t i = 0; i < g->columns; i += count) {
-        count = even_rows(g->columns - i, tiles--);
-        tacit_epilogue here, *e = NULL;
-        if (epilogue) {
-            here = moved(epilogue, g, row, i, panel);
-            e = &here;
-        }
-        const float *ahead = *asked < parts ? b + kc * TACIT_NR + (*asked)++ * (kc / 4) * VF : NULL;
-        tile(count, width, kc, x + i * g->step, g->step, b, ahead, y + i * g->ldc, g->ldc, more, e);
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(to + i, vf_zero());
+    if (i < n)
+        vf_store_n(to + i, vf_zero(), n - i);
+}
+
+/* Terms [p, end) of one row of the window, which is `taps` pixels wide and begins at pixel x of
+ * `line`, or with -x pixels of padding. */
+TACIT_INLINE void gather_line(const tacit_conv *c, const float *line, ptrdiff_t x, size_t p,
+                              size_t end, float *to)
+{
+    /* Where pixels follow one another without a gap they are one wide pixel. */
+    size_t width = c->channels;
+    if (c->ldx == width && x >= 0 && (size_t)x + c->kernel <= c->width) {
+        copy_run(to, line + (size_t)x * width + p, end - p);
+        return;
+    }
+    for (size_t tap = p / width; p < end; tap++) {
+        size_t stop = (tap + 1) * width < end ? (tap + 1) * width : end;
+        ptrdiff_t at = x + (ptrdiff_t)tap;
+        if (at >= 0 && (size_t)at < c->width)
+            copy_run(to, line + (size_t)at * c->ldx + (p - tap * width), stop - p);
+        else
+            zero_run(to, stop - p);
+        to += stop - p;
+        p = stop;
     }
 }
 
-void TACIT_NAME(tacit_conv_f32)(const tacit_conv *g, const float *x, const float *packed, float *y,
-                                const tacit_epilogue *epilogue)
+/* Terms [p, p + kc) of the windows of outputs [first, first + m). */
+static void gather(const tacit_conv *c, size_t first, size_t m, size_t p, size_t kc, const float *x,
+                   float *to)
 {
-    for (size_t j = 0; j < g->n; j += TACIT_NR) {
-        const float *b = packed + j * g->taps * g->k;
-        for (size_t t = 0; t < g->taps; t++)
-            for (size_t p = 0; p < g->k; p += TACIT_KC) {
-                size_t kc = g->k - p < TACIT_KC ? g->k - p : TACIT_KC;
-                bool last = t + 1 == g->taps && p + kc == g->k, more = t > 0 || p > 0;
-                size_t asked = last && j + TACIT_NR >= g->n ? SIZE_MAX : 0; /* nothing follows */
-                for (size_t r = 0; r < g->rows; r++)
-                    conv_row(g, r, j, kc, x + r * g->ldx + t * g->ldt + p, b, &asked,
-                             y + r * g->ldy + j, more, last ? epilogue : NULL);
-                b += kc * TACIT_NR;
-            }
-    }
-}
-
-void TACIT_NAME(tacit_maxpool_f32)(size_t columns, size_t n, const float *x, size_t ldx, float *y)
-{
-    for (size_t c = 0; c < columns; c++, x += 2 * n, y += n)
-        for (size_t i = 0; i < n; i += VF) {
-            size_t left = VF_LEFT(n, i);
-            vf most = load_left(x + i, left);
-            for (size_t p = 1; p < 9; p++)
-                most = vf_max(most, load_left(x + p / 3 * ldx + p % 3 * n + i, left));
-            if (left == VF)
-                vf_store(y + i, most);
+    size_t line = c->kernel * c->channels, pixels = c->rows * c->columns;
+    for (size_t i = first; i < first + m; i++) {
+        const float *image = x + i / pixels * c->height * c->width * c->ldx;
+        size_t column = i % c->columns, row = i / c->columns % c->rows;
+        ptrdiff_t across = (ptrdiff_t)(column * c->stride) - (ptrdiff_t)c->pad;
+        for (size_t q = p, tap = p / line; q < p + kc; tap++) {
+            size_t stop = (tap + 1) * line < p + kc ? (tap + 1) * line : p + kc;
+            size_t y = row * c->stride + tap - c->pad; /* wraps below 0 */
+            if (y < c->height)
+                gather_line(c, image + y * c->width * c->ldx, across, q - tap * line,
+                            stop - tap * line, to);
             else
-                vf_store_n(y + i, most, left);
+                zero_run(to, stop - q);
+            to += stop - q;
+            q = stop;
         }
+    }
+}
+
+void TACIT_NAME(tacit_conv_f32)(const tacit_conv *conv, size_t first, size_t m, size_t n,
+                                const float *x, const float *packed, float *y, size_t ldy,
+                                const tacit_epilogue *epilogue, float *scratch)
+{
+    size_t k = conv->kernel * conv->kernel * conv->channels, p = 0, kc;
+    do {
+        kc = k - p < TACIT_KC ? k - p : TACIT_KC;
+        gather(conv, first, m, p, kc, x, scratch);
+        gemm_block(m, n, k, p, kc, scratch, kc, packed, y, ldy, epilogue);
+        p += kc;
+    } while (p < k);
+}
+
+void TACIT_NAME(tacit_maxpool_f32)(const tacit_conv *c, size_t first, size_t m, const float *x,
+                                   float *y, size_t ldy)
+{
+    size_t pixels = c->rows * c->columns;
+    for (size_t i = first; i < first + m; i++, y += ldy) {
+        const float *image = x + i / pixels * c->height * c->width * c->ldx;
+        size_t top = i / c->columns % c->rows * c->stride, before = i % c->columns * c->stride;
+        size_t y0 = top < c->pad ? 0 : top - c->pad, x0 = before < c->pad ? 0 : before - c->pad;
+        size_t y1 = top + c->kernel - c->pad, x1 = before + c->kernel - c->pad;
+        y1 = y1 < c->height ? y1 : c->height;
+        x1 = x1 < c->width ? x1 : c->width;
+        for (size_t channel = 0; channel < c->channels; channel += VF) {
+            size_t left = VF_LEFT(c->channels, channel);
+            const float *from = image + channel;
+            vf most = load_left(from + (y0 * c->width + x0) * c->ldx, left);
+            for (size_t v = y0; v < y1; v++)
+                for (size_t u = x0; u < x1; u++)
+                    most = vf_max(load_left(from + (v * c->width + u) * c->ldx, left), most);
+            if (left == VF)
+                vf_store(y + channel, most);
+            else
+                vf_store_n(y + channel, most, left);
+        }
+    }
 }

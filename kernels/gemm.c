@@ -5,10 +5,7 @@
  * panels in the second, the rounding error grows like that of 384 terms, and the partial sums wait
  * in c. Callers cut m and n so that c and a's block stay in the second-level cache too.
  */
-#include "gemm_tile.h"
-
-/* Up to so many rows, four panels are read side by side. */
-#define FEW_ROWS 3
+#include "gemm_block.h"
 
 typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -57,87 +54,14 @@ void TACIT_NAME(tacit_gemm_pack_t_f32)(size_t n, size_t k, const float *w, size_
             }
 }
 
-/* The epilogue of a block, its pointers moved to the block's first output. */
-static tacit_epilogue moved(const tacit_epilogue *e, size_t row, size_t column)
-{
-    tacit_epilogue at = *e;
-    if (at.bias)
-        at.bias += column;
-    if (at.scale)
-        at.scale += column;
-    if (at.residual)
-        at.residual += row * at.ldr + column;
-    return at;
-}
-
-/* gelu, and the steps after it, on a block that was just stored and is still in the first-level
- * cache. */
-static void finish_gelu(size_t rows, size_t columns, float *c, size_t ldc, const tacit_epilogue *e)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j += VF) {
-            size_t left = VF_LEFT(columns, j);
-            float *at = c + i * ldc + j;
-            vf y = vf_gelu(load_left(at, left));
-            if (e->scale)
-                y = vf_mul(y, load_left(e->scale + j, left));
-            if (e->residual)
-                y = vf_add(y, load_left(e->residual + i * e->ldr + j, left));
-            if (e->relu)
-                y = vf_max(y, vf_zero());
-            if (left == VF)
-                vf_store(at, y);
-            else
-                vf_store_n(at, y, left);
-        }
-}
-
-/* 1 to FEW_ROWS rows and 4 panels: the weights are read once and nothing is reused, so what counts
- * is to keep several streams and chains going. */
-static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const float *b,
-                      size_t stride, float *c, size_t ldc, bool more, const tacit_epilogue *e)
-{
-    switch (rows) {
-    case 1: tile_fixed(1, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
-    case 2: tile_fixed(2, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
-    case 3: tile_fixed(3, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
-    }
-}
-
 void TACIT_NAME(tacit_gemm_f32)(size_t m, size_t n, size_t k, const float *a, size_t lda,
                                 const float *packed, float *c, size_t ldc,
                                 const tacit_epilogue *epilogue)
 {
-    size_t p = 0;
+    size_t p = 0, kc;
     do { /* k = 0 still has one (empty) block, which stores zeros */
-        size_t kc = k - p < TACIT_KC ? k - p : TACIT_KC, columns;
-        bool last = p + kc == k;
-        for (size_t j = 0; j < n; j += columns) {
-            const float *b = packed + j * k + p * TACIT_NR;
-            bool wide = m <= FEW_ROWS && n - j >= 4 * TACIT_NR;
-            columns = wide ? 4 * TACIT_NR : n - j < TACIT_NR ? n - j : TACIT_NR;
-            /* The panel that follows: of this block of k, else the first of the next. */
-            const float *next = j + columns < n ? packed + (j + columns) * k + p * TACIT_NR
-                                : !last         ? packed + (p + kc) * TACIT_NR
-                                                : NULL;
-            size_t tiles = (m + TACIT_MR - 1) / TACIT_MR, rows;
-            for (size_t i = 0, t = 0; i < m; i += rows, t++) {
-                rows = even_rows(m - i, tiles - t);
-                const float *ahead = next ? next + t * (kc / 4) * VF : NULL;
-                float *at = c + i * ldc + j;
-                tacit_epilogue here, *e = NULL;
-                if (last && epilogue) {
-                    here = moved(epilogue, i, j);
-                    e = &here;
-                }
-                if (wide)
-                    wide_tile(rows, kc, a + i * lda + p, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
-                else
-                    tile(rows, columns, kc, a + i * lda + p, lda, b, ahead, at, ldc, p > 0, e);
-                if (e && e->gelu)
-                    finish_gelu(rows, columns, at, ldc, e);
-            }
-        }
+        kc = k - p < TACIT_KC ? k - p : TACIT_KC;
+        gemm_block(m, n, k, p, kc, a + p, lda, packed, c, ldc, epilogue);
         p += kc;
     } while (p < k);
 }

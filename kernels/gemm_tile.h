@@ -74,7 +74,7 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
             TACIT_TILE_EACH(acc[i][j] =
                                 vf_add(acc[i][j], vf_load(e->residual + i * e->ldr + j * VF)))
         if (e->relu && !e->gelu)
-            TACIT_TILE_EACH(acc[i][j] = vf_max(acc[i][j], vf_zero()))
+            TACIT_TILE_EACH(acc[i][j] = vf_relu(acc[i][j]))
     }
     TACIT_TILE_EACH(vf_store(c + i * ldc + j * VF, acc[i][j]))
 }
@@ -141,7 +141,7 @@ static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, siz
             if (e && e->residual && !e->gelu)
                 y = vf_add(y, load_left(e->residual + i * e->ldr + j, left));
             if (e && e->relu && !e->gelu)
-                y = vf_max(y, vf_zero());
+                y = vf_relu(y);
             vf_store_n(to, y, left);
         }
 }

@@ -1,5 +1,6 @@
 /* kernels.c - choosing a table, and sizes that go with it. Baseline code. */
 #include "kernels.h"
+#include "winograd.h"
 
 #include <assert.h>
 #include <math.h>
@@ -49,6 +50,40 @@ size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tok
     return 2 * tacit_gemm_packed_size(kernels, tokens, dim) + /* keys and values, by token */
            tacit_gemm_packed_size(kernels, dim, tokens) +     /* keys, by column           */
            2 * queries * (round_up(tokens, kernels->gemm_nr) + TACIT_SCORES_PAD); /* p and ds */
+}
+
+size_t tacit_conv_size(size_t size, size_t kernel, size_t stride, size_t pad)
+{
+    return size + 2 * pad < kernel ? 0 : (size + 2 * pad - kernel) / stride + 1;
+}
+
+/* G g for one axis: the values of the polynomial g at the points, each divided by the product of
+ * that point's distances to the others; g[2] for the point at infinity. */
+static void winograd_values(size_t side, const double *g, size_t step, double *u)
+{
+    static const double two[] = { 0, 1, -1 };
+    static const double four[] = { 0, (double)TACIT_WINOGRAD_P, -(double)TACIT_WINOGRAD_P,
+                                   (double)TACIT_WINOGRAD_Q, -(double)TACIT_WINOGRAD_Q };
+    const double *points = side == 2 ? two : four;
+    for (size_t i = 0; i <= side; i++) {
+        double a = points[i], distances = 1;
+        for (size_t j = 0; j <= side; j++)
+            distances *= j == i ? 1 : a - points[j];
+        u[i] = (g[0] + a * g[step] + a * a * g[2 * step]) / distances;
+    }
+    u[side + 1] = g[2 * step];
+}
+
+void tacit_winograd_weights(size_t side, const double g[9], double *u, size_t step)
+{
+    double columns[3][6], row[6];
+    for (size_t x = 0; x < 3; x++)
+        winograd_values(side, g + x, 3, columns[x]);
+    for (size_t i = 0; i < side + 2; i++) {
+        winograd_values(side, &columns[0][i], 6, row);
+        for (size_t j = 0; j < side + 2; j++)
+            u[(i * (side + 2) + j) * step] = row[j];
+    }
 }
 
 /* x^n by repeated squaring: the same bits with every libm. */

@@ -26,7 +26,7 @@
 /* Linear algebra ------------------------------------------------------------------------------ */
 
 /* What is done to each output of a product before it is stored, in this order:
- * y = acc; y += bias; y = gelu(y); y *= scale; y += residual; y = max(y, 0). NULL and false leave a
+ * y = acc; y += bias; y = gelu(y); y *= scale; y += residual; y = max(0, y). NULL and false leave a
  * step out. */
 typedef struct tacit_epilogue {
     const float *bias; /* (n) */
@@ -34,7 +34,7 @@ typedef struct tacit_epilogue {
     const float *scale;    /* (n), the layer scale */
     const float *residual; /* (m, n), rows ldr apart; must not overlap c */
     size_t ldr;
-    bool relu;
+    bool relu; /* a NaN stays one */
 } tacit_epilogue;
 
 /* Weights w (n, k) as Linear holds them, rows ldw apart, to panels of gemm_nr columns: element
@@ -70,29 +70,6 @@ typedef void tacit_attention_f32_fn(size_t rows, size_t tokens, size_t dim, cons
                                     const float *k, const float *v, size_t ld, float scale,
                                     const float *bias, size_t ldb, float *out, size_t ldo,
                                     float *scratch);
-
-/* A convolution as a product over the pixels of an image with channels last: output (r, i) of
- * `rows` by `columns` is the sum over `taps` of k inputs that lie together, those of a row of the
- * kernel, times the weights. So a 3 x 3 convolution has 3 taps of 3 channels' worth, and a 1 x 1
- * one of one. The edges are zeros that the image carries. Distances are in floats. */
-typedef struct tacit_conv {
-    size_t rows, columns, n; /* outputs, of n channels each                         */
-    size_t taps, k;
-    size_t step, ldx; /* from an output's inputs to the next one's, row's    */
-    size_t ldt;       /* from a tap's inputs to the next tap's               */
-    size_t ldc, ldy;  /* from an output to the next one, row                 */
-    size_t ldr;       /* from a row of residuals to the next: epilogue->ldr is of outputs */
-} tacit_conv;
-
-/* y = epilogue(sum_t x_t packed_t), packed being gemm_pack_f32 of (n, taps * k): for each tap the
- * chains of gemm_f32, all chains' sums added in order. Bound: 2 rows columns n taps k FLOP. */
-typedef void tacit_conv_f32_fn(const tacit_conv *conv, const float *x, const float *packed,
-                               float *y, const tacit_epilogue *epilogue);
-
-/* One row of `columns` outputs of n channels, each the largest of 3 x 3 inputs 2 columns further;
- * input rows ldx apart. max(a, b) with a the largest so far, in raster order.
- * Bound: 40 columns n bytes. */
-typedef void tacit_maxpool_f32_fn(size_t columns, size_t n, const float *x, size_t ldx, float *y);
 
 /* Rows ---------------------------------------------------------------------------------------- */
 
@@ -195,6 +172,10 @@ void tacit_normalize_init(tacit_normalize *normalize, const float mean[3], const
  * Bound: 15 n bytes. */
 typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
                                    const tacit_normalize *normalize, float *y, size_t ldy);
+
+/* Convolution --------------------------------------------------------------------------------- */
+
+#include "kernels_conv.h"
 
 /* Training ------------------------------------------------------------------------------------ */
 

@@ -21,63 +21,7 @@ void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             const float *w = packed + j / TACIT_NR * TACIT_NR * k + j % TACIT_NR;
-            float y = chains(k, a + i * lda, w, TACIT_NR);
-            if (e && e->bias)
-                y += e->bias[j];
-            if (e && e->gelu)
-                y = ref_gelu(y);
-            if (e && e->scale)
-                y *= e->scale[j];
-            if (e && e->residual)
-                y += e->residual[i * e->ldr + j];
-            if (e && e->relu)
-                y = ref_max(y, 0.0f);
-            c[i * ldc + j] = y;
-        }
-}
-
-/* Output j of n of the pixel whose inputs begin at x. */
-static float conv_at(const tacit_conv *g, const float *x, const float *packed, size_t j)
-{
-    const float *w = packed + j / TACIT_NR * TACIT_NR * g->taps * g->k + j % TACIT_NR;
-    float y = 0;
-    for (size_t t = 0; t < g->taps; t++)
-        for (size_t p = 0; p < g->k; p += TACIT_KC) {
-            size_t kc = g->k - p < TACIT_KC ? g->k - p : TACIT_KC;
-            float sum = chains(kc, x + t * g->ldt + p, w, TACIT_NR);
-            y = t || p ? y + sum : sum;
-            w += kc * TACIT_NR;
-        }
-    return y;
-}
-
-void tacit_conv_f32_ref(const tacit_conv *g, const float *x, const float *packed, float *y,
-                        const tacit_epilogue *e)
-{
-    for (size_t r = 0; r < g->rows; r++)
-        for (size_t i = 0; i < g->columns; i++)
-            for (size_t j = 0; j < g->n; j++) {
-                float sum = conv_at(g, x + r * g->ldx + i * g->step, packed, j);
-                if (e && e->bias)
-                    sum += e->bias[j];
-                if (e && e->scale)
-                    sum *= e->scale[j];
-                if (e && e->residual)
-                    sum += e->residual[r * g->ldr + i * e->ldr + j];
-                if (e && e->relu)
-                    sum = ref_max(sum, 0.0f);
-                y[r * g->ldy + i * g->ldc + j] = sum;
-            }
-}
-
-void tacit_maxpool_f32_ref(size_t columns, size_t n, const float *x, size_t ldx, float *y)
-{
-    for (size_t c = 0; c < columns; c++)
-        for (size_t i = 0; i < n; i++) {
-            float most = x[2 * c * n + i];
-            for (size_t p = 1; p < 9; p++)
-                most = ref_max(most, x[p / 3 * ldx + (2 * c + p % 3) * n + i]);
-            y[c * n + i] = most;
+            c[i * ldc + j] = finish(chains(k, a + i * lda, w, TACIT_NR), e, i, j);
         }
 }
 

@@ -65,6 +65,22 @@ static inline float ref_gelu(float x)
     return 0.5f * x * ref_erf_more(x);
 }
 
+/* The epilogue (or none) of output (i, j). */
+static inline float finish(float y, const tacit_epilogue *e, size_t i, size_t j)
+{
+    if (e && e->bias)
+        y += e->bias[j];
+    if (e && e->gelu)
+        y = ref_gelu(y);
+    if (e && e->scale)
+        y *= e->scale[j];
+    if (e && e->residual)
+        y += e->residual[i * e->ldr + j];
+    if (e && e->relu)
+        y = ref_max(0.0f, y);
+    return y;
+}
+
 /* The tree over 16 lanes. */
 static inline float sum_lanes(float lane[LANES])
 {

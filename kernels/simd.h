@@ -28,6 +28,12 @@
 /* Elements [i, i + 16) of n: the whole vector, or what is left of it. */
 #define VF_LEFT(n, i) ((n) - (i) < VF ? (n) - (i) : (size_t)VF)
 
+/* max(0, x); a NaN stays one. */
+TACIT_INLINE vf vf_relu(vf x)
+{
+    return vf_max(vf_zero(), x);
+}
+
 /* 1 + erf(x / sqrt 2), as gelu.h says. */
 TACIT_INLINE vf vf_erf_more(vf x)
 {

@@ -61,6 +61,8 @@ typedef struct testcase {
     size_t n[4];    /* sizes, whatever the family calls them */
     float value;    /* an epsilon, a scale */
     unsigned flags; /* of the family */
+    tacit_conv conv;
+    size_t first; /* output of conv */
     size_t count;
     operand operands[MOST];
 } testcase;
@@ -369,80 +371,6 @@ static void gemm_run(const testcase *c, const tacit_kernels *kernels, any_fn *ke
     kernels->gemm_pack_f32(n, k, f32(c, 1), k, f32(c, 2));
     ((tacit_gemm_f32_fn *)kernel)(m, n, k, f32(c, 0), c->operands[0].ld, f32(c, 2), f32(c, 3),
                                   c->operands[3].ld, c->flags & EPILOGUE ? &epilogue : NULL);
-}
-
-/* Outputs (rows, columns) of n channels: n[0] is rows, n[1] columns, n[2] n, n[3] k. Inputs may
- * overlap, as those of a convolution do. */
-static void conv_geometry(const testcase *c, tacit_conv *g)
-{
-    const operand *y = &c->operands[3];
-    *g = (tacit_conv){ .rows = c->n[0],
-                       .columns = c->n[1],
-                       .n = c->n[2],
-                       .taps = c->flags >> 8,
-                       .k = c->n[3],
-                       .step = c->flags >> 16 };
-    g->ldt = g->columns * g->step + 1;
-    g->ldx = c->flags & SCALE ? g->ldt : 2 * g->ldt;
-    g->taps &= 255;
-    g->ldc = y->ld;
-    g->ldy = g->columns * y->ld;
-    g->ldr = g->columns * c->operands[6].ld;
-}
-
-static void conv_shape(testcase *c)
-{
-    if (c->number % 50 == 49) /* several blocks of k */
-        sizes(c, 4, (const size_t[]){ 2, 18, 40, 900 });
-    else
-        sizes(c, 4, (const size_t[]){ 5, 30, 80, 70 });
-    for (unsigned i = 0; i < 2; i++)
-        c->n[i] %= 34; /* the sweep's sizes, of rows and columns too */
-    size_t n = c->n[2], k = c->n[3] += !c->n[3], taps = 1 + below(c, 3);
-    unsigned step = (unsigned)(1 + below(c, k + 3));
-    c->flags = (draw(c) % 64) | (unsigned)taps << 8 | step << 16;
-    size_t line = c->n[1] * step + 1;
-    size_t most = c->n[0] && c->n[1]
-                      ? 2 * (c->n[0] - 1) * line + (taps - 1) * line + (c->n[1] - 1) * step + k
-                      : 0;
-    size_t pixels = c->n[0] * c->n[1];
-    add_operand(c, IN, F32, 1, most, most);
-    add_operand(c, IN, F32, n, taps * k, taps * k);
-    add_operand(c, WORK, F32, 1, (n + 31) / 32 * 32 * taps * k, (n + 31) / 32 * 32 * taps * k);
-    add_operand(c, OUT, F32, pixels, n, stride(c, n));
-    add_operand(c, IN, F32, 1, n, n);
-    add_operand(c, IN, F32, 1, n, n);
-    add_operand(c, IN, F32, pixels, n, stride(c, n));
-}
-
-static void conv_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
-{
-    tacit_conv g;
-    conv_geometry(c, &g);
-    tacit_epilogue epilogue = {
-        .bias = c->flags & BIAS ? f32(c, 4) : NULL,
-        .scale = c->flags & GELU ? f32(c, 5) : NULL,
-        .residual = c->flags & RESIDUAL ? f32(c, 6) : NULL,
-        .ldr = c->operands[6].ld,
-        .relu = (c->flags & RELU) != 0,
-    };
-    kernels->gemm_pack_f32(g.n, g.taps * g.k, f32(c, 1), g.taps * g.k, f32(c, 2));
-    ((tacit_conv_f32_fn *)kernel)(&g, f32(c, 0), f32(c, 2), f32(c, 3),
-                                  c->flags & EPILOGUE ? &epilogue : NULL);
-}
-
-static void maxpool_shape(testcase *c)
-{
-    sizes(c, 2, (const size_t[]){ 30, 100 });
-    size_t line = (2 * c->n[0] + 1) * c->n[1];
-    add_operand(c, IN, F32, 3, line, stride(c, line));
-    add_operand(c, OUT, F32, 1, c->n[0] * c->n[1], c->n[0] * c->n[1]);
-}
-
-static void maxpool_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
-{
-    (void)kernels;
-    ((tacit_maxpool_f32_fn *)kernel)(c->n[0], c->n[1], f32(c, 0), c->operands[0].ld, f32(c, 1));
 }
 
 static void gemm_tn_shape(testcase *c)
@@ -827,6 +755,7 @@ static void normalize_run(const testcase *c, const tacit_kernels *kernels, any_f
                                       f32(c, 1), c->operands[1].ld);
 }
 
+#include "kernel_cases_conv.h"
 #include "kernel_cases_train.h"
 
 /* ---- the mill */

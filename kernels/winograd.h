@@ -1,0 +1,20 @@
+/* winograd.h - the transforms of Winograd's minimal filtering F(2, 3) and F(4, 3), along one axis.
+ *
+ * They come from the interpolation of a product of polynomials at 0, +-1, infinity and at 0, +-P,
+ * +-Q, infinity (Winograd 1980, "Arithmetic Complexity of Computations", ch. 4). The symmetry lets
+ * the values at a and -a share their even and odd parts. All coefficients are exact.
+ */
+#ifndef TACIT_WINOGRAD_H
+#define TACIT_WINOGRAD_H
+
+#define TACIT_WINOGRAD_P 0.75f
+#define TACIT_WINOGRAD_Q 1.5f
+
+#define TACIT_WINOGRAD_P2 0.5625f   /* P^2       */
+#define TACIT_WINOGRAD_Q2 2.25f     /* Q^2       */
+#define TACIT_WINOGRAD_P3 0.421875f /* P^3       */
+#define TACIT_WINOGRAD_Q3 3.375f    /* Q^3       */
+#define TACIT_WINOGRAD_PQ 1.265625f /* P^2 Q^2   */
+#define TACIT_WINOGRAD_S2 2.8125f   /* P^2 + Q^2 */
+
+#endif
