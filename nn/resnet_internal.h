@@ -4,7 +4,7 @@
 
 #include "mem.h"
 #include "resnet.h"
-#include "weights.h"
+#include "bind.h"
 
 /* A convolution with its batch norm, on a map of one size. */
 typedef struct tacit__layer {

@@ -1,7 +1,7 @@
 /* seeded.c - a source of reproducible values with a network's names and shapes. See weights.h. */
 #include "mem.h"
 #include "rng.h"
-#include "weights.h"
+#include "bind.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 
 #include "mem.h"
 #include "vit.h"
-#include "weights.h"
+#include "bind.h"
 
 typedef struct tacit__norm {
     float *gamma, *beta; /* (dim) */

@@ -1,9 +1,9 @@
-/* weights.h - from the tensors of a source to those of a network: names, shapes, values.
+/* bind.h - from the tensors of a source to those of a network: names, shapes, values.
  *
  * Every problem with names and shapes is found and reported before a value is read.
  */
-#ifndef TACIT_WEIGHTS_H
-#define TACIT_WEIGHTS_H
+#ifndef TACIT_BIND_H
+#define TACIT_BIND_H
 
 #include "kernels.h"
 #include "linear.h"

@@ -1,5 +1,5 @@
-/* weights.c - see weights.h. */
-#include "weights.h"
+/* bind.c - see bind.h. */
+#include "bind.h"
 
 #include "mem.h"
 
