@@ -14,7 +14,7 @@
 /* The limits. A full training checkpoint of a ViT takes about 150 000 operations. */
 #define MAX_OPERATIONS 1000000
 #define MAX_MEMO       1000000
-#define MAX_VISITS     1000000
+#define MAX_VISITS     200000
 #define MAX_DEPTH      64   /* of nested containers on the way to a tensor */
 #define MAX_NAME       1024 /* bytes of a tensor's name */
 #define MAX_LONG       16   /* bytes of an integer */
