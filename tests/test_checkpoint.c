@@ -246,8 +246,8 @@ struct archive {
 
 static void put(unsigned char *to, size_t *at, uint64_t x, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        to[(*at)++] = i < 8 ? (unsigned char)(x >> 8 * i) : 0;
+    for (; n--; x >>= 8)
+        to[(*at)++] = (unsigned char)x;
 }
 
 static void directory_entry(struct archive *a, const char *name, size_t local, size_t size,

@@ -14,10 +14,12 @@ computes something else is left out.
 
 Each peer by its own advice: ONNX Runtime with all graph optimisations (--engines can add it after
 its transformer optimiser); OpenVINO with fp32 forced and the latency hint; PyTorch eager with fused
-attention, and compiled with freezing where a C++ compiler is there. What is missing is skipped, and
+attention, in either memory format where it convolves, and compiled with freezing where a C++ compiler
+is there. What is missing is skipped, and
 the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
 """
 import argparse
+import copy
 import json
 import os
 import platform
@@ -139,6 +141,15 @@ def pytorch(model, onnx, example, threads):
     return run
 
 
+def pytorch_channels_last(model, onnx, example, threads):
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+
+    def run(x):
+        with torch.inference_mode():
+            return last(torch.from_numpy(x).to(memory_format=torch.channels_last)).numpy()
+    return run
+
+
 def pytorch_compiled(model, onnx, example, threads):
     if not (shutil.which("g++") or shutil.which("clang++")):
         raise RuntimeError("no C++ compiler")
@@ -156,7 +167,8 @@ def pytorch_compiled(model, onnx, example, threads):
 
 
 ENGINES = {"ONNX Runtime": onnxruntime, "ONNX Runtime, fused": onnxruntime_fused,
-           "OpenVINO": openvino, "PyTorch": pytorch, "PyTorch, compiled": pytorch_compiled}
+           "OpenVINO": openvino, "PyTorch": pytorch,
+           "PyTorch, channels last": pytorch_channels_last, "PyTorch, compiled": pytorch_compiled}
 DEFAULT = [name for name in ENGINES if name != "ONNX Runtime, fused"]  # slower than without
 
 
@@ -249,24 +261,25 @@ def report(entrants, flop, per):
     return cell
 
 
-def flop_of(model):
+def flop_of(model, size):
     """2 x multiply-adds of one forward, one image."""
     if not hasattr(model, "pos_embed"):
-        return flop_of_convolutions(model)
-    dim, tokens = model.embed_dim, model.pos_embed.shape[1]
+        return flop_of_convolutions(model, size)
+    dim, patches = model.embed_dim, model.patch_embed.num_patches
+    tokens = patches + model.num_prefix_tokens
     patch = model.patch_embed.proj.weight[0].numel()
     mlp = model.blocks[0].mlp.fc1.out_features
     block = tokens * dim * (4 * dim + 2 * mlp) + 2 * tokens * tokens * dim
-    return 2 * ((tokens - 1) * patch * dim + len(model.blocks) * block)
+    return 2 * (patches * patch * dim + len(model.blocks) * block)
 
 
-def flop_of_convolutions(model):
+def flop_of_convolutions(model, size):
     counts = []
     hooks = [m.register_forward_hook(
         lambda m, x, y: counts.append(2 * y[0].numel() * m.weight[0].numel()))
         for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     with torch.no_grad():
-        model(torch.zeros(1, 3, 224, 224))
+        model(torch.zeros(1, 3, size, size))
     for hook in hooks:
         hook.remove()
     return sum(counts)
@@ -276,7 +289,10 @@ def build_engines(model, example, threads, args, folder, label):
     """The engines that can be had, by name, as functions of an array."""
     onnx = os.path.join(folder, f"{label}.onnx")
     runs = {}
+    convolutional = not hasattr(model, "pos_embed")
     for name in args.engines:
+        if name == "PyTorch, channels last" and not convolutional:
+            continue
         try:
             if name[:4] in ("ONNX", "Open") and not os.path.exists(onnx):
                 export(model, example, onnx)
@@ -301,13 +317,17 @@ def same_vectors(runs, images, expected, label):
     return cosines
 
 
-def network_cells(ours, args, images, folder):
+def network_cells(ours, args, files, folder):
     cells = []
+    files = files[:max(args.batches)]
     for name in args.models:
         model = chain.network(name)
         weights = os.path.join(folder, f"{name}.safetensors")
         chain.save(model, weights)
-        flop = flop_of(model)
+        size = chain.SIZES.get(name, 224)
+        flop = flop_of(model, size)
+        transform = chain.transform(size)
+        images = np.stack([transform(chain.decode(f)).numpy() for f in files])
         for batch in args.batches:
             x = np.ascontiguousarray(images[:batch])
             raw = os.path.join(folder, "images.f32")
@@ -339,7 +359,7 @@ def network_cells(ours, args, images, folder):
     return cells
 
 
-def preprocess_cells(ours, args, files, folder):
+def preprocess_cells(ours, args, photos, folder):
     """Bytes, or decoded pixels, to planar floats, on one thread: Pillow and torchvision."""
     transform = chain.transform()
     decoded = [chain.decode(f) for f in files]
@@ -366,7 +386,7 @@ def preprocess_cells(ours, args, files, folder):
     return cells
 
 
-def photo_cells(ours, args, files, model, folder):
+def photo_cells(ours, args, photos, model, folder):
     """One photo after the other, JPEG bytes to vector: each engine behind Pillow and torchvision."""
     transform = chain.transform()
 
@@ -480,8 +500,6 @@ def main():
     args.threads = [n for n in args.threads if n <= allowed]
     paths = chain.photos(max([args.photos] + args.batches))
     files = [open(path, "rb").read() for path in paths]
-    transform = chain.transform()
-    images = np.stack([transform(chain.decode(f)).numpy() for f in files[:max(args.batches)]])
     if not os.access(args.bench_vit, os.X_OK):
         sys.exit(f"run.py: {args.bench_vit}: not there; build it: ninja -C build")
     ours = Ours(args.bench_vit)
@@ -498,13 +516,13 @@ def main():
                 f.writelines(os.path.abspath(path) + "\n" for path in paths[:args.photos])
             ours.ask(f"open {weights}")
             ours.ask(f"photos {photo_list}")
-            files = files[:args.photos]
+            photos = files[:args.photos]
             if "preprocess" in args.parts:
-                result["cells"] += preprocess_cells(ours, args, files, folder)
+                result["cells"] += preprocess_cells(ours, args, photos, folder)
             if "photo" in args.parts:
-                result["cells"] += photo_cells(ours, args, files, model, folder)
+                result["cells"] += photo_cells(ours, args, photos, model, folder)
         if "network" in args.parts:
-            result["cells"] += network_cells(ours, args, images, folder)
+            result["cells"] += network_cells(ours, args, files, folder)
     ours.close()
     text = markdown(result)
     print(text, end="")

@@ -48,7 +48,9 @@ NETWORKS = {
     "vit_base_patch14": "vit_base_patch14_dinov2",
     "vit_small_patch8": "vit_small_patch8_224",
     "vit_base_patch8": "vit_base_patch8_224",
+    "vit_small_patch14_reg4": "vit_small_patch14_reg4_dinov2",
 }
+SIZES = {"vit_small_patch14_reg4": 518, "resnet18_cifar": 32}  # pixels a side; the others: 224
 
 
 def fill(model, seed):
@@ -73,15 +75,20 @@ def fill(model, seed):
 
 
 # the same, of convolutions; timed, and compared in checkpoints.py
-CONVOLUTIONAL = {"resnet18": "resnet18", "resnet50": "resnet50"}
+CONVOLUTIONAL = {"resnet18": "resnet18", "resnet50": "resnet50", "resnet18_cifar": "resnet18"}
 
 
 def network(name, seed=1):
-    """The network of that name at 224 x 224, without a head."""
+    """The network of that name at its size of `SIZES`, without a head."""
     if name in CONVOLUTIONAL:
         torch.manual_seed(seed)
-        return timm.create_model(CONVOLUTIONAL[name], pretrained=False, num_classes=0).eval()
-    model = timm.create_model(NETWORKS[name], pretrained=False, num_classes=0, img_size=224)
+        model = timm.create_model(CONVOLUTIONAL[name], pretrained=False, num_classes=0).eval()
+        if name.endswith("_cifar"):  # as SimCLR's appendix B.9 has it: 3 x 3 of stride 1, no pooling
+            model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            model.maxpool = torch.nn.Identity()
+        return model
+    model = timm.create_model(NETWORKS[name], pretrained=False, num_classes=0,
+                              img_size=SIZES.get(name, 224))
     fill(model, seed).eval()
     return model
 
@@ -115,10 +122,10 @@ def photos(count):
     return below(os.path.join(ROOT, "demo", "photos"))[:count]
 
 
-def transform():
+def transform(size=224):
     return transforms.Compose([
-        transforms.Resize(256, interpolation=transforms.InterpolationMode.BICUBIC),
-        transforms.CenterCrop(224),
+        transforms.Resize(size * 8 // 7, interpolation=transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(size),
         transforms.ToTensor(),
         transforms.Normalize(MEAN, STD),
     ])
