@@ -62,6 +62,43 @@ ROWS_OF_197(batchnorm_sums_f32, 8.0,
 ROWS_OF_197(batchnorm_backward_f32, 12.0,
             c->k->batchnorm_backward_f32(rows, n, c->a, n, &norm, c->b, n, c->b, c->b + n, c->c, n))
 
+/* A 3 x 3 layer of ResNet-50 with stride 2, and the pooling behind its stem. */
+static void run_conv_windows_f32(call *c)
+{
+    c->k->conv_windows_f32(&bench_stride2, 0, 384, 0, 192, c->a, c->c);
+}
+
+static void bench_conv_windows_f32(call *c)
+{
+    c->shape = "384 x 192 of 3 x 3 / 2";
+    c->bytes = 8.0 * 384 * 192;
+    c->run = run_conv_windows_f32;
+}
+
+static void run_conv_scatter_f32(call *c)
+{
+    c->k->conv_scatter_f32(&bench_stride2, c->a, 1152, c->c);
+}
+
+static void bench_conv_scatter_f32(call *c)
+{
+    c->shape = "56 x 56 x 128 of 3 x 3 / 2";
+    c->bytes = 4.0 * (28 * 28 * 1152 + 56 * 56 * 128);
+    c->run = run_conv_scatter_f32;
+}
+
+static void run_maxpool_backward_f32(call *c)
+{
+    c->k->maxpool_backward_f32(&bench_pool, c->a, c->b, 64, c->c);
+}
+
+static void bench_maxpool_backward_f32(call *c)
+{
+    c->shape = "112 x 112 x 64, 3 x 3 / 2";
+    c->bytes = 4.0 * 64 * (2 * 112 * 112 + 56 * 56);
+    c->run = run_maxpool_backward_f32;
+}
+
 /* Of parameters: more than the caches hold. */
 #define MANY ((size_t)1 << 20)
 #define ELEMENTS(slot, count, name, moved, statement)                                              \
@@ -81,6 +118,8 @@ ROWS_OF_197(batchnorm_backward_f32, 12.0,
     }
 ELEMENTS(gelu_backward_f32, 65536, "65536", 16.0,
          c->k->gelu_backward_f32(n, c->a, c->b, c->c, c->c + n))
+ELEMENTS(add_relu_f32, 65536, "65536", 12.0, c->k->add_relu_f32(n, c->a, c->b, c->c))
+ELEMENTS(relu_backward_f32, 65536, "65536", 12.0, c->k->relu_backward_f32(n, c->a, c->b, c->c))
 ELEMENTS(scale_add_f32, 65536, "65536", 12.0, c->k->scale_add_f32(n, c->a, 0.5f, c->b, c->c))
 ELEMENTS(squared_error_f32, 65536, "65536", 12.0,
          volatile double sum = c->k->squared_error_f32(n, c->a, c->b, 0.5f, c->c);

@@ -46,9 +46,8 @@ TACIT_INLINE void gather_line(const tacit_conv *c, const float *line, ptrdiff_t 
     }
 }
 
-/* Terms [p, p + kc) of the windows of outputs [first, first + m). */
-static void gather(const tacit_conv *c, size_t first, size_t m, size_t p, size_t kc, const float *x,
-                   float *to)
+void TACIT_NAME(tacit_conv_windows_f32)(const tacit_conv *c, size_t first, size_t m, size_t p,
+                                        size_t kc, const float *x, float *to)
 {
     size_t line = c->kernel * c->channels, pixels = c->rows * c->columns;
     for (size_t i = first; i < first + m; i++) {
@@ -76,7 +75,7 @@ void TACIT_NAME(tacit_conv_f32)(const tacit_conv *conv, size_t first, size_t m, 
     size_t k = conv->kernel * conv->kernel * conv->channels, p = 0, kc;
     do {
         kc = k - p < TACIT_KC ? k - p : TACIT_KC;
-        gather(conv, first, m, p, kc, x, scratch);
+        TACIT_NAME(tacit_conv_windows_f32)(conv, first, m, p, kc, x, scratch);
         gemm_block(m, n, k, p, kc, scratch, kc, packed, y, ldy, epilogue);
         p += kc;
     } while (p < k);

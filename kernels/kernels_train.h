@@ -96,12 +96,38 @@ typedef void tacit_batchnorm_backward_f32_fn(size_t rows, size_t n, const float 
                                              size_t lddy, const float *a, const float *b, float *dx,
                                              size_t lddx);
 
+/* Convolutions, after kernels_conv.h ---------------------------------------------------------- */
+
+/* Terms [p, p + kc) of the windows of outputs [first, first + m), zeros for the padding, to rows of
+ * kc: the gradient of the weights is gemm_tn_f32 of dy and these. Moves 8 m kc bytes. */
+typedef void tacit_conv_windows_f32_fn(const tacit_conv *conv, size_t first, size_t m, size_t p,
+                                       size_t kc, const float *x, float *to);
+
+/* dx of one image from the gradients of its windows, d (rows * columns, kernel^2 channels), rows
+ * ldd apart, which are dy W: for each pixel the sum over the places of the window that it was seen
+ * at, in raster order, from 0. dx has pixels conv->ldx apart. For strides above 1; at stride 1 dx
+ * is itself a convolution. Bound: 4 bytes of each value of d and dx. */
+typedef void tacit_conv_scatter_f32_fn(const tacit_conv *conv, const float *d, size_t ldd,
+                                       float *dx);
+
+/* dx of one image from dy (rows * columns, channels), rows lddy apart: each window's goes to its
+ * first largest input, in raster order; pixels of x and dx are conv->ldx apart. For each place of
+ * the window, dx += most > x ? 0 : d, after which d is 0 where it went; from dx = 0. */
+typedef void tacit_maxpool_backward_f32_fn(const tacit_conv *conv, const float *x, const float *dy,
+                                           size_t lddy, float *dx);
+
 /* Elements ------------------------------------------------------------------------------------ */
 
 /* y = gelu(x) as gelu_f32 has it, and dx = dy * fma(x, exp(x * x * -0.5) * 0.3989423, 0.5 (1 +
  * erf)). y may be x, dx may be dy. */
 typedef void tacit_gelu_backward_f32_fn(size_t n, const float *x, const float *dy, float *y,
                                         float *dx);
+
+/* z = max(x + y, 0): the end of a residual block. z may be x or y. */
+typedef void tacit_add_relu_f32_fn(size_t n, const float *x, const float *y, float *z);
+
+/* dx = y > 0 ? dy : 0, y being what the relu gave. dx may be dy. */
+typedef void tacit_relu_backward_f32_fn(size_t n, const float *y, const float *dy, float *dx);
 
 /* z = fma(x, a, y): a residual branch under drop path, a sum of gradients;
  * z = x * a where y is NULL. z may be x or y. */

@@ -179,6 +179,84 @@ void tacit_batchnorm_backward_f32_ref(size_t rows, size_t n, const float *x, siz
         }
 }
 
+/* Value of the input, zero in the padding: y and x count from the padding's first row and pixel. */
+static float window_value(const tacit_conv *c, const float *image, size_t y, size_t x, size_t i)
+{
+    if (y < c->pad || x < c->pad || y - c->pad >= c->height || x - c->pad >= c->width)
+        return 0;
+    return image[((y - c->pad) * c->width + x - c->pad) * c->ldx + i];
+}
+
+void tacit_conv_windows_f32_ref(const tacit_conv *c, size_t first, size_t m, size_t p, size_t kc,
+                                const float *x, float *to)
+{
+    for (size_t o = first; o < first + m; o++) {
+        const float *image = x + o / (c->rows * c->columns) * c->height * c->width * c->ldx;
+        size_t row = o / c->columns % c->rows * c->stride, column = o % c->columns * c->stride;
+        for (size_t q = p; q < p + kc; q++) {
+            size_t tap = q / c->channels;
+            *to++ = window_value(c, image, row + tap / c->kernel, column + tap % c->kernel,
+                                 q % c->channels);
+        }
+    }
+}
+
+void tacit_conv_scatter_f32_ref(const tacit_conv *c, const float *d, size_t ldd, float *dx)
+{
+    for (size_t p = 0; p < c->height * c->width; p++)
+        for (size_t i = 0; i < c->channels; i++)
+            dx[p * c->ldx + i] = 0;
+    for (size_t tap = 0; tap < c->kernel * c->kernel; tap++)
+        for (size_t o = 0; o < c->rows * c->columns; o++) {
+            size_t y = o / c->columns * c->stride + tap / c->kernel;
+            size_t x = o % c->columns * c->stride + tap % c->kernel;
+            if (y < c->pad || x < c->pad || y - c->pad >= c->height || x - c->pad >= c->width)
+                continue;
+            for (size_t i = 0; i < c->channels; i++)
+                dx[((y - c->pad) * c->width + x - c->pad) * c->ldx + i] +=
+                    d[o * ldd + tap * c->channels + i];
+        }
+}
+
+void tacit_maxpool_backward_f32_ref(const tacit_conv *c, const float *x, const float *dy,
+                                    size_t lddy, float *dx)
+{
+    for (size_t p = 0; p < c->height * c->width; p++)
+        for (size_t i = 0; i < c->channels; i++)
+            dx[p * c->ldx + i] = 0;
+    for (size_t o = 0; o < c->rows * c->columns; o++)
+        for (size_t i = 0; i < c->channels; i++) {
+            float d = dy[o * lddy + i], most = 0;
+            for (int pass = 0, any = 0; pass < 2; pass++)
+                for (size_t tap = 0; tap < c->kernel * c->kernel; tap++) {
+                    size_t v = o / c->columns * c->stride + tap / c->kernel - c->pad;
+                    size_t u = o % c->columns * c->stride + tap % c->kernel - c->pad;
+                    if (v >= c->height || u >= c->width) /* also below 0, which wraps */
+                        continue;
+                    float value = x[(v * c->width + u) * c->ldx + i];
+                    if (!pass) {
+                        most = any ? ref_max(value, most) : value;
+                        any = 1;
+                        continue;
+                    }
+                    dx[(v * c->width + u) * c->ldx + i] += most > value ? 0 : d;
+                    d = most > value ? d : 0;
+                }
+        }
+}
+
+void tacit_add_relu_f32_ref(size_t n, const float *x, const float *y, float *z)
+{
+    for (size_t i = 0; i < n; i++)
+        z[i] = ref_max(x[i] + y[i], 0);
+}
+
+void tacit_relu_backward_f32_ref(size_t n, const float *y, const float *dy, float *dx)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] > 0 ? dy[i] : 0;
+}
+
 void tacit_gelu_backward_f32_ref(size_t n, const float *x, const float *dy, float *y, float *dx)
 {
     for (size_t i = 0; i < n; i++) {

@@ -266,6 +266,89 @@ static void squared_error_run(const testcase *c, const tacit_kernels *kernels, a
                                                         in_place(c));
 }
 
+/* Some terms of some windows, beginning anywhere. */
+static void conv_windows_shape(testcase *c)
+{
+    static const size_t kernels[] = { 1, 2, 3, 3, 5, 7 };
+    sizes(c, 2, (const size_t[]){ 70, 40 });
+    size_t m = c->n[0], images = 1 + below(c, 3);
+    c->conv = any_conv(c, 8, c->n[1] + !c->n[1], kernels[below(c, 6)], 1 + below(c, 3));
+    size_t all = images * c->conv.rows * c->conv.columns;
+    size_t k = c->conv.kernel * c->conv.kernel * c->conv.channels;
+    c->n[0] = m = m < all ? m : all;
+    c->first = below(c, all - m + 1);
+    c->n[1] = below(c, k + 1);           /* p  */
+    c->n[2] = below(c, k - c->n[1] + 1); /* kc */
+    add_pixels(c, &c->conv, images);
+    add_operand(c, OUT, F32, m, c->n[2], c->n[2]);
+}
+
+static void conv_windows_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_conv_windows_f32_fn *)kernel)(&c->conv, c->first, c->n[0], c->n[1], c->n[2], f32(c, 0),
+                                          f32(c, 1));
+}
+
+static void conv_scatter_shape(testcase *c)
+{
+    sizes(c, 1, (const size_t[]){ 70 });
+    c->conv = any_conv(c, 9, c->n[0] + !c->n[0], 1 + below(c, 5), 1 + below(c, 3));
+    size_t k = c->conv.kernel * c->conv.kernel * c->conv.channels;
+    add_operand(c, IN, F32, c->conv.rows * c->conv.columns, k, stride(c, k));
+    add_operand(c, OUT, F32, c->conv.height * c->conv.width, c->conv.channels, c->conv.ldx);
+}
+
+static void conv_scatter_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_conv_scatter_f32_fn *)kernel)(&c->conv, f32(c, 0), c->operands[0].ld, f32(c, 1));
+}
+
+static void maxpool_backward_shape(testcase *c)
+{
+    sizes(c, 1, (const size_t[]){ 70 });
+    c->conv = any_conv(c, 9, c->n[0] + !c->n[0], 1 + below(c, 4), 1 + below(c, 3));
+    size_t channels = c->conv.channels;
+    add_pixels(c, &c->conv, 1);
+    add_operand(c, IN, F32, c->conv.rows * c->conv.columns, channels, stride(c, channels));
+    add_operand(c, OUT, F32, c->conv.height * c->conv.width, channels, c->conv.ldx);
+}
+
+static void maxpool_backward_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_maxpool_backward_f32_fn *)kernel)(&c->conv, f32(c, 0), f32(c, 1), c->operands[1].ld,
+                                              f32(c, 2));
+}
+
+static void add_relu_shape(testcase *c)
+{
+    two_and_result(c, 3);
+}
+
+static void add_relu_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_add_relu_f32_fn *)kernel)(c->n[0], f32(c, 0), f32(c, 1), in_place(c));
+}
+
+static void relu_backward_shape(testcase *c)
+{
+    two_and_result(c, 3);
+    if (c->flags == 1) { /* dx is never y */
+        c->operands[0].role = IN;
+        c->operands[2].cols = c->n[0];
+        c->flags = 0;
+    }
+}
+
+static void relu_backward_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_relu_backward_f32_fn *)kernel)(c->n[0], f32(c, 0), f32(c, 1), in_place(c));
+}
+
 static void steps_shape(testcase *c, size_t states)
 {
     sizes(c, 1, (const size_t[]){ 4000 });
