@@ -132,6 +132,29 @@ tacit_param *tacit_params_find(const tacit_params *params, const char *name)
     return NULL;
 }
 
+/* Where element i of a tensor's shape lies. */
+static size_t place_of(const tacit_param *p, size_t i)
+{
+    if (!p->channels_last)
+        return i;
+    size_t area = p->shape[2] * p->shape[3], channels = p->shape[1];
+    size_t out = i / (channels * area), channel = i / area % channels;
+    return (out * area + i % area) * channels + channel;
+}
+
+void tacit_param_copy_out(const tacit_param *param, bool grad, float *out)
+{
+    const float *from = grad ? param->grad : param->value;
+    for (size_t i = 0; i < param->count; i++)
+        out[i] = from[place_of(param, i)];
+}
+
+void tacit_param_copy_in(tacit_param *param, const float *in)
+{
+    for (size_t i = 0; i < param->count; i++)
+        param->value[place_of(param, i)] = in[i];
+}
+
 size_t tacit_params_trained(const tacit_params *params)
 {
     size_t sum = 0;

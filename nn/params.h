@@ -47,7 +47,8 @@ typedef struct tacit_param {
     bool no_decay; /* neither weight decay nor LARS' trust: by default what is 1-D */
     bool frozen;   /* no step; its gradient is made all the same */
     bool buffer;   /* frozen, and no part of a moving average: batch norm's running statistics */
-    float rate;    /* factor of the learning rate, 1 unless set */
+    bool channels_last; /* of shape (out, in, y, x), its values lie as (out, y, x, in) */
+    float rate;         /* factor of the learning rate, 1 unless set */
     float *value, *grad;
     float *state[2]; /* of the optimiser; NULL where it keeps none */
 } tacit_param;
@@ -82,6 +83,11 @@ tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err 
 void tacit_params_close(tacit_params *params);
 
 tacit_param *tacit_params_find(const tacit_params *params, const char *name);
+
+/* The values of a tensor, or where `grad` its gradient, in the order of its shape, to out (count);
+ * and values from there back. */
+void tacit_param_copy_out(const tacit_param *param, bool grad, float *out);
+void tacit_param_copy_in(tacit_param *param, const float *in);
 
 /* Numbers that are trained. */
 size_t tacit_params_trained(const tacit_params *params);

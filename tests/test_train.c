@@ -1,11 +1,12 @@
-/* test_train.c - training a ViT, a masked autoencoder and a projector against PyTorch in double
- * precision: data/train_golden.safetensors, made by golden/make_train.py. Losses, every gradient,
- * weights after three steps; on every ISA, with 1 to 8 threads, with and without recomputation, in
- * one batch and in parts; and every allocation failing.
+/* test_train.c - training ViTs, masked autoencoders, projectors and ResNets against PyTorch in
+ * double precision: data/train_golden.safetensors, made by golden/make_train.py. Losses, every
+ * gradient, weights after three steps; on every ISA, with 1 to 8 threads, with and without
+ * recomputation, in one batch and in parts; and every allocation failing.
  */
 #include "mae.h"
 #include "mlp_train.h"
 #include "optimiser.h"
+#include "resnet_train.h"
 #include "safetensors.h"
 #include "scratch.h"
 #include "vit_train.h"
@@ -81,9 +82,14 @@ static void check(const char *what, const float *got, const float *want, size_t 
                   worst, error, largest);
 }
 
-/* A network of one of the three kinds with its memory. */
-typedef enum kind { VIT, MAE, PROJECTOR } kind;
-static const char *const sections[] = { "vit", "mae", "mlp" };
+/* A network of one of these kinds with its memory. */
+typedef enum kind { VIT, MAE, PROJECTOR, RESNET, BOTTLENECK, KINDS } kind;
+static const char *const sections[] = { "vit", "mae", "mlp", "resnet", "bottleneck" };
+
+static const tacit_resnet_config resnets[] = {
+    { NULL, { 1, 2, 1, 1 }, { 4, 5, 6, 7 }, { 5, 7, 9, 11 }, 5, false, true, 12, 10 },
+    { NULL, { 1, 2, 1, 1 }, { 4, 5, 6, 7 }, { 7, 9, 11, 13 }, 5, true, false, 34, 38 },
+};
 
 typedef struct net {
     kind kind;
@@ -93,6 +99,7 @@ typedef struct net {
     tacit_vit_train vit;
     tacit_mae mae;
     tacit_mlp mlp;
+    tacit_resnet_train resnet;
 } net;
 
 static void net_close(net *n)
@@ -101,6 +108,8 @@ static void net_close(net *n)
         tacit_vit_train_close(&n->vit);
     if (n->kind == MAE)
         tacit_mae_close(&n->mae);
+    if (n->kind >= RESNET)
+        tacit_resnet_train_close(&n->resnet);
     tacit_arena_close(&n->arena);
     tacit_work_close(&n->work);
     tacit_params_close(&n->params);
@@ -128,18 +137,21 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
     size_t total = 0;
     *n = (net){ .kind = k, .work = { .kernels = kernels, .pool = pool } };
     tacit_status st =
-        k == VIT ? tacit_vit_train_declare(&n->vit, &vit, BATCH, 0, &n->params, &n->work, err)
-        : k == MAE
-            ? tacit_mae_declare(&n->mae, &mae, BATCH, KEPT, &n->params, &n->work, err)
+        k == VIT   ? tacit_vit_train_declare(&n->vit, &vit, BATCH, 0, &n->params, &n->work, err)
+        : k == MAE ? tacit_mae_declare(&n->mae, &mae, BATCH, KEPT, &n->params, &n->work, err)
+        : k >= RESNET
+            ? tacit_resnet_train_declare(&n->resnet, &resnets[k - RESNET], false, BATCH, &n->params,
+                                         &n->work, err)
             : tacit_mlp_declare(&n->mlp, "net", DIM, 3, layers, 13, &n->params, &n->work, err);
     if (st == TACIT_OK)
         st = tacit_params_open(&n->params, states, err);
     if (st == TACIT_OK)
         st = tacit_work_open(&n->work, err);
     if (st == TACIT_OK) {
-        ck_assert(k == VIT   ? tacit_vit_train_plan(&n->vit, &total)
-                  : k == MAE ? tacit_mae_plan(&n->mae, &total)
-                             : tacit_mlp_plan(&n->mlp, &total));
+        ck_assert(k == VIT      ? tacit_vit_train_plan(&n->vit, &total)
+                  : k == MAE    ? tacit_mae_plan(&n->mae, &total)
+                  : k >= RESNET ? tacit_resnet_train_plan(&n->resnet, &total)
+                                : tacit_mlp_plan(&n->mlp, &total));
         st = tacit_arena_open(&n->arena, total, err);
     }
     if (st < 0) {
@@ -152,6 +164,8 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
         tacit_vit_train_take(&n->vit, &n->arena);
     else if (k == MAE)
         tacit_mae_take(&n->mae, &n->arena);
+    else if (k >= RESNET)
+        tacit_resnet_train_take(&n->resnet, &n->arena);
     else
         tacit_mlp_take(&n->mlp, &n->arena);
     ck_assert_uint_eq(n->arena.used, total);
@@ -175,7 +189,7 @@ static void load_init(net *n)
         float *values = find(golden_name(n, "init", p), p->count);
         ck_assert_msg(values || p->frozen, "no tensor %s", golden_name(n, "init", p));
         if (values)
-            memcpy(p->value, values, p->count * sizeof *values);
+            tacit_param_copy_in(p, values);
         tacit_free(values);
     }
 }
@@ -234,6 +248,25 @@ static double run(net *n, size_t from, size_t batch)
         tacit_free(x), tacit_free(cotangent), tacit_free(want_y), tacit_free(want_dx);
         return loss;
     }
+    if (n->kind >= RESNET) {
+        const tacit_resnet_config *c = &n->resnet.config;
+        char name[3][32];
+        snprintf(name[0], sizeof name[0], "%s.images", sections[n->kind]);
+        snprintf(name[1], sizeof name[1], "%s.cotangent", sections[n->kind]);
+        snprintf(name[2], sizeof name[2], "%s.y", sections[n->kind]);
+        size_t features = BATCH * n->resnet.dim;
+        float *images = need(name[0], (size_t)BATCH * 3 * c->height * c->image_width);
+        float *cotangent = need(name[1], features), *want = need(name[2], features);
+        const float *y = tacit_resnet_train_forward(&n->resnet, images, BATCH);
+        if (batch)
+            check("features", y, want, features, 1e-5);
+        for (size_t i = 0; i < features; i++)
+            loss += (double)y[i] * (double)cotangent[i];
+        memcpy(n->resnet.d, cotangent, features * sizeof *cotangent);
+        tacit_resnet_train_backward(&n->resnet);
+        tacit_free(images), tacit_free(cotangent), tacit_free(want);
+        return loss;
+    }
     float *images = need("images", (size_t)BATCH * 3 * IMAGE * IMAGE);
     const float *some = images + from * 3 * IMAGE * IMAGE;
     if (n->kind == VIT) {
@@ -266,7 +299,9 @@ static void check_all(const net *n, const char *what, bool grads, double toleran
         if (p->frozen)
             continue;
         const char *name = golden_name(n, what, p);
-        float *want = need(name, p->count);
+        float *want = need(name, p->count), *got = tacit_alloc(p->count * sizeof *got);
+        ck_assert_ptr_nonnull(got);
+        tacit_param_copy_out(p, grads, got);
         /* the gradient of a bias before batch norm is 0 but for rounding */
         if (n->kind == PROJECTOR && grads && !strcmp(p->name, "net.3.bias"))
             for (size_t j = 0; j < p->count; j++)
@@ -280,8 +315,8 @@ static void check_all(const net *n, const char *what, bool grads, double toleran
             for (size_t j = dim; j < 2 * dim; j++)
                 ck_assert(fabs((double)p->value[j] - (double)want[j]) < 6.1e-3);
         } else
-            check(name, grads ? p->grad : p->value, want, p->count, tolerance);
-        tacit_free(want);
+            check(name, got, want, p->count, tolerance);
+        tacit_free(want), tacit_free(got);
     }
 }
 
@@ -291,25 +326,32 @@ START_TEST(gradients_and_steps)
     const tacit_kernels *kernels = tacit_kernels_for(isas[(size_t)_i % isa_count]);
     const tacit_optimiser adamw = { .kind = TACIT_ADAMW, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8 };
     net n;
-    open_ready(&n, k, kernels, NULL, false, 2);
+    open_ready(&n, k, kernels, NULL, false, k < PROJECTOR ? 2 : 1);
+    const tacit_optimiser sgd = { .kind = TACIT_SGD, .momentum = 0.9, .decay_all = true };
+    /* Batch norm of few pixels enlarges what is rounded: PyTorch's own fp32 is off by 3.1e-5 there.
+     */
+    const double tolerance = k == BOTTLENECK ? 1e-4 : 1e-5;
     char name[32];
     snprintf(name, sizeof name, "%s.loss", sections[k]);
     float *loss = find(name, 1);
     for (uint64_t t = 1; t <= 3; t++) {
         tacit_params_clear_grads(&n.params, NULL);
-        double got = run(&n, 0, BATCH);
+        double got = run(&n, 0, t == 1 || k < PROJECTOR ? BATCH : 0);
         if (t == 1) {
             if (loss)
                 ck_assert_msg(fabs(got - (double)*loss) <= 2e-6 * fabs((double)*loss),
                               "loss is %.9g, should be %.9g", got, (double)*loss);
-            check_all(&n, "grad", true, 1e-5);
+            check_all(&n, "grad", true, tolerance);
         }
         if (k == PROJECTOR)
             break;
-        tacit_optimiser_step(&adamw, &n.params, 1e-3, 0.05, t, kernels, NULL);
+        if (k < PROJECTOR)
+            tacit_optimiser_step(&adamw, &n.params, 1e-3, 0.05, t, kernels, NULL);
+        else
+            tacit_optimiser_step(&sgd, &n.params, 0.01, 0.01, t, kernels, NULL);
     }
     if (k != PROJECTOR)
-        check_all(&n, "after", false, 1e-5);
+        check_all(&n, "after", false, tolerance);
     tacit_free(loss);
     net_close(&n);
 }
@@ -548,7 +590,7 @@ START_TEST(failures)
 {
     tacit_err err;
     net n;
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < KINDS; k++) {
         for (uint64_t nth = 1;; nth++) {
             tacit_alloc_fail_at(nth, false);
             tacit_status st =
@@ -624,10 +666,10 @@ int main(void)
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 0);
     tcase_add_unchecked_fixture(t, setup, teardown);
-    tcase_add_loop_test(t, gradients_and_steps, 0, (int)(3 * isa_count));
+    tcase_add_loop_test(t, gradients_and_steps, 0, (int)(KINDS * isa_count));
     tcase_add_test(t, fixed_positions_and_running_statistics);
     tcase_add_loop_test(t, momentum_optimisers, 0, 6);
-    tcase_add_loop_test(t, same_bits, 0, 3);
+    tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
     tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 2);
     tcase_add_test(t, initial_values);

@@ -5,6 +5,8 @@
 
 vit: timm's VisionTransformer; the loss is sum(cotangent * normalised tokens).
 mae: a masked autoencoder as facebookresearch/mae has it (models_mae.py), with given masks.
+resnet, bottleneck: ResNets as torchvision has them, of few channels; the loss is sum(cotangent *
+features), the optimiser SGD.
 mlp: a projector, Linear and BatchNorm1d; the loss is sum(cotangent * output).
 For each: initial weights, gradients, weights after three steps on the same batch. The optimisers are
 torch.optim's, and the LARS of SimCLR (tf2/lars_optimizer.py), of MoCo v3 (moco/optimizer.py), of apex
@@ -151,6 +153,78 @@ def make_mae(images):
         golden[f"mae.{name}"] = getattr(model, name).detach().float()
 
 
+class Residual(torch.nn.Module):
+    """torchvision's BasicBlock, or with deep its Bottleneck (stride on the 3 x 3)."""
+
+    def __init__(self, ins, width, out, stride, deep):
+        super().__init__()
+        sizes = ([(ins, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)] if deep else
+                 [(ins, width, 3, stride), (width, out, 3, 1)])
+        self.parts = len(sizes)
+        for i, (a, b, kernel, step) in enumerate(sizes, 1):
+            setattr(self, f"conv{i}", torch.nn.Conv2d(a, b, kernel, step, kernel // 2, bias=False))
+            setattr(self, f"bn{i}", torch.nn.BatchNorm2d(b))
+        if stride != 1 or ins != out:
+            self.downsample = torch.nn.Sequential(
+                torch.nn.Conv2d(ins, out, 1, stride, bias=False), torch.nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        y = x
+        for i in range(1, self.parts + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+            y = y.relu() if i < self.parts else y
+        return (y + (self.downsample(x) if hasattr(self, "downsample") else x)).relu()
+
+
+class ResNet(torch.nn.Module):
+    def __init__(self, deep):
+        super().__init__()
+        self.deep, ins = deep, 5
+        self.conv1 = torch.nn.Conv2d(3, ins, *((7, 2, 3) if deep else (3, 1, 1)), bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(ins)
+        for s in range(4):
+            width = 4 + s
+            out = (7 if deep else 5) + 2 * s
+            blocks = [Residual(ins, width, out, 2 if s else 1, deep)]
+            if s == 1:
+                blocks.append(Residual(out, width, out, 1, deep))
+            setattr(self, f"layer{s + 1}", torch.nn.Sequential(*blocks))
+            ins = out
+
+    def forward(self, x):
+        x = self.bn1(self.conv1(x)).relu()
+        if self.deep:
+            x = torch.nn.functional.max_pool2d(x, 3, 2, 1)
+        for s in range(4):
+            x = getattr(self, f"layer{s + 1}")(x)
+        return x.mean((2, 3))
+
+
+def make_resnet(section, deep):
+    net = ResNet(deep).double()
+    g = generator(12)
+    for name, p in net.named_parameters():
+        middle = 0 if p.ndim > 1 else 1 if name.endswith("weight") else -0.25  # so that ReLU shuts
+        p.data = half(torch.randn(p.shape, generator=g) * 0.3 + middle)
+    side = (34, 38) if deep else (12, 10)
+    x = half(torch.randn(BATCH, 3, *side, generator=generator(13)))
+    golden[f"{section}.images"] = x.half()
+    cotangent = half(torch.randn(BATCH, 13 if deep else 11, generator=generator(14)))
+    golden[f"{section}.cotangent"] = cotangent.half()
+    put(section, "init", dict(net.named_parameters()))
+    sgd = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=DECAY)
+    for step in range(3):
+        sgd.zero_grad()
+        y = net(x)
+        (y * cotangent).sum().backward()
+        if step == 0:
+            golden[f"{section}.y"] = y.detach().float()
+            put(section, "grad", {n: p.grad for n, p in net.named_parameters()})
+        sgd.step()
+    put(section, "after", dict(net.named_parameters()))
+    golden[f"{section}.running"] = net.layer2[0].bn1.running_var.float()
+
+
 def lars_rate(p, v, rate, plain):
     """SimCLR's LARSOptimizer, classic_momentum."""
     g = p.grad + (0 if plain else DECAY * p)
@@ -236,4 +310,6 @@ golden["images"] = images.half()
 make_vit(images)
 make_mae(images)
 make_mlp()
+make_resnet("resnet", False)
+make_resnet("bottleneck", True)
 save_file(golden, os.path.join(sys.argv[1], "train_golden.safetensors"))
