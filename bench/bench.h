@@ -13,7 +13,7 @@ typedef struct tacit_bench_options {
     unsigned rounds;                     /* turns of each measurement; 0: the default          */
     const char *filter;                  /* only rows whose name holds this; NULL all          */
     const char *weights, *arch, *images; /* extract */
-    unsigned batch;                      /* 0: 1 for extract, 32 for pretrain */
+    unsigned batch;                      /* 0: 1 for extract, each network's own for pretrain */
 } tacit_bench_options;
 
 /* Every row of kernels.inc, on every ISA that this CPU has, and the Linear layers of ViTs on the

@@ -8,6 +8,7 @@
 #include "mae.h"
 #include "measure.h"
 #include "optimiser.h"
+#include "resnet_train.h"
 #include "rng.h"
 
 #include <string.h>
@@ -17,8 +18,9 @@
 
 typedef struct subject {
     const char *name;
-    bool mae;
-    tacit_mae_config config;
+    enum { VIT, MAE, RESNET } kind;
+    size_t batch;
+    tacit_mae_config config; /* of a ResNet only the size of the images */
 } subject;
 
 #define SMALL(size, p)                                                                             \
@@ -31,10 +33,12 @@ typedef struct subject {
     }
 
 static const subject subjects[] = {
-    { "vit_small_patch16_224", false, { SMALL(224, 16), 0, 0, 0, 0 } },
-    { "mae vit_small_patch16_224, 4 x 256", true, { SMALL(224, 16), 256, 4, 8, 1024 } },
-    { "vit_tiny_patch4_32", false, { TINY(32, 4), 0, 0, 0, 0 } },
-    { "mae vit_tiny_patch4_32, 2 x 128", true, { TINY(32, 4), 128, 2, 4, 512 } },
+    { "vit_small_patch16_224", VIT, 32, { SMALL(224, 16), 0, 0, 0, 0 } },
+    { "mae vit_small_patch16_224, 4 x 256", MAE, 32, { SMALL(224, 16), 256, 4, 8, 1024 } },
+    { "vit_tiny_patch4_32", VIT, 32, { TINY(32, 4), 0, 0, 0, 0 } },
+    { "mae vit_tiny_patch4_32, 2 x 128", MAE, 32, { TINY(32, 4), 128, 2, 4, 512 } },
+    { "resnet18_cifar", RESNET, 128, { { .image = 32, .patch = 32 }, 0, 0, 0, 0 } },
+    { "resnet50", RESNET, 16, { { .image = 224, .patch = 224 }, 0, 0, 0, 0 } },
 };
 
 /* One network with all that a step of it needs. */
@@ -45,6 +49,7 @@ typedef struct network {
     tacit_arena arena, data;
     tacit_vit_train vit;
     tacit_mae mae;
+    tacit_resnet_train resnet;
     float *images;
     uint32_t *keep, *mask;
     size_t batch;
@@ -53,10 +58,11 @@ typedef struct network {
 
 static void network_close(network *n)
 {
-    if (n->s->mae)
-        tacit_mae_close(&n->mae);
-    else
-        tacit_vit_train_close(&n->vit);
+    switch (n->s->kind) {
+    case MAE: tacit_mae_close(&n->mae); break;
+    case VIT: tacit_vit_train_close(&n->vit); break;
+    case RESNET: tacit_resnet_train_close(&n->resnet); break;
+    }
     tacit_arena_close(&n->data);
     tacit_arena_close(&n->arena);
     tacit_work_close(&n->work);
@@ -71,7 +77,11 @@ static size_t patches_of(const network *n)
 
 static tacit_status declare(network *n, tacit_err *err)
 {
-    if (n->s->mae)
+    tacit_resnet_config resnet;
+    if (n->s->kind == RESNET && tacit_resnet_find(n->s->name, &resnet))
+        return tacit_resnet_train_declare(&n->resnet, &resnet, true, n->batch, &n->params, &n->work,
+                                          err);
+    if (n->s->kind == MAE)
         return tacit_mae_declare(&n->mae, &n->s->config, n->batch, patches_of(n) / 4, &n->params,
                                  &n->work, err);
     return tacit_vit_train_declare(&n->vit, &n->s->config.encoder, n->batch, 0, &n->params,
@@ -110,14 +120,17 @@ static tacit_status network_open(network *n, tacit_err *err)
     if (st < 0 || (st = tacit_params_open(&n->params, 2, err)) < 0 ||
         (st = tacit_work_open(&n->work, err)) < 0)
         return st;
-    if (!(n->s->mae ? tacit_mae_plan(&n->mae, &total) : tacit_vit_train_plan(&n->vit, &total)))
+    if (!(n->s->kind == MAE      ? tacit_mae_plan(&n->mae, &total)
+          : n->s->kind == RESNET ? tacit_resnet_train_plan(&n->resnet, &total)
+                                 : tacit_vit_train_plan(&n->vit, &total)))
         return tacit_fail(err, TACIT_ELIMIT, "a batch of %zu is too large", n->batch);
     if ((st = tacit_arena_open(&n->arena, total, err)) < 0 || (st = make_data(n, err)) < 0)
         return st;
-    if (n->s->mae)
-        tacit_mae_take(&n->mae, &n->arena);
-    else
-        tacit_vit_train_take(&n->vit, &n->arena);
+    switch (n->s->kind) {
+    case MAE: tacit_mae_take(&n->mae, &n->arena); break;
+    case VIT: tacit_vit_train_take(&n->vit, &n->arena); break;
+    case RESNET: tacit_resnet_train_take(&n->resnet, &n->arena); break;
+    }
     tacit_params_init(&n->params, 1, n->work.pool);
     return TACIT_OK;
 }
@@ -142,7 +155,10 @@ static void step(network *n, double parts[3])
     };
     double start = tacit_now();
     tacit_params_clear_grads(&n->params, n->work.pool);
-    if (n->s->mae) {
+    if (n->s->kind == RESNET) {
+        const float *y = tacit_resnet_train_forward(&n->resnet, n->images, n->batch);
+        memcpy(n->resnet.d, y, n->batch * n->resnet.dim * sizeof *y);
+    } else if (n->s->kind == MAE) {
         tacit_mae_forward(&n->mae, n->images, n->batch, n->keep, n->mask);
         tacit_parallel_for(n->work.pool, n->batch, loss_chunk, n);
     } else {
@@ -152,10 +168,11 @@ static void step(network *n, double parts[3])
             memcpy(n->vit.d + r * ld, y + r * ld, n->s->config.encoder.dim * sizeof *y);
     }
     double middle = tacit_now();
-    if (n->s->mae)
-        tacit_mae_backward(&n->mae);
-    else
-        tacit_vit_train_backward(&n->vit);
+    switch (n->s->kind) {
+    case MAE: tacit_mae_backward(&n->mae); break;
+    case VIT: tacit_vit_train_backward(&n->vit); break;
+    case RESNET: tacit_resnet_train_backward(&n->resnet); break;
+    }
     double end = tacit_now();
     tacit_optimiser_step(&adamw, &n->params, 1e-5, 0.05, ++n->step, n->work.kernels, n->work.pool);
     parts[0] = middle - start;
@@ -163,13 +180,24 @@ static void step(network *n, double parts[3])
     parts[2] = tacit_now() - end;
 }
 
+/* Of a forward and a backward of one image; that of the first layer ends at its weights. */
+static double flops_of(const network *n)
+{
+    if (n->s->kind == MAE)
+        return tacit_mae_flops(&n->s->config, patches_of(n) / 4);
+    if (n->s->kind == VIT)
+        return tacit_vit_train_flops(&n->s->config.encoder, 0);
+    const tacit_convolution *stem = &n->resnet.stem.conv;
+    return 3 * tacit_resnet_flops(&n->resnet.config) -
+           2.0 * (double)tacit_convolution_size(stem) * (double)stem->dense.in;
+}
+
 static void measure(const tacit_bench_options *o, FILE *out, network *n)
 {
     double seconds[64], shares[64], parts[3][64], part[3];
     unsigned threads = tacit_pool_threads(n->work.pool);
     size_t rounds = o->rounds ? o->rounds : ROUNDS;
-    double flops = (double)n->batch * (n->s->mae ? tacit_mae_flops(&n->s->config, patches_of(n) / 4)
-                                                 : tacit_vit_train_flops(&n->s->config.encoder, 0));
+    double flops = (double)n->batch * flops_of(n);
     size_t bytes = n->params.arena.size + n->work.arena.size + n->arena.size + n->data.size;
     step(n, part); /* first touch */
     for (size_t r = 0; r < rounds; r++) {
@@ -215,7 +243,7 @@ tacit_status tacit_bench_pretrain(const tacit_bench_options *o, FILE *out, tacit
         if (o->filter && !strstr(subjects[i].name, o->filter))
             continue;
         network n = { .s = &subjects[i],
-                      .batch = o->batch ? o->batch : 32,
+                      .batch = o->batch ? o->batch : subjects[i].batch,
                       .work = { .kernels = tacit_kernels_for(isa), .pool = pool } };
         st = network_open(&n, err);
         if (st == TACIT_OK)

@@ -9,7 +9,7 @@ static const tacit_option options[] = {
     { "weights", "FILE|default", "default", "extract: backbone to measure", false },
     { "arch", "NAME", NULL, "extract: architecture by timm's name", false },
     { "images", "PATH", NULL, "extract: images to measure with", false },
-    { "batch", "N", NULL, "images at a time: extract, in each thread (1); pretrain, a step (32)",
+    { "batch", "N", NULL, "images at a time: extract, in each thread (1); pretrain, a step (32, 128, 16)",
       false },
     { "once", NULL, NULL, "extract: only embed the first image, from nothing, and leave", false },
     { "filter", "TEXT", NULL, "kernels, pretrain: only those whose name holds TEXT", false },

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Training steps of Tacit and of PyTorch in turns, in one run.
 
-    python train.py [--tacit PATH] [--mae] [--turns N] [--batch N] [--threads N]
+    python train.py [--net vit|mae|resnet18|resnet50] [--turns N] [--batch N] [--threads N]
+                    [--tacit PATH]
 
 A turn is one step of each: tacit bench pretrain (a process of its own, whose first step is not
-counted), PyTorch eager with its fused attention, and compiled by torch.compile. The networks are
-timm's vit_small_patch16_224, and with --mae facebookresearch/mae's with a decoder of 4 blocks of 256;
-fp32, AdamW (fused). Prints the median of each, and of the ratios turn by turn.
+counted), PyTorch eager with its fused attention (ResNets: channels last), and compiled by
+torch.compile. The networks are timm's vit_small_patch16_224, facebookresearch/mae's with a decoder of
+4 blocks of 256, torchvision's ResNets (18: with the stem for CIFAR); fp32, AdamW (fused). Prints the median of each, and of the ratios turn by turn.
 """
 import argparse
 import json
@@ -20,7 +21,7 @@ import torch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "reference"))
-from chain import timm  # noqa: E402
+from chain import timm, torchvision  # noqa: E402
 from timm.models.vision_transformer import Block  # noqa: E402
 
 
@@ -71,9 +72,31 @@ class Features(torch.nn.Module):
         return self.net.forward_features(images).square().mean()
 
 
-def peer(kind, compiled, batch):
-    model = kind()
-    images = torch.randn(batch, 3, 224, 224)
+class Maps(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.net = getattr(torchvision.models, name)()
+        self.net.fc = torch.nn.Identity()
+        if name == "resnet18":
+            self.net.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+            self.net.maxpool = torch.nn.Identity()
+
+    def forward(self, images):
+        return self.net(images).square().mean()
+
+
+NETS = {"vit": (Features, 224, 32, "vit_small_patch16_224"),
+        "mae": (MaskedAutoencoder, 224, 32, "mae vit_small"),
+        "resnet18": (lambda: Maps("resnet18"), 32, 128, "resnet18_cifar"),
+        "resnet50": (lambda: Maps("resnet50"), 224, 16, "resnet50")}
+
+
+def peer(net, compiled, batch):
+    model = NETS[net][0]()
+    images = torch.randn(batch, 3, NETS[net][1], NETS[net][1])
+    if net.startswith("resnet"):
+        model = model.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.05, fused=True)
     loss_of = torch.compile(model) if compiled else model
 
@@ -90,26 +113,27 @@ def peer(kind, compiled, batch):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--tacit", default=os.path.join(ROOT, "build", "tacit"))
-    parser.add_argument("--mae", action="store_true")
+    parser.add_argument("--net", choices=NETS, default="vit")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    args.batch = args.batch or NETS[args.net][2]
     torch.set_num_threads(args.threads)
     command = [args.tacit, "bench", "pretrain", "--json", "--rounds", "1", "--batch",
                str(args.batch), "--threads", str(args.threads), "--filter",
-               "mae vit_small" if args.mae else "vit_small_patch16_224"]
+               NETS[args.net][3]]
     shares = []
 
     def tacit():
         rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = [r for r in map(json.loads, rows.splitlines()) if r["step"].startswith("mae") == args.mae]
+        row = [r for r in map(json.loads, rows.splitlines()) if 
+               r["step"].startswith(NETS[args.net][3])]
         shares.append(row[0]["share"])
         return row[0]["time_s"]
 
-    kind = MaskedAutoencoder if args.mae else Features
-    subjects = {"tacit": tacit, "pytorch eager": peer(kind, False, args.batch),
-                "pytorch compiled": peer(kind, True, args.batch)}
+    subjects = {"tacit": tacit, "pytorch eager": peer(args.net, False, args.batch),
+                "pytorch compiled": peer(args.net, True, args.batch)}
     for name in list(subjects)[1:]:
         subjects[name]()
     times = {name: [] for name in subjects}
