@@ -127,7 +127,7 @@ def main():
 
     def tacit():
         rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        row = [r for r in map(json.loads, rows.splitlines()) if 
+        row = [r for r in map(json.loads, rows.splitlines()) if
                r["step"].startswith(NETS[args.net][3])]
         shares.append(row[0]["share"])
         return row[0]["time_s"]
