@@ -10,17 +10,12 @@
 
 #include "kernels.h"
 #include "pool.h"
+#include "resize_u8.h"
 #include "status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-typedef enum tacit_filter {
-    TACIT_FILTER_BILINEAR,
-    TACIT_FILTER_BICUBIC,
-    TACIT_FILTER_LANCZOS
-} tacit_filter;
 
 typedef enum tacit_resampler {
     TACIT_RESAMPLER_PILLOW,    /* Image.resize: bytes, 22 bits of fixed point                     */

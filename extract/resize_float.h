@@ -10,12 +10,7 @@
 
 #include "kernels.h"
 #include "pool.h"
-#include "preprocess.h"
-
-/* Outputs [begin, end) of `out` along one axis, from `in` inputs. */
-typedef struct tacit_span {
-    size_t in, out, begin, end;
-} tacit_span;
+#include "resize_u8.h"
 
 /* Tables and scratch, which grow and are kept; all 0 at first. */
 typedef struct tacit_resize_float {
