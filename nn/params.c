@@ -132,8 +132,7 @@ tacit_param *tacit_params_find(const tacit_params *params, const char *name)
     return NULL;
 }
 
-/* Where element i of a tensor's shape lies. */
-static size_t place_of(const tacit_param *p, size_t i)
+size_t tacit_param_place(const tacit_param *p, size_t i)
 {
     if (!p->channels_last)
         return i;
@@ -146,13 +145,13 @@ void tacit_param_copy_out(const tacit_param *param, bool grad, float *out)
 {
     const float *from = grad ? param->grad : param->value;
     for (size_t i = 0; i < param->count; i++)
-        out[i] = from[place_of(param, i)];
+        out[i] = from[tacit_param_place(param, i)];
 }
 
 void tacit_param_copy_in(tacit_param *param, const float *in)
 {
     for (size_t i = 0; i < param->count; i++)
-        param->value[place_of(param, i)] = in[i];
+        param->value[tacit_param_place(param, i)] = in[i];
 }
 
 size_t tacit_params_trained(const tacit_params *params)

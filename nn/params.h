@@ -84,6 +84,9 @@ void tacit_params_close(tacit_params *params);
 
 tacit_param *tacit_params_find(const tacit_params *params, const char *name);
 
+/* Where element i, in the order of the tensor's shape, lies. */
+size_t tacit_param_place(const tacit_param *param, size_t i);
+
 /* The values of a tensor, or where `grad` its gradient, in the order of its shape, to out (count);
  * and values from there back. */
 void tacit_param_copy_out(const tacit_param *param, bool grad, float *out);

@@ -225,13 +225,13 @@ def make_resnet(section, deep):
     golden[f"{section}.running"] = net.layer2[0].bn1.running_var.float()
 
 
-def lars_rate(p, v, rate, plain):
+def lars_rate(p, v, rate, plain, coefficient=0.001):
     """SimCLR's LARSOptimizer, classic_momentum."""
     g = p.grad + (0 if plain else DECAY * p)
     trust = 1.0
     if not plain:
         w_norm, g_norm = p.norm(), g.norm()
-        trust = 0.001 * w_norm / g_norm if w_norm > 0 and g_norm > 0 else 1.0
+        trust = coefficient * w_norm / g_norm if w_norm > 0 and g_norm > 0 else 1.0
     v.mul_(0.9).add_(g * trust * rate)
     p.sub_(v)
 
@@ -305,11 +305,12 @@ def make_mlp():
         put("mlp", kind, dict(net.named_parameters()))
 
 
-images = half(torch.randn(BATCH, 3, IMAGE, IMAGE, generator=generator(4)))
-golden["images"] = images.half()
-make_vit(images)
-make_mae(images)
-make_mlp()
-make_resnet("resnet", False)
-make_resnet("bottleneck", True)
-save_file(golden, os.path.join(sys.argv[1], "train_golden.safetensors"))
+if __name__ == "__main__":
+    images = half(torch.randn(BATCH, 3, IMAGE, IMAGE, generator=generator(4)))
+    golden["images"] = images.half()
+    make_vit(images)
+    make_mae(images)
+    make_mlp()
+    make_resnet("resnet", False)
+    make_resnet("bottleneck", True)
+    save_file(golden, os.path.join(sys.argv[1], "train_golden.safetensors"))
