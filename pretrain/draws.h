@@ -1,0 +1,21 @@
+/* draws.h - the random choices of methods, as functions of (seed, epoch, sample, use). */
+#ifndef TACIT_DRAWS_H
+#define TACIT_DRAWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a draw is for; the numbers are part of the results. */
+typedef enum tacit_draw_use {
+    TACIT_DRAW_MASK = 1,
+    TACIT_DRAW_DROP_PATH = 16, /* and the view */
+} tacit_draw_use;
+
+/* A stream of its own for tacit_rng_u32 and its like. */
+uint64_t tacit_draw_stream(uint64_t seed, uint64_t epoch, uint64_t sample, unsigned use);
+
+/* A random order of 0 .. n - 1: the first `kept` go to keep, the others to mask. */
+void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
+                     uint32_t *keep, uint32_t *mask);
+
+#endif

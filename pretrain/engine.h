@@ -1,0 +1,69 @@
+/* engine.h - one method with its networks and optimiser, a step at a time.
+ *
+ * After open nothing is allocated. A step is a function of the parameters, the optimiser's state,
+ * the settings, the step's number and the batch: not of threads, ISA, or time.
+ */
+#ifndef TACIT_ENGINE_H
+#define TACIT_ENGINE_H
+
+#include "dense.h"
+#include "method.h"
+#include "optimiser.h"
+#include "schedule.h"
+
+/* Where batches come from, a part at a time. */
+typedef struct tacit_feed {
+    void *ctx;
+    uint64_t parts; /* of an epoch, each of `part` images */
+    tacit_status (*next)(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                         tacit_err *err);
+} tacit_feed;
+
+typedef struct tacit_engine {
+    const tacit_method *method;
+    tacit_learner learner;
+    void *state; /* the method's */
+    tacit_params params;
+    tacit_work work;
+    tacit_arena arena;
+    tacit_optimiser optimiser;
+    tacit_schedule rate, decay;
+    double clip;
+    uint64_t seed;
+    size_t parts;
+    uint64_t step, steps, epoch_steps; /* done; of the run; of an epoch */
+    float *buffers; /* batch norm's statistics, before the first of two forwards; or NULL */
+    size_t buffer_floats;
+    /* Called between forward and backward of a step's last part; NULL: nothing. */
+    void (*look)(void *ctx, const tacit_embeddings *embeddings);
+    void *ctx;
+} tacit_engine;
+
+typedef struct tacit_step {
+    uint64_t step, epoch;                                        /* step: from 1 */
+    double loss, parts[TACIT_LOSS_PARTS], rate, decay, gradient; /* the gradient's norm */
+    double data_s, forward_s, backward_s, optimiser_s;
+} tacit_step;
+
+/* Declares the networks: sizes and names, no memory. Settings that contradict each other are
+ * TACIT_EINVAL. What was declared, well or badly, must be closed. config must stay. */
+tacit_status tacit_engine_declare(tacit_engine *engine, const tacit_config *config,
+                                  const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err);
+/* Bytes that open will take: of parameters with their gradients and the optimiser's state, and of
+ * all else. */
+tacit_status tacit_engine_plan(const tacit_engine *engine, size_t *parameters, size_t *rest,
+                               tacit_err *err);
+/* Memory and initial weights. */
+tacit_status tacit_engine_open(tacit_engine *engine, tacit_err *err);
+void tacit_engine_close(tacit_engine *engine);
+
+/* The length of the run, by the parts that an epoch's images make. TACIT_EINVAL where these are
+ * fewer than a step takes. */
+tacit_status tacit_engine_schedule(tacit_engine *engine, uint64_t parts, tacit_err *err);
+
+/* The next step. Where the loss or a gradient is not finite, TACIT_EFORMAT tells the step and the
+ * tensor, and no weight was changed. */
+tacit_status tacit_engine_step(tacit_engine *engine, const tacit_feed *feed, tacit_step *result,
+                               tacit_err *err);
+
+#endif

@@ -1,0 +1,94 @@
+/* method.h - the contract between a method of self-supervised learning and the trainer.
+ *
+ * A method is one file with one row, named in methods.c; help, checks of settings, views,
+ * checkpoints, logs, monitors and tests go by the row. The method owns its networks and its loss;
+ * the trainer owns data, schedules, optimiser, accumulation, clipping, log, checkpoints and stops.
+ *
+ * A step takes `whole` images, in one part or in several equal ones. Where the loss of an image
+ * does not depend on the others, a part at a time goes through forward, loss and backward, and the
+ * parts' losses and gradients add up. A `joint` loss is taken of the embeddings of all parts
+ * together, once they went forward; each part then goes forward again before its backward (Gao et
+ * al. 2021, arXiv:2101.06983). So a large batch has the gradient of the large batch in the memory
+ * of a part; only batch norm sees no more than a part at a time.
+ *
+ * All that is to survive an interruption lies in tacit_params: the networks, and as frozen buffers
+ * beside them queues, centres and prototypes. A moving teacher is a second set (`teacher`), kept
+ * with tacit_params_average. Random draws of a method are functions of (seed, epoch, sample).
+ */
+#ifndef TACIT_METHOD_H
+#define TACIT_METHOD_H
+
+#include "backbone.h"
+#include "config.h"
+#include "loader.h"
+#include "params.h"
+
+#define TACIT_METHOD_VIEWS 12 /* most views of an image */
+#define TACIT_LOSS_PARTS   4
+
+/* What a method declares its networks with. */
+typedef struct tacit_learner {
+    const tacit_config *config;
+    tacit_backbone_config backbone;
+    size_t whole, part; /* images of a step, and of a part of it */
+    tacit_params *params;
+    struct tacit_work *work;
+} tacit_learner;
+
+/* A part of a step. */
+typedef struct tacit_part {
+    const tacit_batch *batch; /* its images */
+    size_t index, count;      /* which of how many parts */
+    uint64_t seed;
+} tacit_part;
+
+/* Vectors of the last forward, for the monitors: (rows, dim), ld apart. Of pairs, row i and row
+ * i + rows / 2 are views of one image. */
+typedef struct tacit_embeddings {
+    const float *rows;
+    size_t count, dim, ld;
+    bool pairs;
+} tacit_embeddings;
+
+typedef struct tacit_method {
+    const char *name, *title, *paper; /* "simclr", "SimCLR", "Chen et al. 2020, arXiv:..." */
+    const tacit_setting *settings;    /* its own; the trainer's are in config.h            */
+    size_t setting_count;
+    const char *const *defaults;   /* "key=value" over all fallbacks, NULL at the end */
+    const tacit_preset *presets;   /* name NULL at the end                            */
+    const char *const *loss_parts; /* names in the log, NULL at the end               */
+    const char *const *heads; /* how names begin that are not the backbone's, NULL at the end */
+    bool vit, resnet;         /* which families it trains        */
+    bool joint;               /* its loss couples images         */
+    tacit_features features;  /* what the backbone is used for   */
+    size_t state;             /* bytes of its state, zeroed first */
+
+    /* Fills views, and tells how many. */
+    tacit_status (*views)(const tacit_config *config, unsigned size, tacit_view *views,
+                          size_t *count, tacit_err *err);
+    /* Declares all tensors. What was declared, well or badly, is closed. */
+    tacit_status (*declare)(void *state, const tacit_learner *learner, tacit_err *err);
+    void (*close)(void *state);
+    bool (*plan)(const void *state, size_t *total);
+    void (*take)(void *state, tacit_arena *arena);
+
+    void (*forward)(void *state, const tacit_part *part);
+    /* The loss, of this part or of all together (joint), as its share of the step's; puts the
+     * gradients where backward finds them. parts (TACIT_LOSS_PARTS) is added to. */
+    double (*loss)(void *state, const tacit_part *part, double *parts);
+    void (*backward)(void *state, const tacit_part *part);
+    /* Behind the optimiser: teachers, queues. step: of the run, from 0. NULL: nothing. */
+    void (*after)(void *state, uint64_t step, uint64_t steps);
+
+    tacit_params *(*teacher)(void *state); /* NULL: none */
+    tacit_embeddings (*embeddings)(const void *state);
+    double (*flops)(const void *state); /* of a forward and a backward of one image */
+} tacit_method;
+
+extern const tacit_method tacit_simclr, tacit_masked_autoencoder;
+
+/* All methods, NULL at the end. */
+extern const tacit_method *const tacit_methods[];
+const tacit_method *tacit_method_find(const char *name);
+
+#endif

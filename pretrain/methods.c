@@ -1,0 +1,14 @@
+/* methods.c - the list of methods. See method.h. */
+#include "method.h"
+
+#include <string.h>
+
+const tacit_method *const tacit_methods[] = { &tacit_simclr, &tacit_masked_autoencoder, NULL };
+
+const tacit_method *tacit_method_find(const char *name)
+{
+    for (const tacit_method *const *m = tacit_methods; *m; m++)
+        if (!strcmp((*m)->name, name))
+            return *m;
+    return NULL;
+}

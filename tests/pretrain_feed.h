@@ -1,0 +1,106 @@
+/* pretrain_feed.h - made-up batches for tests of training: pixels are draws, no files are read. */
+#ifndef TACIT_TESTS_PRETRAIN_FEED_H
+#define TACIT_TESTS_PRETRAIN_FEED_H
+
+#include "engine.h"
+#include "rng.h"
+
+#include <check.h>
+#include <string.h>
+
+enum { FEED_EPOCH = 5, FEED_VIEWS = 2, FEED_MOST = 16 };
+
+typedef struct test_feed {
+    tacit_feed feed;
+    size_t side, whole, part; /* pixels, images of a step and of a part */
+    float *views[FEED_VIEWS];
+    uint32_t samples[FEED_MOST];
+    uint64_t poison; /* from this step on a pixel is NaN; 0: never */
+} test_feed;
+
+/* The pixels of a step are the same whatever parts it has. */
+static tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                              tacit_err *err)
+{
+    test_feed *f = ctx;
+    size_t parts = f->whole / f->part, values = 3 * f->side * f->side;
+    uint64_t step = epoch * FEED_EPOCH + index / parts, first = index % parts * f->part;
+    (void)err;
+    for (size_t v = 0; v < FEED_VIEWS; v++)
+        for (size_t i = 0; i < f->part * values; i++)
+            f->views[v][i] = tacit_rng_uniform(7, 1000 * step + v, first * values + i) * 4 - 2;
+    if (f->poison && step >= f->poison)
+        f->views[0][5] = nanf("");
+    for (size_t i = 0; i < f->part; i++)
+        f->samples[i] = (uint32_t)((step * f->whole + first + i) % (FEED_EPOCH * f->whole));
+    *batch = (tacit_batch){ .epoch = epoch,
+                            .step = index,
+                            .samples = f->samples,
+                            .views = (const float *const *)f->views };
+    return TACIT_OK;
+}
+
+static void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
+{
+    *f = (test_feed){ .feed = { f, FEED_EPOCH * parts, feed_next },
+                      .side = side,
+                      .whole = whole,
+                      .part = whole / parts };
+    ck_assert(whole <= FEED_MOST);
+    for (size_t v = 0; v < FEED_VIEWS; v++)
+        ck_assert_ptr_nonnull(f->views[v] = tacit_alloc(f->part * 3 * side * side * sizeof(float)));
+}
+
+static void feed_close(test_feed *f)
+{
+    for (size_t v = 0; v < FEED_VIEWS; v++)
+        tacit_free(f->views[v]);
+}
+
+/* The settings of tiny runs of each method, which data/pretrain_golden.safetensors has, too. */
+static const char *const tiny_mae[] = { "arch=vit_tiny_patch4_32",
+                                        "size=16",
+                                        "dim=24",
+                                        "depth=2",
+                                        "heads=3",
+                                        "decoder_dim=16",
+                                        "decoder_depth=1",
+                                        "decoder_heads=2",
+                                        "batch=8",
+                                        "accumulate=1",
+                                        "epochs=4",
+                                        "warmup_epochs=1",
+                                        "lr=2e-3",
+                                        "lr_scale=none",
+                                        "seed=11",
+                                        NULL };
+static const char *const tiny_simclr[] = {
+    "arch=resnet18_cifar", "size=12",         "dim=4",      "depth=1",       "head_hidden=16",
+    "head_dim=8",          "temperature=0.5", "batch=8",    "accumulate=1",  "epochs=4",
+    "warmup_epochs=1",     "lr=0.01",         "trust=0.01", "lr_scale=none", "weight_decay=0.01",
+    "zero_init=false",     "seed=11",         NULL
+};
+
+static void config_open(tacit_config *c, const char *method, const char *const *settings)
+{
+    tacit_err err;
+    ck_assert_msg(!tacit_config_open(c, tacit_method_find(method), &err), "%s", err.text);
+    for (; *settings; settings++)
+        ck_assert_msg(!tacit_config_set(c, *settings, &err), "%s", err.text);
+}
+
+static void config_set(tacit_config *c, const char *setting)
+{
+    tacit_err err;
+    ck_assert_msg(!tacit_config_set(c, setting, &err), "%s", err.text);
+}
+
+static void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa, tacit_pool *pool)
+{
+    tacit_err err;
+    ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);
+    ck_assert_msg(!tacit_engine_open(e, &err), "%s", err.text);
+    ck_assert_msg(!tacit_engine_schedule(e, FEED_EPOCH * e->parts, &err), "%s", err.text);
+}
+
+#endif

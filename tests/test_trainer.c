@@ -1,0 +1,547 @@
+/* test_trainer.c - schedules, settings, and steps of the methods: against 20 steps of PyTorch in
+ * double precision (data/pretrain_golden.safetensors, made by golden/make_pretrain.py), for the
+ * same bits on every ISA and with 1 to 8 threads, in parts, with hostile settings and numbers.
+ */
+#include "pretrain_feed.h"
+#include "safetensors.h"
+#include "scratch.h"
+
+#include <math.h>
+
+static tacit_isa isas[TACIT_ISA_COUNT];
+static size_t isa_count;
+
+/* Schedules ----------------------------------------------------------------------------------- */
+
+START_TEST(schedules_are_the_published)
+{
+    const double pi = acos(-1);
+    const tacit_schedule mae = { .base = 3, .final = 0.5, .steps = 100, .warmup = 10 };
+    const tacit_schedule dino = {
+        .base = 2, .final = 0.1, .steps = 50, .warmup = 10, .start = 0.5, .inclusive = true
+    };
+    for (int s = 0; s < 100; s++) {
+        double want = s < 10 ? 3 * s / 10.0
+                             : 0.5 + 2.5 * 0.5 * (1 + cos(pi * (s - 10) / 90)); /* lr_sched.py */
+        ck_assert_double_eq_tol(tacit_schedule_at(&mae, s), want, 1e-14);
+        if (s >= 50)
+            continue;
+        want = s < 10 ? 0.5 + 1.5 * s / 9 /* np.linspace */
+                      : 0.1 + 0.5 * 1.9 * (1 + cos(pi * (s - 10) / 40));
+        ck_assert_double_eq_tol(tacit_schedule_at(&dino, s), want, 1e-14);
+    }
+    ck_assert_double_eq_tol(tacit_schedule_at(&mae, 100), 0.5, 1e-15);
+    ck_assert_double_eq_tol(tacit_schedule_at(&mae, 1000), 0.5, 1e-15);
+    const tacit_schedule moco = { .kind = TACIT_SCHEDULE_STEP,
+                                  .base = 0.03,
+                                  .drop = 0.1,
+                                  .drops = { 120, 160 },
+                                  .drop_count = 2 };
+    ck_assert_double_eq_tol(tacit_schedule_at(&moco, 119), 0.03, 1e-15);
+    ck_assert_double_eq_tol(tacit_schedule_at(&moco, 120), 0.003, 1e-15);
+    ck_assert_double_eq_tol(tacit_schedule_at(&moco, 199), 0.0003, 1e-15);
+    const tacit_schedule ema = { .base = 0.99, .final = 1, .steps = 300 }; /* of MoCo v3 */
+    ck_assert_double_eq_tol(tacit_schedule_at(&ema, 150), 0.995, 1e-15);
+    const tacit_schedule line = {
+        .kind = TACIT_SCHEDULE_LINEAR, .base = 0.996, .final = 1, .steps = 8
+    };
+    ck_assert_double_eq_tol(tacit_schedule_at(&line, 2), 0.997, 1e-15);
+    const tacit_schedule same = { .kind = TACIT_SCHEDULE_CONSTANT, .base = 4, .warmup = 1 };
+    ck_assert_double_eq(tacit_schedule_at(&same, 0), 0);
+    ck_assert_double_eq(tacit_schedule_at(&same, 1e9), 4);
+}
+END_TEST
+
+/* Settings ------------------------------------------------------------------------------------ */
+
+START_TEST(settings_are_laid_over_each_other)
+{
+    tacit_config c;
+    tacit_err err;
+    config_open(&c, "simclr", (const char *const[]){ NULL });
+    ck_assert_uint_eq(tacit_config_whole(&c, "batch"), 4096);
+    ck_assert_int_eq(tacit_config_preset(&c, "small32", &err), TACIT_OK);
+    ck_assert_uint_eq(tacit_config_whole(&c, "batch"), 512);
+    ck_assert_double_eq(tacit_config_number(&c, "temperature"), 0.5);
+    ck_assert_int_eq(tacit_config_parse(&c,
+                                        "# a run\n\n  batch =  64 \r\nloss=mean\narch = resnet50",
+                                        "file", &err),
+                     TACIT_OK);
+    ck_assert_uint_eq(tacit_config_whole(&c, "batch"), 64);
+    ck_assert_uint_eq(tacit_config_choice(&c, "loss"), 1);
+    ck_assert_str_eq(tacit_config_string(&c, "arch"), "resnet50");
+    char *text = tacit_config_text(&c);
+    ck_assert_ptr_nonnull(text);
+    ck_assert_ptr_nonnull(strstr(text, "\nbatch = 64\n"));
+    ck_assert_int_eq(tacit_config_compare(&c, text, "run", &err), TACIT_OK);
+    config_set(&c, "keep=7");
+    config_set(&c, "batch=6.4e1");
+    ck_assert_int_eq(tacit_config_compare(&c, text, "run", &err), TACIT_OK);
+    config_set(&c, "temperature=0.25");
+    ck_assert_int_eq(tacit_config_compare(&c, text, "run", &err), TACIT_ECONFLICT);
+    ck_assert_msg(strstr(err.text, "temperature = 0.5, not 0.25") != NULL, "%s", err.text);
+    tacit_free(text);
+    tacit_config_close(&c);
+}
+END_TEST
+
+static const char *const bad_settings[][2] = {
+    { "temprature=1", "no setting 'temprature'" },
+    { "batch", "KEY=VALUE" },
+    { "batch=", "whole number from 1" },
+    { "batch=12x", "whole number from 1" },
+    { "batch=0", "whole number from 1" },
+    { "batch=1.5", "whole number from 1" },
+    { "batch=nan", "whole number from 1" },
+    { "lr=inf", "number from 0" },
+    { "lr=-1", "number from 0" },
+    { "nesterov=yes", "true or false" },
+    { "optimiser=adam", "one of sgd|" },
+    { "mask_ratio=0.5", "no setting 'mask_ratio'" },
+};
+
+START_TEST(bad_settings_are_refused)
+{
+    tacit_config c;
+    tacit_err err;
+    config_open(&c, "simclr", tiny_simclr);
+    for (size_t i = 0; i < sizeof bad_settings / sizeof *bad_settings; i++) {
+        ck_assert_int_eq(tacit_config_set(&c, bad_settings[i][0], &err), TACIT_EINVAL);
+        ck_assert_msg(strstr(err.text, bad_settings[i][1]) != NULL, "%s", err.text);
+    }
+    ck_assert_int_eq(tacit_config_parse(&c, "batch=4\nx=1\n", "f.ini", &err), TACIT_EINVAL);
+    ck_assert_msg(strstr(err.text, "f.ini, line 2: there is no") == err.text, "%s", err.text);
+    ck_assert_int_eq(tacit_config_preset(&c, "large", &err), TACIT_EINVAL);
+    ck_assert_int_eq(tacit_config_read(&c, scratch("none.ini"), &err), TACIT_EIO);
+    file_put(scratch("nul.ini"), "batch=4\0", 8);
+    ck_assert_int_eq(tacit_config_read(&c, scratch("nul.ini"), &err), TACIT_EINVAL);
+    tacit_config_close(&c);
+}
+END_TEST
+
+static const struct {
+    const char *method, *settings[4], *says;
+} contradictions[] = {
+    { "mae", { "arch=resnet50", "patch=0", "heads=0" }, "mae trains a ViT" },
+    { "mae", { "size=18" }, "does not divide into patches of 4" },
+    { "mae", { "heads=5" }, "into 5 heads" },
+    { "mae", { "decoder_heads=3" }, "decoder_dim = 16 must be divisible" },
+    { "mae", { "mask_ratio=0.99" }, "leaves none" },
+    { "mae", { "accumulate=3" }, "batch = 8 does not divide into accumulate = 3" },
+    { "mae", { "warmup_epochs=5" }, "longer than the run" },
+    { "mae", { "lr_drops=1,2" }, "schedule = step" },
+    { "mae", { "schedule=step", "lr_drops=2,1" }, "rising epochs" },
+    { "mae", { "arch=vit_huge" }, "no such network" },
+    { "simclr", { "batch=1" }, "tells images of a batch apart" },
+    { "simclr", { "patch=4" }, "a ViT's" },
+    { "simclr", { "drop_path=0.1" }, "a ViT's" },
+};
+
+START_TEST(contradictions_are_refused)
+{
+    for (size_t i = 0; i < sizeof contradictions / sizeof *contradictions; i++) {
+        tacit_config c;
+        tacit_engine e;
+        tacit_err err = { "" };
+        bool mae = !strcmp(contradictions[i].method, "mae");
+        config_open(&c, contradictions[i].method, mae ? tiny_mae : tiny_simclr);
+        for (size_t j = 0; j < 4 && contradictions[i].settings[j]; j++)
+            config_set(&c, contradictions[i].settings[j]);
+        ck_assert_int_eq(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err),
+                         TACIT_EINVAL);
+        ck_assert_msg(strstr(err.text, contradictions[i].says) != NULL, "%s", err.text);
+        tacit_engine_close(&e);
+        tacit_config_close(&c);
+    }
+}
+END_TEST
+
+/* Against PyTorch ----------------------------------------------------------------------------- */
+
+static tacit_safetensors *file;
+static tacit_tensor_source source;
+
+static void setup(void)
+{
+    tacit_err err;
+    scratch_open();
+    ck_assert_msg(!tacit_safetensors_open(&file, golden("pretrain_golden.safetensors"), &err), "%s",
+                  err.text);
+    source = tacit_safetensors_source(file);
+}
+
+static void teardown(void)
+{
+    tacit_safetensors_close(&file);
+    scratch_close();
+}
+
+/* A golden tensor as floats; NULL where there is none. */
+static float *find(const char *method, const char *kind, const char *tensor, size_t count)
+{
+    char name[256];
+    snprintf(name, sizeof name, "%s.%s%s%s", method, kind, *tensor ? "." : "", tensor);
+    for (size_t i = 0; i < source.count; i++) {
+        const tacit_tensor *t = &source.tensors[i];
+        if (strcmp(t->name, name))
+            continue;
+        ck_assert_msg(t->bytes == count * tacit_dtype_size(t->dtype), "%s: %zu bytes", name,
+                      t->bytes);
+        float *values = tacit_alloc(count * sizeof *values);
+        void *raw = tacit_alloc(t->bytes);
+        ck_assert(values && raw);
+        ck_assert_int_eq(source.read(source.ctx, i, 0, t->bytes, raw, NULL), TACIT_OK);
+        if (t->dtype == TACIT_F16)
+            tacit_kernels_for(TACIT_ISA_REF)->f16_to_f32(count, raw, values);
+        else
+            memcpy(values, raw, count * sizeof *values);
+        tacit_free(raw);
+        return values;
+    }
+    return NULL;
+}
+
+static void load_init(tacit_engine *e)
+{
+    for (size_t i = 0; i < e->params.count; i++) {
+        tacit_param *p = e->params.list[i];
+        float *values = find(e->method->name, "init", p->name, p->count);
+        ck_assert_msg(values || p->frozen, "no initial %s", p->name);
+        if (values)
+            tacit_param_copy_in(p, values);
+        tacit_free(values);
+    }
+}
+
+/* The largest error of a tensor against its largest value. */
+static double error_of(const float *got, const float *want, size_t n)
+{
+    double largest = 1e-6, error = 0;
+    for (size_t i = 0; i < n; i++) {
+        ck_assert(isfinite(got[i]));
+        largest = fmax(largest, fabs((double)want[i]));
+        error = fmax(error, fabs((double)got[i] - (double)want[i]));
+    }
+    return error / largest;
+}
+
+/* grads: gradients; else values, and by how much they moved. */
+static void check_tensors(const tacit_engine *e, const char *kind, bool grads, double tolerance,
+                          double of_moves)
+{
+    for (size_t i = 0; i < e->params.count; i++) {
+        const tacit_param *p = e->params.list[i];
+        if (p->frozen)
+            continue;
+        float *want = find(e->method->name, kind, p->name, p->count);
+        float *got = tacit_alloc(p->count * sizeof *got);
+        ck_assert_msg(want && got, "no %s of %s", kind, p->name);
+        tacit_param_copy_out(p, grads, got);
+        /* Softmax does not see a bias of all keys: that gradient is 0 but for rounding, which AdamW
+         * makes steps of. */
+        bool qkv = strstr(p->name, "qkv.bias") != NULL;
+        size_t third = p->count / 3;
+        double error = qkv ? fmax(error_of(got, want, third),
+                                  error_of(got + 2 * third, want + 2 * third, third))
+                           : error_of(got, want, p->count);
+        ck_assert_msg(error <= tolerance, "%s of %s is off by %.3g", kind, p->name, error);
+        float *begin = grads ? NULL : find(e->method->name, "init", p->name, p->count);
+        for (size_t j = 0; begin && j < p->count; j++) {
+            want[j] -= begin[j];
+            got[j] -= begin[j];
+        }
+        error = begin && !qkv ? error_of(got, want, p->count) : 0;
+        ck_assert_msg(error <= of_moves, "the move of %s is off by %.3g", p->name, error);
+        tacit_free(want), tacit_free(got), tacit_free(begin);
+    }
+}
+
+START_TEST(twenty_steps_as_pytorch)
+{
+    bool mae = (size_t)_i < isa_count;
+    tacit_config c;
+    tacit_engine e;
+    test_feed feed;
+    tacit_step r;
+    tacit_err err;
+    config_open(&c, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+    feed_open(&feed, mae ? 16 : 12, 8, 1);
+    engine_ready(&e, &c, isas[(size_t)_i % isa_count], NULL);
+    load_init(&e);
+    float *losses = find(e.method->name, "losses", "", 20);
+    ck_assert_ptr_nonnull(losses);
+    ck_assert_uint_eq(e.steps, 20);
+    for (size_t step = 0; step < 20; step++) {
+        ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
+        double error = fabs(r.loss - (double)losses[step]) / fabs((double)losses[step]);
+        ck_assert_msg(error <= (step ? 1e-4 : 1e-5), "step %zu: loss %.9g, not %.9g", step, r.loss,
+                      (double)losses[step]);
+        if (!step) /* the rate was 0 */
+            check_tensors(&e, "grad", true, 1e-5, 0);
+    }
+    check_tensors(&e, "after", false, 1e-4, 2e-3);
+    if (!mae) {
+        const tacit_param *running = tacit_params_find(&e.params, "layer2.0.bn1.running_var");
+        float *want = find("simclr", "running", "", running->count);
+        ck_assert(want && error_of(running->value, want, running->count) < 1e-4);
+        tacit_free(want);
+    }
+    tacit_free(losses);
+    tacit_engine_close(&e);
+    feed_close(&feed);
+    tacit_config_close(&c);
+}
+END_TEST
+
+/* The same bits ------------------------------------------------------------------------------- */
+
+/* All weights and the losses after 6 steps, freed by the caller. */
+static float *six_steps(bool mae, tacit_isa isa, unsigned threads, const char *const *more,
+                        size_t *count)
+{
+    tacit_config c;
+    tacit_engine e;
+    test_feed feed;
+    tacit_step r;
+    tacit_pool *pool = NULL;
+    tacit_err err;
+    config_open(&c, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+    for (; *more; more++)
+        config_set(&c, *more);
+    ck_assert_int_eq(tacit_pool_open(&pool, threads, &err), TACIT_OK);
+    engine_ready(&e, &c, isa, pool);
+    feed_open(&feed, mae ? 16 : 12, e.learner.whole, e.parts);
+    *count = e.params.floats + 6;
+    float *all = tacit_alloc(*count * sizeof *all);
+    ck_assert_ptr_nonnull(all);
+    uint64_t allocations = 0;
+    for (size_t step = 0; step < 6; step++) {
+        ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
+        all[step] = (float)r.loss;
+        if (!step)
+            allocations = tacit_alloc_count();
+    }
+    ck_assert_uint_eq(tacit_alloc_count(), allocations);
+    memcpy(all + 6, e.params.values, e.params.floats * sizeof *all);
+    feed_close(&feed);
+    tacit_engine_close(&e);
+    tacit_pool_close(&pool);
+    tacit_config_close(&c);
+    return all;
+}
+
+START_TEST(same_bits)
+{
+    static const unsigned threads[] = { 1, 2, 3, 8 };
+    const char *const more[] = { _i / 2 ? "accumulate=2" : "accumulate=1",
+                                 _i % 2 ? "drop_path=0" : "clip=0.1", NULL };
+    size_t n, m;
+    float *want = six_steps(_i % 2, isas[0], 1, more, &n);
+    for (size_t i = 0; i < isa_count; i++)
+        for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+            float *got = six_steps(_i % 2, isas[i], threads[t], more, &m);
+            ck_assert_uint_eq(n, m);
+            ck_assert_msg(!memcmp(got, want, n * sizeof *got), "%s with %u threads",
+                          tacit_isa_name(isas[i]), threads[t]);
+            tacit_free(got);
+        }
+    tacit_free(want);
+}
+END_TEST
+
+/* Parts --------------------------------------------------------------------------------------- */
+
+/* The gradient and loss of one step, with everything that batch norm touches left out. */
+static float *one_gradient(const char *method, const char *const *settings, const char *const *more,
+                           double *loss, size_t *count)
+{
+    tacit_config c;
+    tacit_engine e;
+    test_feed feed;
+    tacit_step r;
+    tacit_err err;
+    config_open(&c, method, settings);
+    for (; *more; more++)
+        config_set(&c, *more);
+    engine_ready(&e, &c, isas[isa_count - 1], NULL);
+    feed_open(&feed, 16, e.learner.whole, e.parts);
+    ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
+    *loss = r.loss;
+    *count = e.params.floats;
+    float *grads = tacit_alloc(*count * sizeof *grads);
+    ck_assert_ptr_nonnull(grads);
+    memcpy(grads, e.params.grads, *count * sizeof *grads);
+    feed_close(&feed);
+    tacit_engine_close(&e);
+    tacit_config_close(&c);
+    return grads;
+}
+
+/* Of a contrastive loss over a whole batch, and of a sum over its images. A ViT and a linear head
+ * have no batch norm, which would see only a part. */
+START_TEST(parts_have_the_gradient_of_the_whole)
+{
+    static const char *const contrastive[] = { "arch=vit_tiny_patch4_32",
+                                               "dim=24",
+                                               "depth=2",
+                                               "heads=3",
+                                               "size=16",
+                                               "batch=12",
+                                               "head_layers=1",
+                                               "head_norm=false",
+                                               "drop_path=0.2",
+                                               NULL };
+    static const char *const cut[] = { "accumulate=2", "accumulate=3", "accumulate=6" };
+    const char *more[12] = { NULL };
+    if (_i)
+        memcpy(more, contrastive, sizeof contrastive);
+    else
+        more[0] = "batch=12";
+    const char *const *settings = _i ? tiny_simclr : tiny_mae;
+    double whole, loss;
+    size_t n, m, at = _i ? 9 : 1;
+    float *want = one_gradient(_i ? "simclr" : "mae", settings, more, &whole, &n);
+    for (size_t k = 0; k < 3; k++) {
+        more[at] = cut[k];
+        float *got = one_gradient(_i ? "simclr" : "mae", settings, more, &loss, &m);
+        ck_assert_uint_eq(n, m);
+        ck_assert_double_eq_tol(loss, whole, 1e-6 * whole);
+        double error = error_of(got, want, n);
+        ck_assert_msg(error < 3e-6, "%s: gradients differ by %.3g", cut[k], error);
+        tacit_free(got);
+    }
+    tacit_free(want);
+}
+END_TEST
+
+/* What does not hold: parts whose losses were taken apart would have another gradient. */
+START_TEST(parts_of_a_contrastive_loss_see_each_other)
+{
+    const char *more[] = { "batch=8", "accumulate=4", NULL, NULL };
+    const char *fewer[] = { "batch=2", "accumulate=1", NULL, NULL };
+    double whole, apart;
+    size_t n;
+    tacit_free(one_gradient("simclr", tiny_simclr,
+                            (const char *const[]){ "size=16", more[0], more[1], NULL }, &whole,
+                            &n));
+    tacit_free(one_gradient("simclr", tiny_simclr,
+                            (const char *const[]){ "size=16", fewer[0], fewer[1], NULL }, &apart,
+                            &n));
+    ck_assert_double_gt(whole, apart + 0.5); /* near 2 ln 15, and 2 ln 3 */
+}
+END_TEST
+
+/* Trouble ------------------------------------------------------------------------------------- */
+
+START_TEST(values_that_are_not_finite_stop_the_run)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        tacit_config c;
+        tacit_engine e;
+        test_feed feed;
+        tacit_step r;
+        tacit_err err;
+        bool mae = kind % 2;
+        config_open(&c, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+        feed_open(&feed, mae ? 16 : 12, 8, 1);
+        engine_ready(&e, &c, isas[isa_count - 1], NULL);
+        for (int step = 0; step < 3; step++)
+            ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
+        feed.poison = kind < 2 ? 3 : 0;
+        const char *name = mae ? "blocks.1.mlp.fc1.weight" : "layer2.0.conv1.weight";
+        if (kind >= 2)
+            tacit_params_find(&e.params, name)->value[3] = INFINITY;
+        float *before = tacit_alloc(e.params.floats * sizeof *before);
+        memcpy(before, e.params.values, e.params.floats * sizeof *before);
+        ck_assert_int_eq(tacit_engine_step(&e, &feed.feed, &r, &err), TACIT_EFORMAT);
+        ck_assert_msg(strstr(err.text, "step 4:") == err.text, "%s", err.text);
+        ck_assert_msg(strstr(err.text, kind >= 2 ? name : "the loss is") != NULL ||
+                          strstr(err.text, "running_") != NULL,
+                      "%s", err.text);
+        ck_assert_uint_eq(e.step, 3);
+        for (size_t i = 0; i < e.params.count; i++) { /* no step was made */
+            const tacit_param *p = e.params.list[i];
+            ck_assert(p->buffer || !memcmp(p->value, before + (p->value - e.params.values),
+                                           p->count * sizeof *before));
+        }
+        tacit_free(before);
+        tacit_engine_close(&e);
+        feed_close(&feed);
+        tacit_config_close(&c);
+    }
+}
+END_TEST
+
+START_TEST(every_allocation_fails)
+{
+    for (int mae = 0; mae < 2; mae++) {
+        tacit_config c;
+        tacit_engine e;
+        config_open(&c, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+        tacit_status st = TACIT_ENOMEM;
+        uint64_t n = 0;
+        while (st == TACIT_ENOMEM) {
+            tacit_err err = { "" };
+            tacit_alloc_fail_at(++n, false);
+            st = tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err);
+            if (st == TACIT_OK)
+                st = tacit_engine_open(&e, &err);
+            tacit_alloc_fail_at(0, false);
+            ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && *err.text), "%s", err.text);
+            tacit_engine_close(&e);
+        }
+        ck_assert_uint_gt(n, 20);
+        tacit_config_close(&c);
+    }
+}
+END_TEST
+
+START_TEST(the_plan_is_what_is_taken)
+{
+    for (int mae = 0; mae < 2; mae++) {
+        tacit_config c;
+        tacit_engine e;
+        size_t parameters, rest;
+        tacit_err err;
+        config_open(&c, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+        ck_assert_int_eq(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err), 0);
+        ck_assert_int_eq(tacit_engine_plan(&e, &parameters, &rest, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_engine_open(&e, &err), TACIT_OK);
+        size_t taken = e.params.arena.size + e.work.arena.size + e.arena.size;
+        ck_assert_uint_le(parameters + rest, taken);
+        ck_assert_uint_le(taken, parameters + rest + 65536);
+        ck_assert_int_eq(tacit_engine_schedule(&e, 0, &err), TACIT_EINVAL);
+        ck_assert_msg(strstr(err.text, "batch = 8 is more than") == err.text, "%s", err.text);
+        tacit_engine_close(&e);
+        tacit_config_close(&c);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    for (int isa = 0; isa < TACIT_ISA_COUNT; isa++)
+        if (tacit_isa_available((tacit_isa)isa))
+            isas[isa_count++] = (tacit_isa)isa;
+    Suite *suite = suite_create("trainer");
+    TCase *tests = tcase_create("trainer");
+    tcase_set_timeout(tests, 300);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, schedules_are_the_published);
+    tcase_add_test(tests, settings_are_laid_over_each_other);
+    tcase_add_test(tests, bad_settings_are_refused);
+    tcase_add_test(tests, contradictions_are_refused);
+    tcase_add_loop_test(tests, twenty_steps_as_pytorch, 0, 2 * (int)isa_count);
+    tcase_add_loop_test(tests, same_bits, 0, 4);
+    tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
+    tcase_add_test(tests, parts_of_a_contrastive_loss_see_each_other);
+    tcase_add_test(tests, values_that_are_not_finite_stop_the_run);
+    tcase_add_test(tests, every_allocation_fails);
+    tcase_add_test(tests, the_plan_is_what_is_taken);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
