@@ -9,8 +9,8 @@
  * (4) A sample is read and decoded once for all of its views.
  *
  * Files are opened when they are needed; what is in a tar or a file of records is held in memory,
- * as it is there. After the first batches the loader allocates only where a picture is larger than
- * all before.
+ * as it is there. After the first batches nothing is allocated but by the decoders of JPEG and PNG,
+ * and where a picture is larger than all before.
  */
 #ifndef TACIT_LOADER_H
 #define TACIT_LOADER_H

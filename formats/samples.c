@@ -1,0 +1,187 @@
+/* samples.c - see samples.h. */
+#include "samples.h"
+
+#include "mem.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define CHUNK ((size_t)1 << 20)
+#define MOST  ((size_t)UINT32_MAX - 1)
+
+typedef struct chunk {
+    struct chunk *next;
+    uint8_t bytes[];
+} chunk;
+
+struct entry {
+    const char *name;     /* FILE: to open; else for messages; BAD: the message */
+    const uint8_t *bytes; /* BYTES, PIXELS */
+    size_t size;
+    uint32_t width, height; /* PIXELS */
+    tacit_item_form form;
+    tacit_status status; /* BAD */
+};
+
+struct tacit_samples {
+    char *path;
+    struct entry *entries;
+    size_t count, capacity;
+    chunk *chunks;
+    size_t chunk_used, chunk_size;
+    uint64_t held, most_held;
+};
+
+void tacit_samples_close(tacit_samples **samples)
+{
+    tacit_samples *s = *samples;
+    if (!s)
+        return;
+    while (s->chunks) {
+        chunk *next = s->chunks->next;
+        tacit_free(s->chunks);
+        s->chunks = next;
+    }
+    tacit_free(s->entries);
+    tacit_free(s->path);
+    tacit_free(s);
+    *samples = NULL;
+}
+
+static tacit_status no_memory(const tacit_samples *s, tacit_err *err)
+{
+    return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory after %zu items", s->path, s->count);
+}
+
+/* A copy that lives as long as the set. */
+static tacit_status keep(tacit_samples *s, const void *bytes, size_t size, const uint8_t **kept,
+                         tacit_err *err)
+{
+    if (size > s->chunk_size - s->chunk_used) {
+        size_t want = size > CHUNK ? size : CHUNK;
+        if (s->held + want > s->most_held)
+            return tacit_fail(err, TACIT_ELIMIT,
+                              "%s: more than %llu MB to hold in memory: make it a file that can be "
+                              "mapped, with tacit pack",
+                              s->path, (unsigned long long)(s->most_held >> 20));
+        chunk *c = tacit_alloc(sizeof *c + want);
+        if (!c)
+            return no_memory(s, err);
+        c->next = s->chunks;
+        s->chunks = c;
+        s->chunk_used = 0;
+        s->chunk_size = want;
+        s->held += want;
+    }
+    uint8_t *to = s->chunks->bytes + s->chunk_used;
+    memcpy(to, bytes, size);
+    s->chunk_used += size;
+    *kept = to;
+    return TACIT_OK;
+}
+
+static tacit_status add(tacit_samples *s, const tacit_item *item, tacit_err *err)
+{
+    if (s->count == MOST)
+        return tacit_fail(err, TACIT_ELIMIT, "%s: more than %zu items", s->path, MOST);
+    if (s->count == s->capacity) {
+        size_t want = s->capacity ? s->capacity : 512, size;
+        struct entry *grown = NULL;
+        if (tacit_mul_size(want, 2 * sizeof *grown, &size))
+            grown = tacit_realloc(s->entries, s->count * sizeof *grown, size);
+        if (!grown)
+            return no_memory(s, err);
+        s->entries = grown;
+        s->capacity = 2 * want;
+    }
+    const char *text = item->form == TACIT_ITEM_FILE  ? item->file
+                       : item->form == TACIT_ITEM_BAD ? item->problem.text
+                                                      : item->path;
+    struct entry e = { .form = item->form, .status = item->status, .size = item->size };
+    const uint8_t *name;
+    tacit_status st = keep(s, text, strlen(text) + 1, &name, err);
+    if (st == TACIT_OK && (e.form == TACIT_ITEM_BYTES || e.form == TACIT_ITEM_PIXELS))
+        st = keep(s, item->bytes, item->size, &e.bytes, err);
+    if (st < 0)
+        return st;
+    e.name = (const char *)name;
+    e.width = (uint32_t)item->width; /* of PIXELS, whose readers have far lower limits */
+    e.height = (uint32_t)item->height;
+    s->entries[s->count++] = e;
+    return TACIT_OK;
+}
+
+tacit_status tacit_samples_open(tacit_samples **out, const char *path, tacit_dataset_kind kind,
+                                tacit_err *err)
+{
+    *out = NULL;
+    tacit_item item = { 0 };
+    tacit_dataset *set = NULL;
+    tacit_samples *s = tacit_calloc(1, sizeof *s);
+    if (!s || !(s->path = tacit_strdup(path))) {
+        tacit_free(s);
+        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
+    }
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    s->most_held = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX / 2;
+    tacit_status st = tacit_dataset_open(&set, path, kind, err);
+    for (bool more = true; st == TACIT_OK;) {
+        st = tacit_dataset_next(set, &item, &more, err);
+        if (st < 0 || !more)
+            break;
+        st = add(s, &item, err);
+    }
+    tacit_item_free(&item);
+    tacit_dataset_close(&set);
+    if (st == TACIT_OK && s->count == 0)
+        st = tacit_fail(err, TACIT_EINVAL, "%s: no image in it", path);
+    if (st < 0)
+        tacit_samples_close(&s);
+    *out = s;
+    return st;
+}
+
+size_t tacit_samples_count(const tacit_samples *samples)
+{
+    return samples->count;
+}
+
+tacit_status tacit_samples_load(const tacit_samples *samples, size_t index, tacit_sample *sample,
+                                tacit_err *err)
+{
+    const struct entry *e = &samples->entries[index];
+    const uint8_t *bytes = e->bytes;
+    size_t size = e->size;
+    tacit_status st = TACIT_OK;
+    switch (e->form) {
+    case TACIT_ITEM_BAD: return tacit_fail(err, e->status, "%s", e->name);
+    case TACIT_ITEM_PIXELS:
+        sample->rgb = e->bytes;
+        sample->width = e->width;
+        sample->height = e->height;
+        return TACIT_OK;
+    case TACIT_ITEM_FILE:
+        sample->item.form = TACIT_ITEM_FILE;
+        sample->item.file = (char *)(uintptr_t)e->name; /* lent: load reads it only */
+        st = tacit_item_load(&sample->item, err);
+        sample->item.file = NULL;
+        if (st < 0)
+            return st;
+        bytes = sample->item.bytes;
+        size = sample->item.size;
+        break;
+    case TACIT_ITEM_BYTES: break;
+    }
+    if ((st = tacit_image_decode(&sample->image, bytes, size, NULL, err)) < 0)
+        return tacit_fail_at(err, st, "%s", e->name);
+    sample->rgb = sample->image.rgb;
+    sample->width = sample->image.width;
+    sample->height = sample->image.height;
+    return TACIT_OK;
+}
+
+void tacit_sample_free(tacit_sample *sample)
+{
+    tacit_item_free(&sample->item);
+    tacit_image_free(&sample->image);
+}
