@@ -126,6 +126,15 @@ static int coarse_bits(const axis *a, double *w)
     return bits;
 }
 
+/* Room for that many bytes of each, contents lost. */
+static bool renew(axis *a, size_t taps, size_t weights)
+{
+    if (taps > a->taps_room || weights > a->weights_room)
+        a->in = 0; /* no table any more */
+    return (a->taps = tacit_renew(a->taps, &a->taps_room, taps)) &&
+           (a->weights = tacit_renew(a->weights, &a->weights_room, weights));
+}
+
 /* Makes the taps of outputs [begin, end). Nothing is done where they are there already. */
 static bool axis_plan(axis *a, tacit_span span, tacit_filter filter, bool coarse, bool mirrored)
 {
@@ -133,7 +142,6 @@ static bool axis_plan(axis *a, tacit_span span, tacit_filter filter, bool coarse
     if (a->in == span.in && a->out == span.out && a->begin == begin && a->end == end &&
         a->filter == filter && a->coarse == coarse && a->mirrored == mirrored)
         return true;
-    a->in = 0;
     axis plan = *a;
     plan.in = span.in;
     plan.out = span.out;
@@ -144,16 +152,16 @@ static bool axis_plan(axis *a, tacit_span span, tacit_filter filter, bool coarse
     plan.mirrored = mirrored;
     size_t pairs = most_taps(&plan) / 2, weights_size, taps_size, total;
     /* The weights of all outputs, then one output's in double. */
+    a->in = 0;
     if (!tacit_mul_size(end - begin, sizeof(tacit_taps), &taps_size) ||
         !tacit_mul_size(end - begin, pairs, &weights_size) ||
         !tacit_add_size(weights_size, 2 * pairs, &total) ||
-        !tacit_mul_size(total, 4 * sizeof(int16_t), &total) ||
-        !(plan.taps = tacit_renew(plan.taps, &plan.taps_room, taps_size)) ||
-        !(plan.weights = tacit_renew(plan.weights, &plan.weights_room, total))) {
-        *a = plan;
-        a->in = 0;
+        !tacit_mul_size(total, 4 * sizeof(int16_t), &total) || !renew(a, taps_size, total))
         return false;
-    }
+    plan.taps = a->taps;
+    plan.weights = a->weights;
+    plan.taps_room = a->taps_room;
+    plan.weights_room = a->weights_room;
     int16_t *k = plan.weights;
     double *w = (double *)(void *)(plan.weights + 4 * weights_size);
     int bits = coarse ? coarse_bits(&plan, w) : 22;
@@ -355,6 +363,32 @@ tacit_status tacit_resize_u8_run(tacit_resize_u8 *resize, const tacit_kernels *k
         tacit_parallel_for(pool, chunks_of(in_rows, BAND), first_horizontal, &j);
         tacit_parallel_for(pool, chunks_of(out_rows, SLICE), then_vertical, &j);
     }
+    return TACIT_OK;
+}
+
+/* Room for the tables of any axis of up to `in` inputs, as axis_plan takes it. */
+static bool axis_reserve(axis *a, size_t in, size_t out, tacit_filter filter)
+{
+    axis plan = { .in = in, .out = out, .filter = filter };
+    size_t pairs = most_taps(&plan) / 2, weights, taps;
+    return tacit_mul_size(out, sizeof(tacit_taps), &taps) &&
+           tacit_mul_size(out + 2, 4 * sizeof(int16_t), &weights) &&
+           tacit_mul_size(weights, pairs, &weights) && renew(a, taps, weights);
+}
+
+tacit_status tacit_resize_u8_reserve(tacit_resize_u8 *resize, tacit_span x, tacit_span y,
+                                     tacit_filter filter, tacit_err *err)
+{
+    size_t middle[2] = { 0 }, rest = 0, total;
+    if (!axis_reserve(&resize->x, x.in, x.out, filter) ||
+        !axis_reserve(&resize->y, y.in, y.out, filter) ||
+        !tacit_arena_plan(&middle[0], y.in, 3 * x.out) ||
+        !tacit_arena_plan(&middle[1], y.out, 3 * x.in) ||
+        !tacit_arena_plan(&rest, BAND, 3 * x.in) || !tacit_arena_plan(&rest, BAND, 3 * x.out) ||
+        !tacit_arena_plan(&rest, BAND, 3 * x.out) ||
+        !tacit_add_size(middle[middle[0] < middle[1]], rest, &total) ||
+        !(resize->scratch = tacit_renew(resize->scratch, &resize->scratch_room, total)))
+        return no_memory(x, y, err);
     return TACIT_OK;
 }
 

@@ -63,6 +63,10 @@ tacit_status tacit_resize_u8_run(tacit_resize_u8 *resize, const tacit_kernels *k
                                  const tacit_resize_way *way, const tacit_resize_source *from,
                                  tacit_span x, tacit_span y, const tacit_resize_target *to,
                                  tacit_pool *pool, tacit_err *err);
+/* Room for resizing any part of a picture of up to x.in by y.in to x.out by y.out on one thread, so
+ * that this allocates nothing. */
+tacit_status tacit_resize_u8_reserve(tacit_resize_u8 *resize, tacit_span x, tacit_span y,
+                                     tacit_filter filter, tacit_err *err);
 void tacit_resize_u8_close(tacit_resize_u8 *resize);
 
 #endif

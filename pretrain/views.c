@@ -246,7 +246,11 @@ tacit_status tacit_view_pixels(tacit_viewer *viewer, unsigned index, const tacit
                                tacit_err *err)
 {
     const tacit_view *v = &viewer->kinds[index].view;
-    (void)height;
+    tacit_status st =
+        tacit_resize_u8_reserve(&viewer->resize, (tacit_span){ width, v->size, 0, 0 },
+                                (tacit_span){ height, v->size, 0, 0 }, v->filter, err);
+    if (st < 0)
+        return st;
     tacit_resize_way way = { .filter = v->filter, .pillow = 13, .mirrored = d->flip };
     tacit_resize_source from = { rgb + 3 * (d->top * width + d->left), 3 * width };
     tacit_resize_target to = { .planes = planar, .width = v->size, .height = v->size };
