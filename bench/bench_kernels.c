@@ -324,6 +324,7 @@ static void bench_normalize_u8(call *c)
     c->run = run_normalize_u8;
 }
 
+#include "bench_kernels_colour.h"
 #include "bench_kernels_conv.h"
 #include "bench_kernels_train.h"
 

@@ -173,6 +173,8 @@ void tacit_normalize_init(tacit_normalize *normalize, const float mean[3], const
 typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
                                    const tacit_normalize *normalize, float *y, size_t ldy);
 
+#include "kernels_colour.h"
+
 /* Convolution --------------------------------------------------------------------------------- */
 
 #include "kernels_conv.h"

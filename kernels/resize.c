@@ -98,13 +98,6 @@ void TACIT_NAME(tacit_weighted_rows_u8)(size_t count, const float *weights, size
     }
 }
 
-/* a / b from the reciprocal of b, then corrected by the remainder. */
-TACIT_INLINE vf divide(vf a, vf minus_b, vf inverse)
-{
-    vf q = vf_mul(a, inverse);
-    return vf_fma(vf_fma(q, minus_b, a), inverse, q);
-}
-
 void TACIT_NAME(tacit_normalize_u8)(size_t n, const uint8_t *x, size_t ldx,
                                     const tacit_normalize *normalize, float *y, size_t ldy)
 {
@@ -113,8 +106,8 @@ void TACIT_NAME(tacit_normalize_u8)(size_t n, const uint8_t *x, size_t ldx,
         vf inverse = vf_set1(normalize->inverse[c]);
         size_t i = 0;
         for (; i + VF <= n && normalize->fma; i += VF) {
-            vf v = divide(vf_from_u8(x + i), vf_set1(-255.0f), vf_set1(1.0f / 255.0f));
-            vf_store(y + i, divide(vf_sub(v, mean), minus_std, inverse));
+            vf v = vf_over(vf_from_u8(x + i), vf_set1(-255.0f), vf_set1(1.0f / 255.0f));
+            vf_store(y + i, vf_over(vf_sub(v, mean), minus_std, inverse));
         }
         for (; i < n; i++)
             y[i] = normalize->table[c][x[i]];

@@ -3,7 +3,8 @@
  * vb_zip_lo and vb_zip_hi interleave the lower and upper halves of each lane; vb_load_lanes
  * takes 16 bytes of each 16th row from `row` on, the last of `rows` in place of those after it.
  * vsum is VB sums of 32 bits, in two halves that tacit_taps.weights describes; how it is laid out
- * inside is the ISA's affair.
+ * inside is the ISA's affair. vw is 16 unsigned words of 32 bits; vf_to_u8 and vw_to_u8 take whole
+ * numbers from 0 to 255 and a fraction, which is cut off.
  */
 #ifndef TACIT_SIMD_U8_H
 #define TACIT_SIMD_U8_H
@@ -62,6 +63,46 @@ TACIT_INLINE vf vf_from_u8(const uint8_t *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vb_load_lane(p)));
 }
 
+TACIT_INLINE void vf_to_u8(uint8_t *p, vf x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(x)));
+}
+TACIT_INLINE vf vf_trunc(vf x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+
+typedef __m512i vw;
+
+TACIT_INLINE vw vw_set1(uint32_t x)
+{
+    return _mm512_set1_epi32((int)x);
+}
+TACIT_INLINE vw vw_from_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(vb_load_lane(p));
+}
+TACIT_INLINE vw vw_add(vw a, vw b)
+{
+    return _mm512_add_epi32(a, b);
+}
+TACIT_INLINE vw vw_sub(vw a, vw b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+TACIT_INLINE vw vw_mul(vw a, vw b)
+{
+    return _mm512_mullo_epi32(a, b);
+}
+TACIT_INLINE vw vw_top(vw x)
+{
+    return _mm512_srli_epi32(x, 24);
+}
+TACIT_INLINE void vw_to_u8(uint8_t *p, vw x)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(x));
+}
+
 typedef __m512i vi;
 #define VI(name) _mm512_##name
 #define VI_ZERO  _mm512_setzero_si512()
@@ -103,6 +144,54 @@ TACIT_INLINE vf vf_from_u8(const uint8_t *p)
                  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))) };
 }
 
+typedef struct vw {
+    __m256i lo, hi;
+} vw;
+
+TACIT_INLINE vw vw_set1(uint32_t x)
+{
+    __m256i v = _mm256_set1_epi32((int)x);
+    return (vw){ v, v };
+}
+TACIT_INLINE vw vw_from_u8(const uint8_t *p)
+{
+    __m128i x = vb_load_lane(p);
+    return (vw){ _mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8)) };
+}
+TACIT_INLINE vw vw_add(vw a, vw b)
+{
+    return (vw){ _mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi) };
+}
+TACIT_INLINE vw vw_sub(vw a, vw b)
+{
+    return (vw){ _mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi) };
+}
+TACIT_INLINE vw vw_mul(vw a, vw b)
+{
+    return (vw){ _mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi) };
+}
+TACIT_INLINE vw vw_top(vw x)
+{
+    return (vw){ _mm256_srli_epi32(x.lo, 24), _mm256_srli_epi32(x.hi, 24) };
+}
+/* Two packs, which work in halves of 16 bytes, and the order put right. */
+TACIT_INLINE void vw_to_u8(uint8_t *p, vw x)
+{
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(x.lo, x.hi), 0xd8);
+    __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)(void *)p, bytes);
+}
+TACIT_INLINE void vf_to_u8(uint8_t *p, vf x)
+{
+    vw_to_u8(p, (vw){ _mm256_cvttps_epi32(x.lo), _mm256_cvttps_epi32(x.hi) });
+}
+TACIT_INLINE vf vf_trunc(vf x)
+{
+    return (vf){ _mm256_round_ps(x.lo, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
+                 _mm256_round_ps(x.hi, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC) };
+}
+
 typedef __m256i vi;
 #define VI(name) _mm256_##name
 #define VI_ZERO  _mm256_setzero_si256()
@@ -139,6 +228,73 @@ TACIT_INLINE vf vf_from_u8(const uint8_t *p)
     return (vf){ { vcvtq_f32_u32(vmovl_u16(vget_low_u16(lo))), vcvtq_f32_u32(vmovl_high_u16(lo)),
                    vcvtq_f32_u32(vmovl_u16(vget_low_u16(hi))),
                    vcvtq_f32_u32(vmovl_high_u16(hi)) } };
+}
+
+typedef struct vw {
+    uint32x4_t q[4];
+} vw;
+
+#define VW_EACH(expression)                                                                        \
+    (vw)                                                                                           \
+    {                                                                                              \
+        {                                                                                          \
+            expression(0), expression(1), expression(2), expression(3)                             \
+        }                                                                                          \
+    }
+
+TACIT_INLINE vw vw_set1(uint32_t x)
+{
+    uint32x4_t v = vdupq_n_u32(x);
+    return (vw){ { v, v, v, v } };
+}
+TACIT_INLINE vw vw_from_u8(const uint8_t *p)
+{
+    uint8x16_t x = vld1q_u8(p);
+    uint16x8_t lo = vmovl_u8(vget_low_u8(x)), hi = vmovl_high_u8(x);
+    return (vw){ { vmovl_u16(vget_low_u16(lo)), vmovl_high_u16(lo), vmovl_u16(vget_low_u16(hi)),
+                   vmovl_high_u16(hi) } };
+}
+TACIT_INLINE vw vw_add(vw a, vw b)
+{
+#define AT(i) vaddq_u32(a.q[i], b.q[i])
+    return VW_EACH(AT);
+#undef AT
+}
+TACIT_INLINE vw vw_sub(vw a, vw b)
+{
+#define AT(i) vsubq_u32(a.q[i], b.q[i])
+    return VW_EACH(AT);
+#undef AT
+}
+TACIT_INLINE vw vw_mul(vw a, vw b)
+{
+#define AT(i) vmulq_u32(a.q[i], b.q[i])
+    return VW_EACH(AT);
+#undef AT
+}
+TACIT_INLINE vw vw_top(vw x)
+{
+#define AT(i) vshrq_n_u32(x.q[i], 24)
+    return VW_EACH(AT);
+#undef AT
+}
+TACIT_INLINE void vw_to_u8(uint8_t *p, vw x)
+{
+    uint16x8_t lo = vcombine_u16(vmovn_u32(x.q[0]), vmovn_u32(x.q[1]));
+    uint16x8_t hi = vcombine_u16(vmovn_u32(x.q[2]), vmovn_u32(x.q[3]));
+    vst1q_u8(p, vcombine_u8(vmovn_u16(lo), vmovn_u16(hi)));
+}
+TACIT_INLINE void vf_to_u8(uint8_t *p, vf x)
+{
+#define AT(i) vcvtq_u32_f32(x.q[i])
+    vw_to_u8(p, VW_EACH(AT));
+#undef AT
+}
+TACIT_INLINE vf vf_trunc(vf x)
+{
+#define AT(i) vrndq_f32(x.q[i])
+    return VF_EACH(AT);
+#undef AT
 }
 
 typedef struct vsum {
@@ -244,5 +400,12 @@ TACIT_INLINE vb vsum_round(const vsum *s)
 }
 
 #endif
+
+/* a / b by the reciprocal of b, then corrected by the remainder. */
+TACIT_INLINE vf vf_over(vf a, vf minus_b, vf inverse)
+{
+    vf q = vf_mul(a, inverse);
+    return vf_fma(vf_fma(q, minus_b, a), inverse, q);
+}
 
 #endif

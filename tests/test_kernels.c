@@ -755,6 +755,7 @@ static void normalize_run(const testcase *c, const tacit_kernels *kernels, any_f
                                       f32(c, 1), c->operands[1].ld);
 }
 
+#include "kernel_cases_colour.h"
 #include "kernel_cases_conv.h"
 #include "kernel_cases_train.h"
 
