@@ -8,6 +8,8 @@
 /* What a draw is for; the numbers are part of the results. */
 typedef enum tacit_draw_use {
     TACIT_DRAW_MASK = 1,
+    TACIT_DRAW_VIEW = 2,
+    TACIT_DRAW_ORDER = 3,      /* of an epoch: sample 0 */
     TACIT_DRAW_DROP_PATH = 16, /* and the view */
 } tacit_draw_use;
 

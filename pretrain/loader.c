@@ -9,6 +9,7 @@
  */
 #include "loader.h"
 
+#include "draws.h"
 #include "mem.h"
 #include "rng.h"
 #include "samples.h"
@@ -17,9 +18,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-
-/* Orders, which other uses of the same seed must not meet. */
-#define KEY ((uint64_t)0x6f72646572) /* "order" */
 
 struct slot {
     uint64_t epoch, step;
@@ -64,13 +62,12 @@ struct tacit_loader {
 /* Fisher and Yates: place i and one of [0, i] change, for i downwards. */
 static void shuffle(tacit_loader *l, uint64_t epoch)
 {
-    uint32_t word[4];
-    tacit_philox(l->options.seed, KEY, epoch, word);
-    uint64_t key = (uint64_t)word[1] << 32 | word[0];
+    uint64_t stream = tacit_draw_stream(l->options.seed, epoch, 0, TACIT_DRAW_ORDER);
     for (size_t i = 0; i < l->count; i++)
         l->order[i] = (uint32_t)i;
     for (size_t i = l->count; i-- > 1;) {
-        tacit_philox(key, 0, i, word); /* floor(word * (i + 1) / 2^64) */
+        uint32_t word[4];
+        tacit_philox(l->options.seed, stream, i, word); /* floor(word * (i + 1) / 2^64) */
         uint64_t n = (uint64_t)i + 1;
         size_t j = (size_t)((word[1] * n + (word[0] * n >> 32)) >> 32);
         uint32_t swapped = l->order[j];

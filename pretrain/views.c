@@ -1,6 +1,7 @@
 /* views.c - see views.h. */
 #include "views.h"
 
+#include "draws.h"
 #include "mem.h"
 #include "rng.h"
 
@@ -9,9 +10,6 @@
 
 #define MAX_SIZE 4096
 #define TRIES    10 /* of a crop that lies inside, as in torchvision */
-
-/* Views, which other uses of the same seed must not meet. */
-#define KEY ((uint64_t)0x7669657773) /* "views" */
 
 tacit_view tacit_view_plain(unsigned size)
 {
@@ -108,15 +106,15 @@ static uint32_t below(uint32_t word, size_t n)
 }
 
 /* torchvision's RandomResizedCrop.get_params. Halves are rounded to even, as Python does. */
-static void draw_crop(const tacit_view *v, size_t width, size_t height, uint64_t key,
-                      uint64_t sample, uint64_t at, tacit_view_draws *d)
+static void draw_crop(const tacit_view *v, size_t width, size_t height, uint64_t seed,
+                      uint64_t stream, uint64_t at, tacit_view_draws *d)
 {
     double w, h, area = (double)width * (double)height;
     double lo = Sleef_cinz_logd1_u10purec((double)v->ratio[0]);
     double hi = Sleef_cinz_logd1_u10purec((double)v->ratio[1]);
     for (uint64_t i = 0; i < TRIES; i++) {
         uint32_t word[4];
-        tacit_philox(key, sample, at + i, word);
+        tacit_philox(seed, stream, at + i, word);
         double target = area * between(word[0], (double)v->scale[0], (double)v->scale[1]);
         double ratio = Sleef_cinz_expd1_u10purec(between(word[1], lo, hi));
         w = nearbyint(sqrt(target * ratio));
@@ -174,13 +172,13 @@ void tacit_view_draw(const tacit_view *v, size_t width, size_t height, uint64_t 
                      uint64_t epoch, uint64_t sample, unsigned index, tacit_view_draws *d)
 {
     uint32_t word[4], which[4], more[4];
-    tacit_philox(seed, KEY, epoch, word);
-    uint64_t key = (uint64_t)word[1] << 32 | word[0], at = (uint64_t)index << 8;
+    uint64_t stream = tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_VIEW);
+    uint64_t at = (uint64_t)index << 8;
     *d = (tacit_view_draws){ 0 };
-    draw_crop(v, width, height, key, sample, at, d);
-    tacit_philox(key, sample, at + TRIES, which);
-    tacit_philox(key, sample, at + TRIES + 1, word);
-    tacit_philox(key, sample, at + TRIES + 2, more);
+    draw_crop(v, width, height, seed, stream, at, d);
+    tacit_philox(seed, stream, at + TRIES, which);
+    tacit_philox(seed, stream, at + TRIES + 1, word);
+    tacit_philox(seed, stream, at + TRIES + 2, more);
     d->flip = uniform(which[0]) < (double)v->flip;
     if (uniform(which[1]) < (double)v->jitter)
         draw_jitter(v, word, more[0], d);
@@ -195,7 +193,7 @@ void tacit_view_draw(const tacit_view *v, size_t width, size_t height, uint64_t 
 struct tacit_viewer {
     const tacit_kernels *kernels;
     tacit_resize_u8 resize;
-    uint8_t *planes; /* of the largest view */
+    uint8_t *planes, *other; /* of the largest view */
     size_t count;
     struct kind {
         tacit_view view;
@@ -217,10 +215,11 @@ tacit_status tacit_viewer_open(tacit_viewer **out, const tacit_view *views, size
     tacit_viewer *viewer = NULL;
     if (!tacit_mul_size(count, sizeof viewer->kinds[0], &size) ||
         !tacit_add_size(size, sizeof *viewer, &size) || !(viewer = tacit_calloc(1, size)) ||
-        !(viewer->planes = tacit_alloc(3 * most * most))) {
+        !(viewer->planes = tacit_alloc(6 * most * most))) {
         tacit_free(viewer);
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for views");
     }
+    viewer->other = viewer->planes + 3 * most * most;
     viewer->kernels = kernels;
     viewer->count = count;
     for (size_t i = 0; i < count; i++) {
@@ -241,22 +240,94 @@ void tacit_viewer_close(tacit_viewer **viewer)
     *viewer = NULL;
 }
 
+/* ImageEnhance's operations and adjust_hue. scratch has room for one plane. */
+static void adjust(const tacit_kernels *k, tacit_jitter what, float factor, size_t n, uint8_t *x,
+                   uint8_t *scratch)
+{
+    switch (what) {
+    case TACIT_JITTER_BRIGHTNESS: k->blend_u8(3 * n, x, NULL, 0, factor, x); break;
+    case TACIT_JITTER_CONTRAST: {
+        uint64_t sum = k->luma_u8(n, x, n, scratch);
+        k->blend_u8(3 * n, x, NULL, (uint8_t)((double)sum / (double)n + 0.5), factor, x);
+        break;
+    }
+    case TACIT_JITTER_SATURATION:
+        k->luma_u8(n, x, n, scratch);
+        for (size_t c = 0; c < 3; c++)
+            k->blend_u8(n, x + c * n, scratch, 0, factor, x + c * n);
+        break;
+    case TACIT_JITTER_HUE:
+        k->hue_u8(n, (unsigned)(int)((double)factor * 255) & 255, x, n, x, n);
+        break;
+    }
+}
+
+/* The box whose three passes make Pillow's Gaussian (libImaging/BoxBlur.c, after Gwosdek et al.
+ * 2011), with its roundings to float; false where it leaves a picture as it is. */
+static bool gaussian_box(float sigma, tacit_box *box)
+{
+    float square = sigma * sigma / 3;
+    float length = (float)sqrt(12.0 * (double)square + 1);
+    float whole = (float)floor(((double)length - 1) / 2);
+    float part = (2 * whole + 1) * (whole * (whole + 1) - 3 * square);
+    part /= 6 * (square - (whole + 1) * (whole + 1));
+    float radius = whole + part;
+    box->radius = (size_t)radius;
+    box->whole = (uint32_t)((float)(1 << 24) / (radius * 2 + 1));
+    box->part = ((1u << 24) - (2 * (uint32_t)box->radius + 1) * box->whole) / 2;
+    return radius != 0;
+}
+
+/* Pillow's order: three passes along the rows, then three down the columns, each to bytes. */
+static void blur(const tacit_kernels *k, float sigma, size_t size, uint8_t *x, uint8_t *other)
+{
+    tacit_box box;
+    size_t n = size * size;
+    if (!gaussian_box(sigma, &box))
+        return;
+    for (size_t c = 0; c < 3; c++, x += n, other += n) {
+        k->transpose_u8(size, size, x, size, other, size);
+        k->box_blur_u8(size, size, &box, other, size, x, size);
+        k->box_blur_u8(size, size, &box, x, size, other, size);
+        k->box_blur_u8(size, size, &box, other, size, x, size);
+        k->transpose_u8(size, size, x, size, other, size);
+        k->box_blur_u8(size, size, &box, other, size, x, size);
+        k->box_blur_u8(size, size, &box, x, size, other, size);
+        k->box_blur_u8(size, size, &box, other, size, x, size);
+    }
+}
+
 tacit_status tacit_view_pixels(tacit_viewer *viewer, unsigned index, const tacit_view_draws *d,
                                const uint8_t *rgb, size_t width, size_t height, uint8_t *planar,
                                tacit_err *err)
 {
     const tacit_view *v = &viewer->kinds[index].view;
-    tacit_status st =
-        tacit_resize_u8_reserve(&viewer->resize, (tacit_span){ width, v->size, 0, 0 },
-                                (tacit_span){ height, v->size, 0, 0 }, v->filter, err);
-    if (st < 0)
-        return st;
+    const tacit_kernels *k = viewer->kernels;
+    size_t n = (size_t)v->size * v->size;
     tacit_resize_way way = { .filter = v->filter, .pillow = 13, .mirrored = d->flip };
     tacit_resize_source from = { rgb + 3 * (d->top * width + d->left), 3 * width };
     tacit_resize_target to = { .planes = planar, .width = v->size, .height = v->size };
-    return tacit_resize_u8_run(&viewer->resize, viewer->kernels, &way, &from,
-                               (tacit_span){ d->width, v->size, 0, v->size },
-                               (tacit_span){ d->height, v->size, 0, v->size }, &to, NULL, err);
+    tacit_status st =
+        tacit_resize_u8_reserve(&viewer->resize, (tacit_span){ width, v->size, 0, 0 },
+                                (tacit_span){ height, v->size, 0, 0 }, v->filter, err);
+    if (st == TACIT_OK)
+        st = tacit_resize_u8_run(&viewer->resize, k, &way, &from,
+                                 (tacit_span){ d->width, v->size, 0, v->size },
+                                 (tacit_span){ d->height, v->size, 0, v->size }, &to, NULL, err);
+    if (st < 0)
+        return st;
+    for (unsigned i = 0; i < d->jitters; i++)
+        adjust(k, (tacit_jitter)d->jitter[i], d->factor[d->jitter[i]], n, planar, viewer->other);
+    if (d->gray) {
+        k->luma_u8(n, planar, n, planar);
+        memcpy(planar + n, planar, n);
+        memcpy(planar + 2 * n, planar, n);
+    }
+    if (d->blur)
+        blur(k, d->sigma, v->size, planar, viewer->other);
+    if (d->solarise)
+        k->solarise_u8(3 * n, v->threshold, planar, planar);
+    return TACIT_OK;
 }
 
 tacit_status tacit_view_apply(tacit_viewer *viewer, unsigned index, const tacit_view_draws *draws,
