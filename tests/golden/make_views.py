@@ -3,12 +3,13 @@
 
     python make_views.py views.txt
 
-Needs torch, torchvision, Pillow 13, numpy and libxxhash. Pictures are make_resize.py's.
+Needs what reference/chain.py needs, with Pillow 13, and libxxhash. Pictures are make_resize.py's.
 
     view <w> <h> <a line as in view_line.h> <hash: bytes> <floats>
     crop <w> <h> <scale> <scale> <means of width, height, left, top> <their deviations>
 """
 import ctypes
+import os
 import random
 import sys
 
@@ -16,13 +17,8 @@ import numpy as np
 import PIL
 import torch
 
-torch_library = torch.library.Library("torchvision", "DEF")  # torchvision may lack its own binary
-for name, form in (("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-                   ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")):
-    try:
-        torch_library.define(name + form)
-    except RuntimeError:
-        pass
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
+import chain  # noqa: E402, F401, which can import torchvision
 from PIL import Image, ImageFilter, ImageOps  # noqa: E402
 from torchvision.transforms import InterpolationMode, RandomResizedCrop  # noqa: E402
 from torchvision.transforms import functional as F  # noqa: E402
