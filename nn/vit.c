@@ -12,7 +12,10 @@
 
 #define PAD       16
 #define NORM_ROWS 16
-#define QUERIES   112
+/* Queries of a chunk of attention: at least so many, and a part of all, as each chunk packs all
+ * keys and values. */
+#define QUERIES      112
+#define QUERIES_PART 3
 /* Rows that are taken through the network together: enough for the products, few enough that the
  * activations stay in the cache. */
 #define ROWS 256
@@ -286,7 +289,8 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     attention_job a = { .f = f,
                         .bias = f->vit->bias ? f->vit->bias : b->bias,
                         .queries = cls_only ? 1 : f->tokens };
-    a.step = tacit_even_chunk(a.queries, QUERIES);
+    size_t part = a.queries / QUERIES_PART;
+    a.step = tacit_even_chunk(a.queries, part > QUERIES ? part : QUERIES);
     a.steps = (a.queries + a.step - 1) / a.step;
     tacit_parallel_for(f->pool, f->batch * f->vit->config.heads * a.steps, attention_chunk, &a);
 
