@@ -34,8 +34,8 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
     for (size_t i = 0; i < rows; i += count) {
         count = even_rows(rows - i, tiles--);
         for (size_t t = 0; t < tokens; t += TACIT_NR)
-            whole_tile(count, dim, q + i * ld, ld, keys + t * dim, NULL, scores + t, width, false,
-                       NULL);
+            whole_tile(count, dim, q + i * ld, ld, keys + t * dim, NULL, 0, scores + t, width,
+                       false, NULL);
         float inverse[TACIT_MR];
         for (size_t r = 0; r < count; r++) {
             float *row = scores + r * width;
@@ -47,7 +47,8 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
             for (size_t t = 0; t < tokens; t += TACIT_KC)
                 tile(count, dim - j < TACIT_NR ? dim - j : TACIT_NR,
                      tokens - t < TACIT_KC ? tokens - t : TACIT_KC, scores + t, width,
-                     values + j * tokens + t * TACIT_NR, NULL, out + i * ldo + j, ldo, t > 0, NULL);
+                     values + j * tokens + t * TACIT_NR, NULL, 0, out + i * ldo + j, ldo, t > 0,
+                     NULL);
         for (size_t r = 0; r < count; r++)
             scale_row(dim, out + (i + r) * ldo, inverse[r], out + (i + r) * ldo);
     }

@@ -49,9 +49,9 @@ void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const f
             count = even_rows(block - i, tiles--);
             float *pi = p + i * lds, *dsi = ds + i * lds;
             for (size_t t = 0; t < tokens; t += TACIT_NR) {
-                whole_tile(count, dim, q + (first + i) * ld, ld, keys + t * dim, NULL, pi + t, lds,
-                           false, NULL);
-                whole_tile(count, dim, dout + (first + i) * ldo, ldo, values + t * dim, NULL,
+                whole_tile(count, dim, q + (first + i) * ld, ld, keys + t * dim, NULL, 0, pi + t,
+                           lds, false, NULL);
+                whole_tile(count, dim, dout + (first + i) * ldo, ldo, values + t * dim, NULL, 0,
                            dsi + t, lds, false, NULL);
             }
             for (size_t r = 0; r < count; r++) {
@@ -63,8 +63,8 @@ void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const f
                 for (size_t t = 0; t < tokens; t += TACIT_KC)
                     tile(count, dim - j < TACIT_NR ? dim - j : TACIT_NR,
                          tokens - t < TACIT_KC ? tokens - t : TACIT_KC, dsi + t, lds,
-                         columns + j * tokens + t * TACIT_NR, NULL, dq + (first + i) * ldd + j, ldd,
-                         t > 0, NULL);
+                         columns + j * tokens + t * TACIT_NR, NULL, 0, dq + (first + i) * ldd + j,
+                         ldd, t > 0, NULL);
         }
         TACIT_NAME(tacit_gemm_tn_f32)
         (tokens, dim, block, ds, lds, q + first * ld, ld, dk, ldd, first > 0);

@@ -48,9 +48,9 @@ static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const f
                       size_t stride, float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
     switch (rows) {
-    case 1: tile_fixed(1, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
-    case 2: tile_fixed(2, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
-    case 3: tile_fixed(3, 4, k, a, lda, b, stride, NULL, c, ldc, more, e); break;
+    case 1: tile_fixed(1, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
+    case 2: tile_fixed(2, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
+    case 3: tile_fixed(3, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
     }
 }
 
@@ -69,9 +69,10 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
                             : !last         ? packed + (p + kc) * TACIT_NR
                                             : NULL;
         size_t tiles = (m + TACIT_MR - 1) / TACIT_MR, rows;
+        size_t lines = tiles ? (4 * TACIT_NR / LINE + tiles - 1) / tiles : 0;
         for (size_t i = 0, t = 0; i < m; i += rows, t++) {
             rows = even_rows(m - i, tiles - t);
-            const float *ahead = next ? next + t * (kc / 4) * VF : NULL;
+            const float *ahead = next ? next + t * (kc / 4) * lines * LINE : NULL;
             float *at = c + i * ldc + j;
             tacit_epilogue here, *e = NULL;
             if (last && epilogue) {
@@ -81,7 +82,7 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
             if (wide)
                 wide_tile(rows, kc, a + i * lda, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
             else
-                tile(rows, columns, kc, a + i * lda, lda, b, ahead, at, ldc, p > 0, e);
+                tile(rows, columns, kc, a + i * lda, lda, b, ahead, lines, at, ldc, p > 0, e);
             if (e && e->gelu)
                 finish_gelu(rows, columns, at, ldc, e);
         }

@@ -13,6 +13,7 @@
 #include "simd.h"
 
 #define TACIT_NV (TACIT_NR / VF) /* vectors in a panel's row */
+#define LINE     16              /* floats of a cache line */
 
 /* acc[i][j] for all rows and vectors of the tile. */
 #define TACIT_TILE_EACH(statement)                                                                 \
@@ -45,17 +46,19 @@
     }
 
 /* rows and panels are constants at every call, all panels * NR columns are valid. b: panel j begins
- * at b + j * stride. ahead: k / 4 lines to ask for, or NULL. more: add to c. e may be NULL. */
+ * at b + j * stride. ahead: lines to ask for, so many for four steps of k, or NULL. more: add to c.
+ * e may be NULL. */
 TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *a, size_t lda,
-                             const float *b, size_t stride, const float *ahead, float *c,
-                             size_t ldc, bool more, const tacit_epilogue *e)
+                             const float *b, size_t stride, const float *ahead, size_t lines,
+                             float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
     vf acc[TACIT_MR][4 * TACIT_NV];
     const size_t nv = panels * TACIT_NV;
     TACIT_TILE_EACH(acc[i][j] = vf_zero())
     size_t p = 0;
-    for (; ahead && p + 4 <= k; p += 4, ahead += VF) {
-        __builtin_prefetch(ahead);
+    for (; ahead && p + 4 <= k; p += 4) {
+        for (size_t line = 0; line < lines; line++, ahead += LINE)
+            __builtin_prefetch(ahead);
         TACIT_TILE_STEP
         TACIT_TILE_STEP
         TACIT_TILE_STEP
@@ -81,12 +84,13 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
 
 /* One panel, 1 to MR rows. Not inlined: one copy of each tile in a file. */
 static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const float *a, size_t lda,
-                                                 const float *b, const float *ahead, float *c,
-                                                 size_t ldc, bool more, const tacit_epilogue *e)
+                                                 const float *b, const float *ahead, size_t lines,
+                                                 float *c, size_t ldc, bool more,
+                                                 const tacit_epilogue *e)
 {
     switch (rows) {
 #define ROWS(r)                                                                                    \
-    case r: tile_fixed(r, 1, k, a, lda, b, 0, ahead, c, ldc, more, e); break;
+    case r: tile_fixed(r, 1, k, a, lda, b, 0, ahead, lines, c, ldc, more, e); break;
         ROWS(1)
         ROWS(2)
         ROWS(3)
@@ -126,7 +130,7 @@ static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, siz
                                                 const tacit_epilogue *e)
 {
     float aside[TACIT_MR * TACIT_NR];
-    whole_tile(rows, k, a, lda, b, NULL, aside, TACIT_NR, false, NULL);
+    whole_tile(rows, k, a, lda, b, NULL, 0, aside, TACIT_NR, false, NULL);
     for (size_t i = 0; i < rows; i++)
         for (size_t j = 0; j < columns; j += VF) {
             size_t left = VF_LEFT(columns, j);
@@ -147,11 +151,11 @@ static __attribute__((noinline)) void part_tile(size_t rows, size_t columns, siz
 }
 
 TACIT_INLINE void tile(size_t rows, size_t columns, size_t k, const float *a, size_t lda,
-                       const float *b, const float *ahead, float *c, size_t ldc, bool more,
-                       const tacit_epilogue *e)
+                       const float *b, const float *ahead, size_t lines, float *c, size_t ldc,
+                       bool more, const tacit_epilogue *e)
 {
     if (columns == TACIT_NR)
-        whole_tile(rows, k, a, lda, b, ahead, c, ldc, more, e);
+        whole_tile(rows, k, a, lda, b, ahead, lines, c, ldc, more, e);
     else
         part_tile(rows, columns, k, a, lda, b, c, ldc, more, e);
 }
