@@ -74,7 +74,8 @@ static tacit_status keep(tacit_samples *s, const void *bytes, size_t size, const
         s->held += want;
     }
     uint8_t *to = s->chunks->bytes + s->chunk_used;
-    memcpy(to, bytes, size);
+    if (size)
+        memcpy(to, bytes, size);
     s->chunk_used += size;
     *kept = to;
     return TACIT_OK;
