@@ -22,6 +22,8 @@ static const char *const resamples[] = { [TACIT_RESAMPLE_REFUSE] = "refuse",
                                          [TACIT_RESAMPLE_BICUBIC] = "bicubic",
                                          [TACIT_RESAMPLE_OFFSET] = "offset",
                                          [TACIT_RESAMPLE_ANTIALIAS] = "antialias",
+                                         [TACIT_RESAMPLE_BILINEAR] = "bilinear",
+                                         [TACIT_RESAMPLE_GEOMETRIC] = "geometric",
                                          NULL };
 static const char *const relatives[] = { [TACIT_RELATIVE_NONE] = "none",
                                          [TACIT_RELATIVE_SHARED] = "shared",

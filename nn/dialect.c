@@ -519,7 +519,7 @@ static family tell_transformers(const signs *g, const tacit_hints *hints)
                has(g, "blocks.0.attn.relative_position_bias_table")) {
         f.name = "transformers Beit";
         f.features = has(g, "fc_norm.weight") ? TACIT_FEATURES_MEAN : TACIT_FEATURES_CLS;
-        f.resample = TACIT_RESAMPLE_REFUSE;
+        f.resample = TACIT_RESAMPLE_BILINEAR;
         set_pixels(&f.pixels, false, RATIO, "bicubic", half, half);
     } else if (scale) {
         bool registers = has(g, "reg_token");
@@ -566,7 +566,7 @@ static family tell_timm(const signs *g, char *note, size_t size)
     } else if (relative) {
         bool v2 = has_raw(g, "cls_pt_layers.*"), simmim = on_way(g, "encoder");
         f.name = simmim ? "SimMIM" : v2 ? "BEiT v2" : "BEiT";
-        f.resample = TACIT_RESAMPLE_REFUSE;
+        f.resample = TACIT_RESAMPLE_GEOMETRIC;
         f.features = simmim || has(g, "fc_norm.weight") ? TACIT_FEATURES_MEAN : TACIT_FEATURES_CLS;
         if (!simmim && !v2) {
             set_pixels(&f.pixels, false, RATIO, "bicubic", half, half);
@@ -632,8 +632,8 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
         f = tell_timm(g, note, size);
         if (hints->timm) { /* whoever trained it: timm's ways, and nothing to guess */
             f.name = "timm";
-            f.resample =
-                f.resample == TACIT_RESAMPLE_REFUSE ? f.resample : TACIT_RESAMPLE_ANTIALIAS;
+            if (f.resample != TACIT_RESAMPLE_GEOMETRIC)
+                f.resample = TACIT_RESAMPLE_ANTIALIAS;
             note[0] = 0;
         }
         return f;

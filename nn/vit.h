@@ -40,6 +40,9 @@ typedef enum tacit_resample {
     TACIT_RESAMPLE_BICUBIC,   /* torch's interpolate(size=), a = -0.75: transformers            */
     TACIT_RESAMPLE_OFFSET,    /* the same with scale_factor = (g + 0.1) / g0: DINO, DINOv2      */
     TACIT_RESAMPLE_ANTIALIAS, /* the same with size= and antialias: timm, DINOv2 with registers */
+    /* Of relative biases, which are refused beside a table of positions: */
+    TACIT_RESAMPLE_BILINEAR,  /* torch's interpolate(size=): transformers' Beit                 */
+    TACIT_RESAMPLE_GEOMETRIC, /* linear between places in geometric progression: timm's BEiT    */
 } tacit_resample;
 
 typedef enum tacit_relative {

@@ -48,6 +48,8 @@ size_t tacit__vit_slots(const tacit_vit_config *config, tacit_vit *vit, tacit__s
 /* Rows of the stored position table, of the relative table. */
 size_t tacit__vit_position_rows(const tacit_vit_config *config);
 size_t tacit__vit_relative_rows(const tacit_vit_config *config);
+/* Whether it has tables of positions with no way to another grid. */
+bool tacit__vit_one_grid(const tacit_vit_config *config);
 
 /* Brings what was stored into the form that the input needs: the position table to its grid, the
  * relative biases to every pair of tokens, the rotary angles to cosines and sines. */

@@ -66,6 +66,13 @@ size_t tacit__vit_relative_rows(const tacit_vit_config *c)
     return (size_t)(2 * c->grid[0] - 1) * (2 * c->grid[1] - 1) + (c->no_cls ? 0 : 3);
 }
 
+bool tacit__vit_one_grid(const tacit_vit_config *c)
+{
+    bool table = c->position == TACIT_POSITION_TABLE;
+    return (table || c->relative) &&
+           ((table && c->relative) || c->resample == TACIT_RESAMPLE_REFUSE);
+}
+
 static tacit__slot *add_vector(tacit__slot *s, const char *prefix, const char *name, size_t n,
                                float **to)
 {
@@ -325,8 +332,7 @@ tacit_status tacit_vit_set_input(tacit_vit_config *c, unsigned height, unsigned 
     unsigned rows = c->grid[0] ? c->grid[0] : c->height / c->patch;
     unsigned columns = c->grid[1] ? c->grid[1] : c->width / c->patch;
     bool same = height / c->patch == rows && width / c->patch == columns;
-    if (!same && (c->relative || c->position == TACIT_POSITION_TABLE) &&
-        c->resample == TACIT_RESAMPLE_REFUSE)
+    if (!same && tacit__vit_one_grid(c))
         return tacit_fail(err, TACIT_EINVAL,
                           "size %u x %u does not fit the position table, which is for %u x %u and "
                           "has no published way to another size",

@@ -20,10 +20,52 @@ static double cubic(double x, double a)
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
 }
 
+/* 1 + q + ... of n terms. */
+static double progression(double q, double n)
+{
+    return (pow(q, n) - 1) / (q - 1);
+}
+
+/* The weights (out, in) of one axis that are linear between two neighbours, beyond the ends the
+ * last value's. The places of what is stored are k, or grow from the middle in a geometric
+ * progression that ends about where `out` does: timm's resize_rel_pos_bias_table, after BEiT's
+ * run_class_finetuning.py, which has a cubic spline between them. */
+static void linear_weights(tacit_resample rule, size_t in, size_t out, double *weights)
+{
+    bool geometric = rule == TACIT_RESAMPLE_GEOMETRIC;
+    double scale = (double)in / (double)out, half = (double)(in / 2), q = 0;
+    for (double left = 1.01, right = 1.5; geometric && right - left > 1e-6;) {
+        q = (left + right) / 2;
+        *(progression(q, half) > (double)(out / 2) ? &right : &left) = q;
+    }
+    memset(weights, 0, in * out * sizeof *weights);
+    for (size_t i = 0; i < out; i++, weights += in) {
+        double x = geometric ? (double)i - (double)(out / 2) : scale * ((double)i + 0.5) - 0.5;
+        double before = 0, place = 0;
+        size_t k = 0;
+        for (; k < in; k++, before = place) {
+            double n = (double)k - half;
+            place = !geometric ? (double)k : n < 0 ? -progression(q, -n) : progression(q, n);
+            if (place >= x)
+                break;
+        }
+        if (k && k < in)
+            weights[k - 1] = (place - x) / (place - before);
+        if (k < in)
+            weights[k] = k ? (x - before) / (place - before) : 1;
+        else
+            weights[in - 1] = 1;
+    }
+}
+
 /* The weights (out, in) of one axis as torch.nn.functional.interpolate has them for bicubic without
  * aligned corners: aten/src/ATen/native/cpu/UpSampleKernel.cpp. */
 static void axis_weights(tacit_resample rule, size_t in, size_t out, double *weights)
 {
+    if (rule == TACIT_RESAMPLE_BILINEAR || rule == TACIT_RESAMPLE_GEOMETRIC) {
+        linear_weights(rule, in, out, weights);
+        return;
+    }
     double scale = (double)in / (double)out;
     if (rule == TACIT_RESAMPLE_OFFSET) /* of the factor that was asked for, not of the sizes */
         scale = 1.0 / (((double)out + 0.1) / (double)in);
@@ -86,29 +128,42 @@ end:
 
 /* Relative biases ----------------------------------------------------------------------------- */
 
-/* The row of BEiT's table for query a and key b (beit/modeling_finetune.py): tokens before the
- * patches are the class token, if anything. */
-static size_t relative_row(const tacit_vit *vit, size_t a, size_t b)
+/* The row of BEiT's table for a grid of h rows and w columns, for query a and key b
+ * (beit/modeling_finetune.py): tokens before the patches are the class token, if anything. */
+static size_t relative_row(size_t prefix, size_t h, size_t w, size_t a, size_t b)
 {
-    const tacit_vit_config *c = &vit->config;
-    size_t h = c->grid[0], w = c->grid[1], n = tacit__vit_relative_rows(c);
-    if (a < vit->prefix || b < vit->prefix)
-        return a < vit->prefix && b < vit->prefix ? n - 1 : a < vit->prefix ? n - 3 : n - 2;
-    a -= vit->prefix;
-    b -= vit->prefix;
+    size_t n = (2 * h - 1) * (2 * w - 1);
+    if (a < prefix || b < prefix)
+        return a < prefix && b < prefix ? n + 2 : a < prefix ? n : n + 1;
+    a -= prefix;
+    b -= prefix;
     return (a / w + h - 1 - b / w) * (2 * w - 1) + a % w + w - 1 - b % w;
 }
 
-/* table (T, heads) to bias (heads, tokens, tokens). */
-static void lay_out(const tacit_vit *vit, const float *table, float *bias)
+/* table (T, heads), of the stored grid, to bias (heads, tokens, tokens) of the input's. aside: room
+ * for the table of the input's grid, NULL where it is the stored one. */
+static tacit_status lay_out(const tacit_vit *vit, const float *table, float *aside, float *bias,
+                            tacit_err *err)
 {
-    size_t heads = vit->config.heads, n = vit->tokens;
+    const tacit_vit_config *c = &vit->config;
+    size_t h = c->height / c->patch, w = c->width / c->patch, heads = c->heads, n = vit->tokens;
+    if (aside) {
+        const unsigned from[2] = { 2 * c->grid[0] - 1, 2 * c->grid[1] - 1 };
+        const unsigned to[2] = { 2 * (unsigned)h - 1, 2 * (unsigned)w - 1 };
+        tacit_status st = resample(c->resample, table, from, aside, to, heads, err);
+        if (st < 0)
+            return st;
+        memcpy(aside + (size_t)to[0] * to[1] * heads, table + (size_t)from[0] * from[1] * heads,
+               (c->no_cls ? 0 : 3) * heads * sizeof *aside);
+        table = aside;
+    }
     for (size_t a = 0; a < n; a++)
         for (size_t b = 0; b < n; b++) {
-            const float *row = table + relative_row(vit, a, b) * heads;
-            for (size_t h = 0; h < heads; h++)
-                bias[(h * n + a) * n + b] = row[h];
+            const float *row = table + relative_row(vit->prefix, h, w, a, b) * heads;
+            for (size_t i = 0; i < heads; i++)
+                bias[(i * n + a) * n + b] = row[i];
         }
+    return TACIT_OK;
 }
 
 /* Rotary angles ------------------------------------------------------------------------------- */
@@ -143,7 +198,10 @@ tacit_status tacit__vit_position(tacit_vit *vit, tacit_err *err)
     size_t pair, pos = table && !same ? (cls + vit->patches) * dim : 0;
     size_t rotary = c->position == TACIT_POSITION_ROTARY ? vit->patches * (dim / c->heads) : 0;
     size_t tables = c->relative == TACIT_RELATIVE_BLOCK ? c->depth : c->relative ? 1 : 0, total;
-    if (((table && !same) || (tables && !same)) && (tables || c->resample == TACIT_RESAMPLE_REFUSE))
+    size_t aside = 0;
+    if (tables && !same)
+        aside = ((2 * to[0] - 1) * (size_t)(2 * to[1] - 1) + 3) * c->heads;
+    if (!same && tacit__vit_one_grid(c))
         return tacit_fail(err, TACIT_EINVAL,
                           "size %u x %u does not fit the tables of positions, which are for %u x "
                           "%u patches",
@@ -151,7 +209,7 @@ tacit_status tacit__vit_position(tacit_vit *vit, tacit_err *err)
     if (!tacit_mul_size(vit->tokens, vit->tokens, &pair) ||
         !tacit_mul_size(pair, c->heads, &pair) || !tacit_mul_size(pair, tables, &total) ||
         !tacit_add_size(total, pos, &total) || !tacit_add_size(total, rotary, &total) ||
-        !tacit_mul_size(total, sizeof(float), &total))
+        !tacit_add_size(total, aside, &total) || !tacit_mul_size(total, sizeof(float), &total))
         return tacit_fail(err, TACIT_ELIMIT, "the model is too large for this machine");
     vit->pos = vit->stored;
     if (!total)
@@ -173,13 +231,17 @@ tacit_status tacit__vit_position(tacit_vit *vit, tacit_err *err)
         turn(vit, next);
         next += rotary;
     }
+    float *room = aside ? next + tables * pair : NULL;
+    tacit_status st = TACIT_OK;
     if (c->relative == TACIT_RELATIVE_SHARED) {
         vit->bias = next;
-        lay_out(vit, vit->table, next);
+        st = lay_out(vit, vit->table, room, next, err);
     }
-    for (unsigned i = 0; i < c->depth && c->relative == TACIT_RELATIVE_BLOCK; i++, next += pair) {
+    for (unsigned i = 0; st == TACIT_OK && c->relative == TACIT_RELATIVE_BLOCK && i < c->depth;
+         i++) {
         vit->blocks[i].bias = next;
-        lay_out(vit, vit->blocks[i].table, next);
+        st = lay_out(vit, vit->blocks[i].table, room, next, err);
+        next += pair;
     }
-    return TACIT_OK;
+    return st;
 }

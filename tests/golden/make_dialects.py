@@ -8,7 +8,7 @@ and the same for another size ("golden.other_image", ...), computed in double fr
 
 transformers' files are written by save_pretrained. The files of Meta's and Microsoft's repositories
 have the names of their code, the mathematics of timm's or transformers' copy of it, and positions
-resampled here as their code does.
+resampled here as their code does (BEiT's and SimMIM's relative ones, as timm does with their files).
 """
 
 import functools
@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from chain import timm  # noqa: E402
 
 import torchvision  # noqa: E402
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table  # noqa: E402
 import transformers as tr  # noqa: E402
 
 out = pathlib.Path(__file__).resolve().parent.parent / "data" / "dialects"
@@ -159,18 +160,23 @@ hf("transformers_dinov3", dinov3, prefix=5)
 hf("transformers_dinov3_plain", randomise(tr.DINOv3ViTModel(tr.DINOv3ViTConfig(
     **HF, num_register_tokens=4)), 7), prefix=5)
 beit = randomise(tr.BeitModel(tr.BeitConfig(**HF, use_relative_position_bias=True)), 8)
-hf("transformers_beit", beit, feature="pooled", other=False)
+hf("transformers_beit", beit, feature="pooled", other="interpolate")
 shared = randomise(tr.BeitForMaskedImageModeling(tr.BeitConfig(
     **HF, use_shared_relative_position_bias=True, use_mask_token=True)), 9)
 
 
-def beit_tokens(model, x):
-    return model.layernorm(model.beit(pixel_values=x).last_hidden_state)
+@torch.no_grad()
+def beit_features(model, *keys):
+    golden = {}
+    for key, x in zip(("", "other_"), images()):
+        if key in keys:
+            tokens = model.beit(pixel_values=x.double(), interpolate_pos_encoding=True)
+            tokens = model.layernorm(tokens.last_hidden_state)
+            golden |= {key + "cls": tokens[:, 0], key + "patch": tokens[:, 1:]}
+    return golden
 
 
-with torch.no_grad():
-    tokens = beit_tokens(shared, images()[0].double())
-save("transformers_beit_masked", hf_state(shared), {"cls": tokens[:, 0], "patch": tokens[:, 1:]})
+save("transformers_beit_masked", hf_state(shared), beit_features(shared, "", "other_"))
 ijepa = randomise(tr.IJepaModel(tr.IJepaConfig(**HF)), 10)
 hf("transformers_ijepa", ijepa, feature="mean", other="interpolate")
 clip = randomise(tr.CLIPVisionModelWithProjection(tr.CLIPVisionConfig(**HF, projection_dim=12)), 11)
@@ -214,8 +220,12 @@ with torch.no_grad():
     from timm.models.beit import Beit
     tb = randomise(Beit(num_classes=3, **TIMM, init_values=0.1, use_abs_pos_emb=False,
                         use_rel_pos_bias=True), 18)
-    save("timm_beit", tb.state_dict(),
-         {"mean": tb.fc_norm(tb.forward_features(images()[0].double())[:, 1:].mean(1))})
+    state, golden = {k: v.clone() for k, v in tb.state_dict().items()}, {}
+    for key, x in zip(("", "other_"), images()):
+        if key:
+            tb.set_input_size(OTHER)
+        golden[key + "mean"] = tb.fc_norm(tb.forward_features(x.double())[:, 1:].mean(1))
+    save("timm_beit", state, golden)
 
 # DINO: a training checkpoint with both networks
 dino, student = plain(19, depth=4), plain(20, depth=4)
@@ -334,9 +344,7 @@ save("mocov3", {**prefixed("state_dict.module.base_encoder.", moco.state_dict())
 for m in shared.modules():
     if isinstance(m, torch.nn.LayerNorm):
         m.eps = 1e-6
-with torch.no_grad():
-    tokens = beit_tokens(shared, images()[0].double())
-state = {}
+state, golden = {}, beit_features(shared, "")
 for k, v in hf_state(shared).items():
     k = k.replace("beit.embeddings.patch_embeddings.projection", "patch_embed.proj")
     k = k.replace("beit.embeddings.", "").replace("beit.encoder.layer.", "blocks.")
@@ -358,12 +366,23 @@ for i in range(DEPTH):
         state[f"blocks.{i}.attn.{letter}_bias"] = [b for b in bias if b is not None][0]
 index = torch.zeros(17, 17, dtype=torch.int64)
 state["rel_pos_bias.relative_position_index"] = index
-save("beit", prefixed("model.", state), {"cls": tokens[:, 0], "patch": tokens[:, 1:]})
+# At another size their relative biases are resampled as timm does with these files. (transformers'
+# own forward takes a stored table that is not of a square for its transpose, so it is replaced.)
+table = shared.beit.shared_position_bias
+grid = tuple(side // PATCH for side in OTHER)
+rows = (2 * grid[0] - 1) * (2 * grid[1] - 1) + 3
+with torch.no_grad():
+    bias = resize_rel_pos_bias_table(table.relative_position_bias_table, grid, (rows, HEADS))
+    bias = bias[table.generate_relative_position_index(grid)].permute(2, 0, 1)[None].double()
+table.forward = lambda *unused, **unused_too: bias
+golden |= beit_features(shared, "other_")
+save("beit", prefixed("model.", state), golden)
 simmim = {k: v for k, v in state.items() if not k.startswith("lm_head")}
 save("simmim", {**prefixed("model.encoder.", simmim), "model.decoder.0.weight": torch.ones(4, D, 1, 1),
-                "model.decoder.0.bias": torch.ones(4)}, {"mean": tokens[:, 1:].mean(1)})
+                "model.decoder.0.bias": torch.ones(4)},
+     {k.replace("patch", "mean"): v.mean(1) for k, v in golden.items() if "patch" in k})
 save("beit2", prefixed("model.", {**state, "cls_pt_layers.0.norm1.weight": torch.ones(D)}),
-     {"cls": tokens[:, 0]})
+     {k: v for k, v in golden.items() if "cls" in k})
 
 # open_clip and mmpretrain: their names
 state = {"text_projection": torch.ones(2, 2), "positional_embedding": torch.ones(3, 2),
