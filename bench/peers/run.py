@@ -359,7 +359,7 @@ def network_cells(ours, args, files, folder):
     return cells
 
 
-def preprocess_cells(ours, args, photos, folder):
+def preprocess_cells(ours, args, files, folder):
     """Bytes, or decoded pixels, to planar floats, on one thread: Pillow and torchvision."""
     transform = chain.transform()
     decoded = [chain.decode(f) for f in files]
@@ -386,7 +386,7 @@ def preprocess_cells(ours, args, photos, folder):
     return cells
 
 
-def photo_cells(ours, args, photos, model, folder):
+def photo_cells(ours, args, files, model, folder):
     """One photo after the other, JPEG bytes to vector: each engine behind Pillow and torchvision."""
     transform = chain.transform()
 
