@@ -32,7 +32,7 @@ static tacit_status refuse(const tacit_setting *s, const char *text, tacit_err *
     case TACIT_SETTING_FLAG: snprintf(want, sizeof want, "true or false"); break;
     case TACIT_SETTING_CHOICE: snprintf(want, sizeof want, "one of %s", s->choices); break;
     case TACIT_SETTING_STRING:
-        snprintf(want, sizeof want, "less than %d bytes", TACIT_SETTING_TEXT);
+        snprintf(want, sizeof want, "one line of less than %d bytes", TACIT_SETTING_TEXT);
         break;
     case TACIT_SETTING_WHOLE:
     case TACIT_SETTING_REAL:
@@ -71,7 +71,7 @@ static tacit_status set_value(tacit_value *value, const char *text, tacit_err *e
 {
     const tacit_setting *s = value->setting;
     double number = 0;
-    bool good = strlen(text) < sizeof value->text;
+    bool good = strlen(text) < sizeof value->text && !strpbrk(text, "\r\n");
     switch (s->kind) {
     case TACIT_SETTING_FLAG: good = good && is_choice("false|true", text, &number); break;
     case TACIT_SETTING_CHOICE: good = good && is_choice(s->choices, text, &number); break;

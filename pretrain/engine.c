@@ -64,16 +64,10 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
                                 .final = factor * number(e, "lr_final"),
                                 .start = factor * number(e, "lr_start"),
                                 .warmup = number(e, "warmup_epochs"),
-                                .steps = number(e, "epochs"),
                                 .drop = number(e, "lr_drop") };
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
-                                 .final = last,
-                                 .steps = number(e, "epochs") };
-    if (e->rate.steps > 0 && e->rate.warmup > e->rate.steps)
-        return tacit_fail(err, TACIT_EINVAL,
-                          "warmup_epochs = %g is longer than the run: epochs = %g", e->rate.warmup,
-                          e->rate.steps);
+                                 .final = last };
     bool drops = *tacit_config_string(c, "lr_drops");
     if (drops != (e->rate.kind == TACIT_SCHEDULE_STEP))
         return tacit_fail(err, TACIT_EINVAL,
@@ -130,7 +124,7 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %s", m->name);
     if ((st = m->declare(e->state, &e->learner, err)) < 0)
         return st;
-    for (size_t i = 0; m->joint && e->parts > 1 && i < e->params.count; i++)
+    for (size_t i = 0; e->parts > 1 && i < e->params.count; i++)
         if (e->params.list[i]->buffer)
             e->buffer_floats += e->params.list[i]->count;
     return TACIT_OK;
@@ -196,13 +190,18 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
         return tacit_fail(err, TACIT_EINVAL,
                           "batch = %zu is more than there are images: there are %llu for each pass",
                           e->learner.whole, (unsigned long long)parts * e->learner.part);
-    double each = (double)e->epoch_steps;
-    e->steps = (uint64_t)tacit_config_whole(e->learner.config, "epochs") * e->epoch_steps;
-    e->rate.steps *= each;
-    e->rate.warmup *= each;
+    const tacit_config *c = e->learner.config;
+    double each = (double)e->epoch_steps, warmup = e->rate.warmup * each;
+    uint64_t most = tacit_config_whole(c, "max_steps");
+    e->steps = most ? most : (uint64_t)tacit_config_whole(c, "epochs") * e->epoch_steps;
+    e->rate.steps = e->decay.steps = (double)e->steps;
+    e->rate.warmup = warmup;
     for (size_t i = 0; i < e->rate.drop_count; i++)
         e->rate.drops[i] *= each;
-    e->decay.steps *= each;
+    if (e->steps && warmup > e->rate.steps)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "warmup_epochs = %g is longer than the run: %g steps of %g",
+                          e->rate.warmup / each, warmup, e->rate.steps);
     return TACIT_OK;
 }
 
@@ -300,6 +299,8 @@ static tacit_status gradients(pass *p, tacit_err *err)
         if (st == TACIT_OK)
             backward(p);
     }
+    if (st < 0)
+        copy_buffers(e, true);
     return st;
 }
 
@@ -311,18 +312,23 @@ static bool all_finite(const tacit_param *p)
     return true;
 }
 
+tacit_status tacit_engine_check(const tacit_engine *e, tacit_err *err)
+{
+    for (size_t i = 0; i < e->params.count; i++)
+        if (!all_finite(e->params.list[i]))
+            return tacit_fail(err, TACIT_EFORMAT, "%s holds a value that is not finite",
+                              e->params.list[i]->name);
+    return TACIT_OK;
+}
+
 static tacit_status check_finite(const tacit_engine *e, const tacit_step *r, const tacit_param *bad,
                                  tacit_err *err)
 {
-    const tacit_param *weight = NULL;
     if (isfinite(r->loss) && !bad)
         return TACIT_OK;
-    for (size_t i = 0; !weight && i < e->params.count; i++)
-        if (!all_finite(e->params.list[i]))
-            weight = e->params.list[i];
-    if (weight)
-        return tacit_fail(err, TACIT_EFORMAT, "step %llu: %s holds a value that is not finite",
-                          (unsigned long long)r->step, weight->name);
+    tacit_status st = tacit_engine_check(e, err);
+    if (st < 0)
+        return tacit_fail_at(err, st, "step %llu", (unsigned long long)r->step);
     if (bad)
         return tacit_fail(
             err, TACIT_EFORMAT,

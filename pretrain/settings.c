@@ -23,6 +23,11 @@
     }
 
 const tacit_setting tacit_trainer_settings[] = {
+    STRING(
+        "images", "",
+        "folder (with class sub-folders or flat), text list, tar, pack, CIFAR binary or IDX file",
+        true),
+    STRING("kind", "", "what images is; empty: detected", true),
     STRING("arch", "vit_small_patch16_224", "the backbone, by timm's name", false),
     WHOLE("size", "0", 0, 16384, "height and width of a view in pixels; 0: the arch's", false),
     WHOLE("patch", "0", 0, 1024, "of a ViT; 0: the arch's", false),
@@ -38,6 +43,8 @@ const tacit_setting tacit_trainer_settings[] = {
     CHOICE("normalise", "imagenet", "none|imagenet|cifar|half",
            "mean and standard deviation that pixels are normalised by; none: values from 0 to 1"),
     WHOLE("epochs", "100", 0, 1000000, "passes over the images", false),
+    WHOLE("max_steps", "0", 0, 1000000000000, "the run's length, in place of epochs; 0: epochs",
+          false),
     WHOLE("batch", "256", 1, 1048576, "images of a step", false),
     WHOLE("accumulate", "1", 1, 65536,
           "parts that a step goes through one after the other, for less memory", false),
