@@ -1,0 +1,459 @@
+/* trainer.c - see trainer.h.
+ *
+ * A step's line is in the log before its state is in a checkpoint, so that whatever instant a run
+ * is killed at, the lines up to the checkpoint are all there.
+ */
+#include "trainer.h"
+
+#include "backbone_file.h"
+#include "knn_watch.h"
+#include "loader_feed.h"
+#include "rng.h"
+#include "run_folder.h"
+#include "watch.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define LINE 2048
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+typedef struct trainer {
+    const tacit_trainer_options *o;
+    const tacit_config *config;
+    tacit_trainer_result *result;
+    tacit_engine engine;
+    tacit_loader_feed images;
+    const tacit_feed *batches;
+    tacit_feed feed; /* batches, until it is to stop */
+    tacit_run_folder folder;
+    tacit_watch watch;
+    bool look, warned;       /* at this step; of a collapse */
+    double begun, saved_at;  /* when */
+    uint64_t end;            /* the step to stop at */
+    tacit_step since;        /* times since the last line, and that line's step */
+    double line_at, aside_s; /* when it was; seconds since then that went to other things */
+} trainer;
+
+static void say(const trainer *t, const char *line)
+{
+    if (t->o->say)
+        t->o->say(t->o->ctx, line);
+}
+
+static bool stopped(const trainer *t)
+{
+    return t->o->stop && atomic_load(t->o->stop);
+}
+
+/* A step of many parts can be long: it is left between two of them, as if it had not begun. */
+static tacit_status next_batch(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                               tacit_err *err)
+{
+    const trainer *t = ctx;
+    return stopped(t) ? tacit_fail(err, TACIT_ECANCELLED, "stopped")
+                      : t->batches->next(t->batches->ctx, epoch, index, batch, err);
+}
+
+/* Opening ------------------------------------------------------------------------------------- */
+
+static void look(void *ctx, const tacit_embeddings *embeddings)
+{
+    trainer *t = ctx;
+    if (t->look)
+        tacit_watch_look(&t->watch, embeddings);
+}
+
+static size_t widest(const tacit_engine *e)
+{
+    const tacit_backbone_config *b = &e->learner.backbone;
+    return b->family == TACIT_FAMILY_VIT ? b->vit.dim : b->resnet.out[3];
+}
+
+static tacit_status open_data(trainer *t, tacit_err *err)
+{
+    const tacit_trainer_options *o = t->o;
+    tacit_status st = TACIT_OK;
+    t->batches = o->feed ? o->feed : &t->images.feed;
+    if (!o->feed)
+        st = tacit_loader_feed_open(&t->images, &t->engine, o->say, o->ctx, err);
+    t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
+    return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
+}
+
+static tacit_status open_run(trainer *t, tacit_err *err)
+{
+    const tacit_trainer_options *o = t->o;
+    tacit_engine *e = &t->engine;
+    tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
+    if (st == TACIT_OK)
+        st = open_data(t, err);
+    if (st == TACIT_OK)
+        st = tacit_run_folder_open(&t->folder, o->out, o->resume, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_open(e, err);
+    if (st == TACIT_OK)
+        st = tacit_watch_open(&t->watch, widest(e), err);
+    if (st == TACIT_OK && t->folder.begun)
+        st = tacit_run_folder_load(&t->folder, e, o->say, o->ctx, err);
+    if (st == TACIT_OK)
+        st = tacit_run_folder_describe(&t->folder, t->config, err);
+    if (st == TACIT_OK)
+        st = tacit_run_folder_log_open(&t->folder, e->step, err);
+    e->look = look;
+    e->ctx = t;
+    t->end = o->stop_after && o->stop_after < e->steps ? o->stop_after : e->steps;
+    t->result->first = t->result->step = e->step;
+    t->result->steps = e->steps;
+    t->begun = t->saved_at = t->line_at = now();
+    return st;
+}
+
+/* What is written ------------------------------------------------------------------------------ */
+
+/* Says where a run that came to an end can begin again. */
+static tacit_status kept(const trainer *t, tacit_status st, tacit_err *err)
+{
+    const tacit_err why = *err;
+    return t->folder.has_saved ? tacit_fail(err, st, "%.900s; the checkpoint of step %llu is kept",
+                                            why.text, (unsigned long long)t->folder.saved)
+                               : st;
+}
+
+/* What is not finite is not saved over what was. */
+static tacit_status save(trainer *t, tacit_err *err)
+{
+    double start = now();
+    tacit_status st = tacit_engine_check(&t->engine, err);
+    if (st < 0)
+        return kept(t, tacit_fail_at(err, st, "step %llu", (unsigned long long)t->engine.step),
+                    err);
+    st = tacit_run_folder_save(&t->folder, &t->engine, tacit_config_whole(t->config, "keep"), err);
+    t->saved_at = now();
+    t->aside_s += t->saved_at - start;
+    return st;
+}
+
+/* Adds to a line, whose room is more than all names and numbers take. */
+static void add(char *line, const char *format, ...) TACIT_PRINTF(2, 3);
+
+static void add(char *line, const char *format, ...)
+{
+    size_t n = strlen(line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + n, LINE - n, format, args);
+    va_end(args);
+}
+
+static double images_per_second(const trainer *t, const tacit_step *r)
+{
+    double seconds = now() - t->line_at - t->aside_s;
+    double images = (double)(r->step - t->since.step) * (double)t->engine.learner.whole;
+    return seconds > 0 ? images / seconds : 0;
+}
+
+static tacit_status write_line(trainer *t, const tacit_step *r, bool classified, tacit_err *err)
+{
+    char line[LINE] = "";
+    const char *const *names = t->engine.method->loss_parts;
+    const tacit_watch *w = &t->watch;
+    add(line, "{\"step\":%llu,\"epoch\":%llu,\"loss\":%.9g", (unsigned long long)r->step,
+        (unsigned long long)r->epoch, r->loss);
+    for (size_t i = 0; names[i]; i++)
+        add(line, ",\"%s\":%.9g", names[i], r->parts[i]);
+    add(line, ",\"rate\":%.9g,\"weight_decay\":%.9g,\"gradient_norm\":%.9g", r->rate, r->decay,
+        r->gradient);
+    if (t->look && w->seen)
+        add(line, ",\"spread\":%.6g,\"effective_rank\":%.6g,\"uniformity\":%.6g", w->spread,
+            w->rank, w->uniformity);
+    if (t->look && w->seen && w->pairs)
+        add(line, ",\"alignment\":%.6g", w->alignment);
+    if (classified)
+        add(line, ",\"knn_top1\":%.6g,\"knn_rows\":%zu", t->result->knn_top1, t->result->knn_rows);
+    add(line,
+        ",\"images_s\":%.6g,\"data_s\":%.6g,\"forward_s\":%.6g,\"backward_s\":%.6g,"
+        "\"optimiser_s\":%.6g}\n",
+        images_per_second(t, r), t->since.data_s, t->since.forward_s, t->since.backward_s,
+        t->since.optimiser_s);
+    t->since = (tacit_step){ .step = r->step };
+    t->aside_s = 0;
+    t->line_at = now();
+    return tacit_run_folder_log(&t->folder, line, err);
+}
+
+/* Every `each` steps, and at the run's end. */
+static bool due(const trainer *t, uint64_t each)
+{
+    uint64_t step = t->engine.step;
+    return (each && step % each == 0) || step == t->engine.steps;
+}
+
+static tacit_status classify(trainer *t, tacit_err *err)
+{
+    const tacit_knn_watch_options options = {
+        .images = tacit_config_string(t->config, "knn"),
+        .k = tacit_config_whole(t->config, "knn_k"),
+        .temperature = tacit_config_number(t->config, "knn_temperature"),
+        .kernels = t->o->kernels,
+        .pool = t->o->pool,
+    };
+    double start = now();
+    char text[128], *path = tacit_run_folder_name(&t->folder, "backbone.safetensors");
+    if (!path)
+        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", t->o->out);
+    tacit_status st = tacit_backbone_file_write(path, &t->engine, err);
+    if (st == TACIT_OK)
+        st = tacit_knn_watch(&options, path, &t->result->knn_top1, &t->result->knn_rows, err);
+    tacit_free(path);
+    t->aside_s += now() - start;
+    snprintf(text, sizeof text, "step %llu: k-NN (k = %zu) of %zu images: %.2f %%",
+             (unsigned long long)t->engine.step, options.k, t->result->knn_rows,
+             t->result->knn_top1);
+    if (st == TACIT_OK)
+        say(t, text);
+    return st;
+}
+
+static void warn(trainer *t)
+{
+    char text[200];
+    if (t->warned || !t->look || !tacit_watch_collapsed(&t->watch))
+        return;
+    t->warned = true;
+    snprintf(text, sizeof text,
+             "step %llu: collapse: the features of all images are nearly the same (spread %.3g, "
+             "effective rank %.3g)",
+             (unsigned long long)t->engine.step, t->watch.spread, t->watch.rank);
+    say(t, text);
+}
+
+/* The run ------------------------------------------------------------------------------------- */
+
+/* Behind a step: classification, log, checkpoint, in this order. */
+static tacit_status after_step(trainer *t, const tacit_step *r, tacit_err *err)
+{
+    const tacit_config *c = t->config;
+    uint64_t classify_steps = tacit_config_whole(c, "knn_epochs") * t->engine.epoch_steps;
+    bool knn = *tacit_config_string(c, "knn") && due(t, classify_steps);
+    double minutes = tacit_config_number(c, "checkpoint_minutes");
+    tacit_status st = TACIT_OK;
+    t->result->step = r->step;
+    t->result->loss = r->loss;
+    t->since.data_s += r->data_s;
+    t->since.forward_s += r->forward_s;
+    t->since.backward_s += r->backward_s;
+    t->since.optimiser_s += r->optimiser_s;
+    warn(t);
+    if (t->o->progress) {
+        tacit_progress progress = { r, t->end, images_per_second(t, r) };
+        t->o->progress(t->o->ctx, &progress);
+    }
+    if (knn)
+        st = classify(t, err);
+    if (st == TACIT_OK && (knn || t->look || due(t, tacit_config_whole(c, "log_steps"))))
+        st = write_line(t, r, knn, err);
+    if (st == TACIT_OK && t->engine.step < t->end && !stopped(t) &&
+        (due(t, tacit_config_whole(c, "checkpoint_steps")) ||
+         (minutes > 0 && now() - t->saved_at > 60 * minutes)))
+        st = save(t, err);
+    return st;
+}
+
+static tacit_status steps(trainer *t, tacit_err *err)
+{
+    tacit_engine *e = &t->engine;
+    uint64_t watch = tacit_config_whole(t->config, "watch_steps");
+    tacit_step r;
+    tacit_status st = TACIT_OK;
+    t->since.step = e->step;
+    while (st == TACIT_OK && e->step < t->end && !stopped(t)) {
+        t->look = watch && ((e->step + 1) % watch == 0 || e->step + 1 == e->steps);
+        t->watch.seen = false;
+        st = tacit_engine_step(e, &t->feed, &r, err);
+        if (st == TACIT_EFORMAT) /* not finite */
+            return kept(t, st, err);
+        if (st == TACIT_OK)
+            st = after_step(t, &r, err);
+        if (st == TACIT_ECANCELLED) {
+            st = TACIT_OK;
+            break;
+        }
+    }
+    if (st == TACIT_OK) /* even if it is: the backbone may have been missed by a kill */
+        st = save(t, err);
+    if (st == TACIT_OK && stopped(t) && e->step < t->end)
+        st = tacit_fail(err, TACIT_ECANCELLED, "stopped and saved at step %llu of %llu",
+                        (unsigned long long)e->step, (unsigned long long)e->steps);
+    return st;
+}
+
+tacit_status tacit_train(const tacit_trainer_options *options, tacit_trainer_result *result,
+                         tacit_err *err)
+{
+    tacit_err own;
+    trainer t = { .o = options, .config = options->config, .result = result };
+    t.folder = (tacit_run_folder){ .lock = -1, .log = -1 };
+    err = err ? err : &own;
+    *result = (tacit_trainer_result){ 0 };
+    tacit_status st = open_run(&t, err);
+    if (st == TACIT_OK)
+        st = steps(&t, err);
+    result->seconds = t.begun > 0 ? now() - t.begun : 0;
+    if (result->seconds > 0)
+        result->images_s = (double)(result->step - result->first) * (double)t.engine.learner.whole /
+                           result->seconds;
+    tacit_watch_close(&t.watch);
+    tacit_run_folder_close(&t.folder);
+    tacit_loader_feed_close(&t.images);
+    tacit_engine_close(&t.engine);
+    return st;
+}
+
+/* Estimate ------------------------------------------------------------------------------------ */
+
+/* A batch of noise. */
+typedef struct noise {
+    float *pixels; /* all views are the same */
+    const float *views[TACIT_METHOD_VIEWS];
+    uint32_t *samples;
+} noise;
+
+static tacit_status next_noise(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                               tacit_err *err)
+{
+    const noise *n = ctx;
+    (void)err;
+    *batch = (tacit_batch){ epoch, index, n->samples, n->views };
+    return TACIT_OK;
+}
+
+static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
+{
+    unsigned height, width;
+    size_t values;
+    tacit_backbone_input(&e->learner.backbone, &height, &width);
+    *n = (noise){ 0 };
+    if (tacit_mul_size(e->learner.part * 3 * sizeof(float), (size_t)height * width, &values))
+        n->pixels = tacit_alloc(values);
+    n->samples = tacit_calloc(e->learner.part, sizeof *n->samples);
+    if (!n->pixels || !n->samples)
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for a batch");
+    for (size_t i = 0; i < values / sizeof(float); i++)
+        n->pixels[i] = tacit_rng_uniform(1, 2, i) * 4 - 2;
+    for (size_t i = 0; i < e->learner.part; i++)
+        n->samples[i] = (uint32_t)i;
+    for (size_t v = 0; v < TACIT_METHOD_VIEWS; v++)
+        n->views[v] = n->pixels;
+    return TACIT_OK;
+}
+
+/* The second of two steps of one part, as many times as a step has parts. */
+static tacit_status time_part(const tacit_trainer_options *o, size_t parts, double *seconds,
+                              tacit_err *err)
+{
+    static const char *const still[] = { "accumulate=1", "lr=0", "warmup_epochs=0" };
+    tacit_config config;
+    tacit_engine e = { 0 };
+    tacit_step r;
+    noise n = { 0 };
+    size_t part = tacit_config_whole(o->config, "batch") / parts;
+    char text[64], *all = tacit_config_text(o->config);
+    tacit_status st = tacit_config_open(&config, o->config->method, err);
+    if (st == TACIT_OK && !all)
+        st = tacit_fail(err, TACIT_ENOMEM, "out of memory");
+    if (st == TACIT_OK)
+        st = tacit_config_parse(&config, all, "settings", err);
+    snprintf(text, sizeof text, "batch=%zu", part > 1 || !o->config->method->joint ? part : 2);
+    if (st == TACIT_OK)
+        st = tacit_config_set(&config, text, err);
+    for (size_t i = 0; st == TACIT_OK && i < sizeof still / sizeof *still; i++)
+        st = tacit_config_set(&config, still[i], err);
+    if (st == TACIT_OK)
+        st = tacit_engine_declare(&e, &config, o->kernels, o->pool, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_open(&e, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_schedule(&e, 2, err);
+    if (st == TACIT_OK)
+        st = noise_open(&n, &e, err);
+    const tacit_feed feed = { &n, 2, next_noise };
+    for (int i = 0; st == TACIT_OK && i < 2; i++)
+        st = tacit_engine_step(&e, &feed, &r, err);
+    if (st == TACIT_OK) {
+        double again = parts > 1 && config.method->joint ? r.forward_s : 0;
+        *seconds = (double)parts * (r.forward_s + r.backward_s + again) + r.optimiser_s;
+    }
+    tacit_free(n.pixels);
+    tacit_free(n.samples);
+    tacit_free(all);
+    tacit_engine_close(&e);
+    tacit_config_close(&config);
+    return st;
+}
+
+static size_t backbone_numbers(const tacit_engine *e)
+{
+    size_t sum = 0;
+    for (size_t i = 0; i < e->params.count; i++) {
+        const tacit_param *p = e->params.list[i];
+        bool head = false;
+        for (const char *const *h = e->method->heads; *h; h++)
+            head = head || !strncmp(p->name, *h, strlen(*h));
+        sum += head || p->buffer ? 0 : p->count;
+    }
+    return sum;
+}
+
+/* The most that the process has held so far: until its first batch, the program and the data set.
+ */
+static size_t resident(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}
+
+tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate *estimate,
+                                  tacit_err *err)
+{
+    tacit_engine e;
+    tacit_loader_feed images = { 0 };
+    *estimate = (tacit_estimate){ 0 };
+    tacit_status st = tacit_engine_declare(&e, o->config, o->kernels, o->pool, err);
+    if (st == TACIT_OK)
+        st = tacit_loader_feed_open(&images, &e, o->say, o->ctx, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_schedule(&e, images.feed.parts, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
+    if (st == TACIT_OK) {
+        bool again = e.parts > 1 && e.method->joint;
+        tacit_backbone_name(&e.learner.backbone, estimate->arch, sizeof estimate->arch);
+        estimate->images = tacit_loader_samples(images.loader);
+        estimate->steps = e.steps;
+        estimate->epoch_steps = e.epoch_steps;
+        estimate->trained = tacit_params_trained(&e.params);
+        estimate->backbone = backbone_numbers(&e);
+        estimate->loader_bytes = tacit_loader_bytes(images.loader);
+        estimate->peak_bytes = resident() + estimate->parameter_bytes + estimate->activation_bytes +
+                               estimate->loader_bytes;
+        estimate->flops =
+            (double)e.learner.whole * e.method->flops(e.state) * (again ? 4.0 / 3 : 1);
+        /* parameters, gradients and state are read and written once; activations in each part */
+        estimate->bytes = 2 * ((double)estimate->parameter_bytes +
+                               (double)e.parts * (double)estimate->activation_bytes);
+    }
+    size_t parts = e.parts;
+    tacit_loader_feed_close(&images);
+    tacit_engine_close(&e);
+    return st == TACIT_OK ? time_part(o, parts, &estimate->step_s, err) : st;
+}

@@ -1,0 +1,694 @@
+/* test_pretrain.c - whole runs, from a file of images to a backbone: the same bytes on every ISA,
+ * with 1 to 8 threads, stopped and resumed anywhere; checkpoints that are damaged, folders that are
+ * taken, images that do not fit, numbers that are not finite, memory that runs out; monitors.
+ */
+#include "extractor.h"
+#include "knn_watch.h"
+#include "pretrain_feed.h"
+#include "run_folder.h"
+#include "safetensors.h"
+#include "scratch.h"
+#include "snapshot.h"
+#include "trainer.h"
+#include "watch.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <math.h>
+#include <sys/file.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+static tacit_isa isas[TACIT_ISA_COUNT];
+static size_t isa_count;
+
+enum { IMAGES = 43, RECORD = 3073, EPOCH = IMAGES / 8, STEPS = 4 * EPOCH };
+
+/* CIFAR-10's file: a class decides a picture's colours, draws do the rest. */
+static void make_images(const char *path, size_t count)
+{
+    unsigned char *bytes = malloc(count * RECORD);
+    for (size_t i = 0; i < count; i++) {
+        unsigned class = (unsigned)(i % 3);
+        bytes[i * RECORD] = (unsigned char)class;
+        for (size_t p = 0; p < RECORD - 1; p++)
+            bytes[i * RECORD + 1 + p] =
+                (unsigned char)((p / 1024 == class ? 150 : 20) + tacit_rng_u32(3, i, p) % 100);
+    }
+    file_put(path, bytes, count * RECORD);
+    free(bytes);
+}
+
+static char images[1024];
+
+static void setup(void)
+{
+    scratch_open();
+    snprintf(images, sizeof images, "%s", scratch("images.bin"));
+    make_images(images, IMAGES);
+}
+
+/* Runs ---------------------------------------------------------------------------------------- */
+
+typedef struct run {
+    tacit_config config;
+    tacit_trainer_options o;
+    tacit_trainer_result result;
+    tacit_err err;
+    atomic_int stop;
+    uint64_t stop_at;        /* a step, behind which the stop is asked for */
+    uint64_t allocations[2]; /* behind the first step and the last */
+    char out[1024], said[4096];
+} run;
+
+static void on_say(void *ctx, const char *line)
+{
+    run *r = ctx;
+    size_t n = strlen(r->said);
+    snprintf(r->said + n, sizeof r->said - n, "%s\n", line);
+}
+
+static void on_progress(void *ctx, const tacit_progress *p)
+{
+    run *r = ctx;
+    if (p->step->step == 1)
+        r->allocations[0] = tacit_alloc_count();
+    r->allocations[1] = tacit_alloc_count();
+    if (p->step->step == r->stop_at)
+        atomic_store(&r->stop, 1);
+}
+
+static void run_open(run *r, bool mae, const char *out)
+{
+    *r = (run){ 0 };
+    snprintf(r->out, sizeof r->out, "%s", out);
+    config_open(&r->config, mae ? "mae" : "simclr", mae ? tiny_mae : tiny_simclr);
+    char text[1100];
+    snprintf(text, sizeof text, "images=%s", images);
+    config_set(&r->config, text);
+    r->o = (tacit_trainer_options){ .config = &r->config,
+                                    .out = r->out,
+                                    .kernels = tacit_kernels_for(isas[isa_count - 1]),
+                                    .stop = &r->stop,
+                                    .ctx = r,
+                                    .say = on_say,
+                                    .progress = on_progress };
+}
+
+static tacit_status run_go(run *r, unsigned threads)
+{
+    tacit_pool *pool = NULL;
+    ck_assert_int_eq(tacit_pool_open(&pool, threads, NULL), TACIT_OK);
+    r->o.pool = pool;
+    atomic_store(&r->stop, 0);
+    r->said[0] = r->err.text[0] = 0;
+    tacit_status st = tacit_train(&r->o, &r->result, &r->err);
+    tacit_pool_close(&pool);
+    return st;
+}
+
+static void run_whole(bool mae, const char *out, unsigned threads)
+{
+    run r;
+    run_open(&r, mae, out);
+    ck_assert_msg(!run_go(&r, threads), "%s", r.err.text);
+    ck_assert_uint_eq(r.result.step, STEPS);
+    tacit_config_close(&r.config);
+}
+
+static const char *in(const char *folder, const char *name)
+{
+    char both[256];
+    snprintf(both, sizeof both, "%s/%s", strrchr(folder, '/') + 1, name);
+    return scratch(both);
+}
+
+static bool same_files(const char *a, const char *b)
+{
+    size_t n, m;
+    unsigned char *x = file_get(a, &n), *y = file_get(b, &m);
+    bool same = n == m && !memcmp(x, y, n);
+    free(x), free(y);
+    return same;
+}
+
+static void check_same(const char *a, const char *b)
+{
+    ck_assert(same_files(in(a, "checkpoint.safetensors"), in(b, "checkpoint.safetensors")));
+    ck_assert(same_files(in(a, "backbone.safetensors"), in(b, "backbone.safetensors")));
+}
+
+/* The same bytes ------------------------------------------------------------------------------ */
+
+START_TEST(same_bytes)
+{
+    static const unsigned threads[] = { 2, 3, 8 };
+    run_whole(_i, scratch("one"), 1);
+    for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+        char name[16];
+        snprintf(name, sizeof name, "t%u", threads[t]);
+        run_whole(_i, scratch(name), threads[t]);
+        check_same(scratch("one"), scratch(name));
+    }
+    for (size_t i = 0; i + 1 < isa_count; i++) {
+        run r;
+        run_open(&r, _i, scratch(tacit_isa_name(isas[i])));
+        r.o.kernels = tacit_kernels_for(isas[i]);
+        ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+        check_same(scratch("one"), r.o.out);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
+/* A line for each step, once, in order; what does not depend on time. */
+static void check_log(const char *out, double *losses)
+{
+    FILE *f = fopen(in(out, "log.jsonl"), "r");
+    ck_assert_ptr_nonnull(f);
+    char line[4096];
+    uint64_t step = 0;
+    while (fgets(line, sizeof line, f)) {
+        static const char *const reals[] = { "loss",       "rate",        "weight_decay",
+                                             "images_s",   "data_s",      "forward_s",
+                                             "backward_s", "optimiser_s", "gradient_norm" };
+        json_t *row = json_loads(line, 0, NULL);
+        ck_assert_msg(row != NULL, "%s", line);
+        ck_assert_uint_eq((uint64_t)json_integer_value(json_object_get(row, "step")), ++step);
+        ck_assert_uint_eq((uint64_t)json_integer_value(json_object_get(row, "epoch")),
+                          (step - 1) / EPOCH);
+        for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+            ck_assert_msg(json_is_number(json_object_get(row, reals[i])), "no %s: %s", reals[i],
+                          line);
+        ck_assert(step <= STEPS);
+        losses[step - 1] = json_number_value(json_object_get(row, "loss"));
+        ck_assert_double_gt(losses[step - 1], 0);
+        json_decref(row);
+    }
+    ck_assert_uint_eq(step, STEPS);
+    fclose(f);
+}
+
+START_TEST(stopped_and_resumed)
+{
+    static const unsigned threads[] = { 3, 1, 8, 2 };
+    double want[STEPS], got[STEPS];
+    run r;
+    run_whole(_i, scratch("whole"), 2);
+    run_open(&r, _i, scratch("parts"));
+    r.o.resume = true;
+    for (size_t part = 0; part < 4; part++) {
+        r.stop_at = part < 2 ? 3 + 5 * part : 0;
+        r.o.stop_after = part == 2 ? 14 : 0;
+        if (part == 1) { /* lines behind the checkpoint, the last of them torn */
+            int fd = open(in(r.o.out, "log.jsonl"), O_WRONLY | O_APPEND);
+            ck_assert_int_eq(write(fd, "{\"step\":4,\"loss\":1}\n{\"step\":", 28), 28);
+            close(fd);
+        }
+        tacit_status st = run_go(&r, threads[part]);
+        ck_assert_msg(st == (part < 2 ? TACIT_ECANCELLED : TACIT_OK), "%s", r.err.text);
+    }
+    ck_assert_uint_eq(r.result.first, 14);
+    check_same(scratch("whole"), r.o.out);
+    check_log(scratch("whole"), want);
+    check_log(r.o.out, got);
+    for (size_t i = 0; i < STEPS; i++)
+        ck_assert(want[i] == got[i]);
+    ck_assert_int_eq(run_go(&r, 1), TACIT_OK); /* nothing is left */
+    ck_assert_uint_eq(r.result.first, STEPS);
+    check_same(scratch("whole"), r.o.out);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* Stops when the n-th part of a step is asked for. */
+typedef struct stopping_feed {
+    test_feed feed;
+    uint64_t asked, stop_at;
+    atomic_int *stop;
+} stopping_feed;
+
+static tacit_status stopping_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                                  tacit_err *err)
+{
+    stopping_feed *f = ctx;
+    if (++f->asked == f->stop_at)
+        atomic_store(f->stop, 1);
+    return feed_next(&f->feed, epoch, index, batch, err);
+}
+
+START_TEST(a_step_left_in_its_middle)
+{
+    for (uint64_t at = 0; at < 8; at++) { /* a step asks for 8 parts: twice for each */
+        run r;
+        stopping_feed f = { .stop_at = at ? 8 * 3 + at : 0 };
+        char name[16];
+        snprintf(name, sizeof name, "at%u", (unsigned)at);
+        run_open(&r, false, scratch(name));
+        config_set(&r.config, "accumulate=4");
+        config_set(&r.config, "max_steps=6");
+        feed_open(&f.feed, 12, 8, 4);
+        f.stop = &r.stop;
+        const tacit_feed feed = { &f, f.feed.feed.parts, stopping_next };
+        r.o.feed = &feed;
+        r.o.resume = true;
+        tacit_status st = run_go(&r, 1);
+        ck_assert_msg(st == (at ? TACIT_ECANCELLED : TACIT_OK), "%s", r.err.text);
+        ck_assert_uint_eq(r.result.step, at ? 3 : 6);
+        if (at) {
+            ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+            check_same(scratch("at0"), r.o.out);
+        }
+        feed_close(&f.feed);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
+START_TEST(nothing_is_allocated_by_a_step)
+{
+    run r;
+    test_feed feed;
+    run_open(&r, _i, scratch("run"));
+    config_set(&r.config, "watch_steps=3");
+    feed_open(&feed, _i ? 16 : 12, 8, 1);
+    r.o.feed = &feed.feed;
+    ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+    ck_assert_uint_eq(r.allocations[0], r.allocations[1]);
+    ck_assert_uint_gt(r.allocations[0], 10);
+    feed_close(&feed);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* Checkpoints --------------------------------------------------------------------------------- */
+
+START_TEST(checkpoints_are_kept)
+{
+    run r;
+    run_open(&r, true, scratch("run"));
+    config_set(&r.config, "checkpoint_steps=3");
+    config_set(&r.config, "keep=3");
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_int_eq(access(in(r.o.out, "checkpoint-18.safetensors"), F_OK), 0);
+    ck_assert_int_eq(access(in(r.o.out, "checkpoint-15.safetensors"), F_OK), 0);
+    ck_assert_uint_eq(count_names(r.o.out), 6); /* the last, config, log, backbone */
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+static void flip(const char *path, off_t at)
+{
+    unsigned char byte;
+    int fd = open(path, O_RDWR);
+    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= (unsigned char)(1 << at % 8);
+    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Damage in any byte, and a cut at any length: an error, or what was saved. */
+START_TEST(every_damage_is_seen)
+{
+    run r;
+    tacit_engine e;
+    run_open(&r, _i, scratch("run"));
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    engine_ready(&e, &r.config, isas[isa_count - 1], NULL);
+    char path[1024];
+    size_t size;
+    snprintf(path, sizeof path, "%s", in(r.o.out, "checkpoint.safetensors"));
+    unsigned char *whole = file_get(path, &size);
+    ck_assert_int_eq(tacit_snapshot_load(path, &e, &r.err), TACIT_OK);
+    float *want = tacit_alloc(e.params.floats * sizeof *want);
+    memcpy(want, e.params.values, e.params.floats * sizeof *want);
+    size_t header = 8 + (size_t)(whole[0] | whole[1] << 8 | whole[2] << 16), harmless = 0;
+    for (size_t at = 0; at < size; at += at < header ? 1 : 61) {
+        flip(path, (off_t)at);
+        memset(e.params.values, 0, e.params.floats * sizeof *want);
+        tacit_err err = { "" };
+        if (tacit_snapshot_load(path, &e, &err) == TACIT_OK) {
+            harmless++; /* blanks of the header */
+            ck_assert(at < header && e.step == STEPS &&
+                      !memcmp(e.params.values, want, e.params.floats * sizeof *want));
+        } else {
+            ck_assert_msg(strstr(err.text, path) != NULL, "%s", err.text);
+        }
+        flip(path, (off_t)at);
+    }
+    ck_assert_uint_lt(harmless, 64);
+    for (size_t n = size; n; n -= n > header + 1000 ? 997 : 1) {
+        ck_assert_int_eq(truncate(path, (off_t)n - 1), 0);
+        ck_assert_int_lt(tacit_snapshot_load(path, &e, &r.err), 0);
+    }
+    free(whole);
+    tacit_free(want);
+    tacit_engine_close(&e);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+START_TEST(a_damaged_checkpoint_costs_little)
+{
+    run r;
+    run_whole(true, scratch("whole"), 1);
+    run_open(&r, true, scratch("run"));
+    config_set(&r.config, "checkpoint_steps=4");
+    r.o.stop_after = 10;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    flip(in(r.o.out, "checkpoint.safetensors"), 5000);
+    r.o.resume = true;
+    r.o.stop_after = 0;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_msg(strstr(r.said, "checkpoint.safetensors: ") != NULL, "%s", r.said);
+    ck_assert_uint_eq(r.result.first, 8);
+    ck_assert(same_files(in(r.o.out, "backbone.safetensors"),
+                         in(scratch("whole"), "backbone.safetensors")));
+    double losses[STEPS];
+    check_log(r.o.out, losses);
+    /* No one is left. */
+    flip(in(r.o.out, "checkpoint.safetensors"), 5000);
+    flip(in(r.o.out, "checkpoint-16.safetensors"), 5000);
+    ck_assert_int_lt(run_go(&r, 1), 0);
+    ck_assert_msg(strstr(r.err.text, "no checkpoint can be read: ") == r.err.text, "%s",
+                  r.err.text);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* The folder is left as it was. */
+static void check_refused(run *r, tacit_status want, const char *says)
+{
+    size_t n, m;
+    const char *path = in(r->o.out, "checkpoint.safetensors");
+    unsigned char *before = file_get(path, &n);
+    tacit_status st = run_go(r, 1);
+    ck_assert_msg(st == want && strstr(r->err.text, says) != NULL, "%d: %s", st, r->err.text);
+    unsigned char *after = file_get(path, &m);
+    ck_assert(n == m && !memcmp(before, after, n));
+    free(before), free(after);
+}
+
+START_TEST(other_runs_are_refused)
+{
+    run r;
+    run_whole(true, scratch("run"), 1);
+    run_open(&r, true, scratch("run"));
+    check_refused(&r, TACIT_ECONFLICT, "holds a run: add --resume");
+    r.o.resume = true;
+    config_set(&r.config, "lr=0.5");
+    check_refused(&r, TACIT_ECONFLICT, "was begun with lr = 2e-3, not 0.5");
+    config_set(&r.config, "lr=2e-3");
+    make_images(images, 64);
+    check_refused(&r, TACIT_ECONFLICT, "was begun with 5 steps to an epoch, not 8");
+    make_images(images, IMAGES);
+    int lock = open(r.o.out, O_RDONLY | O_DIRECTORY);
+    ck_assert_int_eq(flock(lock, LOCK_EX), 0);
+    check_refused(&r, TACIT_ECONFLICT, "another process trains there");
+    close(lock);
+    tacit_config_close(&r.config);
+    run_open(&r, false, scratch("run"));
+    r.o.resume = true;
+    check_refused(&r, TACIT_ECONFLICT, "is of a run of mae, not of simclr");
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+START_TEST(a_save_that_fails_costs_nothing)
+{
+    run r;
+    run_open(&r, true, scratch("run"));
+    r.o.stop_after = 4;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    r.o.resume = true;
+    r.o.stop_after = 0;
+    struct rlimit limit, small;
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 20000; /* more than the log, less than a checkpoint */
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    check_refused(&r, TACIT_EIO, "checkpoint.safetensors");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_uint_eq(r.result.first, 4);
+    run_whole(true, scratch("whole"), 1);
+    check_same(scratch("whole"), r.o.out);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* Bad input ----------------------------------------------------------------------------------- */
+
+START_TEST(bad_images_are_refused)
+{
+    static const struct {
+        size_t images;
+        const char *setting, *says;
+    } cases[] = {
+        { IMAGES, "images=/nonexistent", "/nonexistent" },
+        { IMAGES, "images=", "--images is missing" },
+        { IMAGES, "kind=zip", "no kind of input" },
+        { IMAGES, "batch=44", "43 images are fewer than a batch of 44" },
+        { IMAGES, "batch=64", "43 images are fewer than a batch of 64" },
+        { 1, "seed=11", "1 images are fewer than a batch of 8" },
+        { 0, "seed=11", "images.bin" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run r;
+        make_images(images, cases[i].images);
+        run_open(&r, true, scratch("none"));
+        config_set(&r.config, cases[i].setting);
+        tacit_status st = run_go(&r, 2);
+        ck_assert_msg(st < 0 && strstr(r.err.text, cases[i].says) != NULL, "%s: %s",
+                      cases[i].setting, r.err.text);
+        ck_assert_int_ne(access(r.o.out, F_OK), 0); /* nothing was made */
+        tacit_config_close(&r.config);
+    }
+    run r;
+    ck_assert_int_eq(mkdir(scratch("empty"), 0777), 0);
+    snprintf(images, sizeof images, "%s", scratch("empty"));
+    run_open(&r, true, scratch("none"));
+    ck_assert_int_lt(run_go(&r, 1), 0);
+    ck_assert_msg(strstr(r.err.text, "/empty") != NULL, "%s", r.err.text);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+START_TEST(not_finite_keeps_the_last_good)
+{
+    for (int mae = 0; mae < 2; mae++) {
+        run r;
+        test_feed feed;
+        run_open(&r, mae, scratch(mae ? "m" : "s"));
+        config_set(&r.config, "checkpoint_steps=3");
+        feed_open(&feed, mae ? 16 : 12, 8, 1);
+        feed.poison = 7;
+        r.o.feed = &feed.feed;
+        ck_assert_int_eq(run_go(&r, 1), TACIT_EFORMAT);
+        ck_assert_msg(strstr(r.err.text, "step 8: ") == r.err.text &&
+                          strstr(r.err.text, "not finite") != NULL &&
+                          strstr(r.err.text, "; the checkpoint of step 6 is kept") != NULL,
+                      "%s", r.err.text);
+        feed.poison = 0;
+        r.o.resume = true;
+        ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+        ck_assert_uint_eq(r.result.first, 6);
+        feed_close(&feed);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
+/* Each allocation in turn: an error that says so, or a whole run; and then it goes on. */
+START_TEST(every_allocation_fails)
+{
+    tacit_status st = TACIT_ENOMEM;
+    uint64_t n = 0, step = getenv("TACIT_SLOW") ? 1 : 9, failed = 0;
+    run_whole(true, scratch("whole"), 1);
+    for (bool more = true; more;) {
+        run r;
+        tacit_pool *pool = NULL;
+        run_open(&r, true, scratch("run"));
+        config_set(&r.config, "checkpoint_steps=7");
+        r.o.resume = true;
+        r.o.pool = pool;
+        tacit_alloc_fail_at(n += step, false);
+        st = tacit_train(&r.o, &r.result, &r.err);
+        tacit_alloc_fail_at(0, false);
+        ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && *r.err.text), "%llu: %d: %s",
+                      (unsigned long long)n, st, r.err.text);
+        more = st < 0;
+        failed += more;
+        if (!access(in(r.o.out, "checkpoint.safetensors"), F_OK)) {
+            ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+            ck_assert(same_files(in(r.o.out, "backbone.safetensors"),
+                                 in(scratch("whole"), "backbone.safetensors")));
+            remove(in(r.o.out, "checkpoint.safetensors"));
+            remove(in(r.o.out, "checkpoint-14.safetensors"));
+        }
+        tacit_config_close(&r.config);
+    }
+    ck_assert_uint_gt(failed * step, 100);
+}
+END_TEST
+
+/* Monitors ------------------------------------------------------------------------------------ */
+
+static void look(tacit_watch *w, const float *rows, size_t count, size_t dim, bool pairs)
+{
+    const tacit_embeddings e = { rows, count, dim, dim, pairs };
+    ck_assert_int_eq(tacit_watch_open(w, dim, NULL), TACIT_OK);
+    tacit_watch_look(w, &e);
+    ck_assert(w->seen);
+}
+
+START_TEST(collapse_is_seen)
+{
+    enum { ROWS = 64, DIM = 16 };
+    float rows[ROWS * DIM];
+    tacit_watch w;
+    for (size_t i = 0; i < ROWS * DIM; i++) /* all alike */
+        rows[i] = 1 + 0.001f * tacit_rng_uniform(1, 2, i);
+    look(&w, rows, ROWS, DIM, false);
+    ck_assert(tacit_watch_collapsed(&w));
+    ck_assert_double_lt(w.spread, 0.01);
+    ck_assert_double_lt(w.rank, 1.1);
+    ck_assert_double_gt(w.uniformity, -0.01);
+    tacit_watch_close(&w);
+    for (size_t i = 0; i < ROWS * DIM; i++) /* a round cloud, and each row twice */
+        rows[i] = i < ROWS * DIM / 2 ? 0 : rows[i - ROWS * DIM / 2];
+    for (size_t i = 0; i < ROWS / 2; i++)
+        rows[i * DIM + i % DIM] = rows[(i + ROWS / 2) * DIM + i % DIM] = i / DIM % 2 ? -2 : 2;
+    look(&w, rows, ROWS, DIM, true);
+    ck_assert(!tacit_watch_collapsed(&w));
+    ck_assert_double_eq_tol(w.spread, 1, 1e-6);
+    ck_assert_double_eq_tol(w.rank, DIM, 1e-4);
+    ck_assert_double_eq_tol(w.alignment, 0, 1e-12);
+    tacit_watch_close(&w);
+    const float two[] = { 3, 0, 0, 5, 0, 1, 7, 0 }; /* at right angles, and their views swapped */
+    look(&w, two, 4, 2, true);
+    ck_assert_double_eq_tol(w.alignment, 2, 1e-12);
+    ck_assert_double_eq_tol(w.uniformity, log((2 + 2 * exp(-4)) / 4), 1e-12);
+    tacit_watch_close(&w);
+}
+END_TEST
+
+START_TEST(a_run_is_watched)
+{
+    run r;
+    char text[1100];
+    run_open(&r, _i, scratch("run"));
+    snprintf(text, sizeof text, "knn=%s", images);
+    config_set(&r.config, text);
+    config_set(&r.config, "knn_epochs=3");
+    config_set(&r.config, "knn_k=5");
+    config_set(&r.config, "watch_steps=6");
+    ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+    ck_assert_uint_eq(r.result.knn_rows, IMAGES);
+    ck_assert_double_gt(r.result.knn_top1, 90); /* their colours tell them apart */
+    ck_assert_ptr_nonnull(strstr(r.said, "step 15: k-NN (k = 5) of 43 images: "));
+    size_t n;
+    char *log = (char *)file_get(in(r.o.out, "log.jsonl"), &n);
+    unsigned knn = 0, spread = 0;
+    for (char *p = log; (p = strstr(p, "\"knn_top1\":")); p++)
+        knn++;
+    for (char *p = log; (p = strstr(p, "\"spread\":")); p++)
+        spread++;
+    ck_assert_uint_eq(knn, 2);
+    ck_assert_uint_eq(spread, 4);
+    free(log);
+    snprintf(r.out, sizeof r.out, "%s", scratch("other")); /* nothing to tell apart */
+    make_images(images, 8);
+    for (off_t i = 0; i < 8; i++) {
+        int fd = open(images, O_WRONLY);
+        ck_assert_int_eq(pwrite(fd, "", 1, i * RECORD), 1);
+        close(fd);
+    }
+    ck_assert_int_eq(run_go(&r, 1), TACIT_EINVAL);
+    ck_assert_msg(strstr(r.err.text, "8 usable images of 1 classes") != NULL, "%s", r.err.text);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* The backbone -------------------------------------------------------------------------------- */
+
+/* tacit extract has the features that the network had in training. */
+START_TEST(the_backbone_loads)
+{
+    run r;
+    tacit_engine e;
+    tacit_model model;
+    tacit_model_options options;
+    tacit_err err;
+    run_open(&r, _i, scratch("run"));
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    engine_ready(&e, &r.config, isas[isa_count - 1], NULL);
+    ck_assert_int_eq(tacit_snapshot_load(in(r.o.out, "checkpoint.safetensors"), &e, &err),
+                     TACIT_OK);
+    tacit_model_defaults(&options);
+    const char *path = in(r.o.out, "backbone.safetensors");
+    options.weights = path;
+    ck_assert_msg(!tacit_model_open(&model, &options, false, NULL, &err), "%s", err.text);
+    ck_assert_int_eq(model.features, _i ? TACIT_FEATURES_CLS : TACIT_FEATURES_MEAN);
+    ck_assert_uint_eq(model.dim, _i ? 24 : 32);
+    ck_assert_float_eq(model.recipe.mean[0], _i ? 0.485f : 0);
+    tacit_safetensors *file;
+    ck_assert_int_eq(tacit_safetensors_open(&file, path, &err), TACIT_OK);
+    tacit_tensor_source source = tacit_safetensors_source(file);
+    size_t found = 0;
+    for (size_t i = 0; i < source.count; i++) {
+        tacit_param *p = tacit_params_find(&e.params, source.tensors[i].name);
+        ck_assert_msg(p != NULL, "%s", source.tensors[i].name);
+        float *got = tacit_alloc(2 * p->count * sizeof *got);
+        ck_assert_int_eq(source.read(source.ctx, i, 0, p->count * sizeof *got, got, &err), 0);
+        tacit_param_copy_out(p, false, got + p->count);
+        ck_assert(!memcmp(got, got + p->count, p->count * sizeof *got));
+        tacit_free(got);
+        found++;
+    }
+    for (size_t i = 0; i < e.params.count; i++) {
+        const char *name = e.params.list[i]->name;
+        found -= strncmp(name, "decoder_", 8) && strcmp(name, "mask_token") &&
+                 strncmp(name, "projector.", 10);
+    }
+    ck_assert_uint_eq(found, 0); /* all of it, and no head */
+    tacit_safetensors_close(&file);
+    tacit_model_close(&model);
+    tacit_engine_close(&e);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+int main(void)
+{
+    for (int isa = 0; isa < TACIT_ISA_COUNT; isa++)
+        if (tacit_isa_available((tacit_isa)isa))
+            isas[isa_count++] = (tacit_isa)isa;
+    Suite *suite = suite_create("pretrain");
+    TCase *tests = tcase_create("pretrain");
+    tcase_set_timeout(tests, 300);
+    tcase_add_checked_fixture(tests, setup, scratch_close);
+    tcase_add_loop_test(tests, same_bytes, 0, 2);
+    tcase_add_loop_test(tests, stopped_and_resumed, 0, 2);
+    tcase_add_test(tests, a_step_left_in_its_middle);
+    tcase_add_loop_test(tests, nothing_is_allocated_by_a_step, 0, 2);
+    tcase_add_test(tests, checkpoints_are_kept);
+    tcase_add_loop_test(tests, every_damage_is_seen, 0, 2);
+    tcase_add_test(tests, a_damaged_checkpoint_costs_little);
+    tcase_add_test(tests, other_runs_are_refused);
+    tcase_add_test(tests, a_save_that_fails_costs_nothing);
+    tcase_add_test(tests, bad_images_are_refused);
+    tcase_add_test(tests, not_finite_keeps_the_last_good);
+    tcase_add_test(tests, every_allocation_fails);
+    tcase_add_test(tests, collapse_is_seen);
+    tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
+    tcase_add_loop_test(tests, the_backbone_loads, 0, 2);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
