@@ -25,6 +25,15 @@ const char *tacit_arg(const tacit_args *args, const char *name)
     return args->values[i] ? args->values[i] : args->command->options[i].fallback;
 }
 
+const char *tacit_arg_each(const tacit_args *args, const char *name, size_t at)
+{
+    size_t option = find_option(args->command, name);
+    for (size_t i = 0; i < args->given_count; i++)
+        if (args->given_to[i] == option && !at--)
+            return args->given[i];
+    return NULL;
+}
+
 bool tacit_flag(const tacit_args *args, const char *name)
 {
     return args->values[find_option(args->command, name)] != NULL;
@@ -455,6 +464,7 @@ static int parse(tacit_args *args)
             .has_arg = command->options[i].arg ? required_argument : no_argument,
         };
     table[command->option_count] = (struct option){ .name = "help", .val = 'h' };
+    bool asked = false; /* for help */
     opterr = 0;
     optind = 1;
     for (;;) {
@@ -463,8 +473,8 @@ static int parse(tacit_args *args)
         if (c == -1)
             break;
         if (c == 'h') {
-            print_command_help(command);
-            return tacit_cli_done(args);
+            asked = true;
+            continue;
         }
         if (c == ':')
             return wrong_usage(command->name, "a value is missing behind", args->argv[optind - 1]);
@@ -474,9 +484,18 @@ static int parse(tacit_args *args)
                                optopt ? letter : args->argv[optind - 1]);
         }
         args->values[at] = optarg ? optarg : "";
+        if (args->given_count == TACIT_MAX_GIVEN)
+            return wrong_usage(command->name, "too many options from", args->argv[optind - 1]);
+        args->given_to[args->given_count] = (unsigned char)at;
+        args->given[args->given_count++] = args->values[at];
     }
     args->operand_count = args->argc - optind;
     args->operands = args->argv + optind;
+    if (asked) {
+        if (!command->help || !command->help(args))
+            print_command_help(command);
+        return tacit_cli_done(args);
+    }
     if (args->operand_count && !command->operands)
         return wrong_usage(command->name, "unexpected argument", args->operands[0]);
     for (size_t i = 0; i < command->option_count; i++) {

@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #define TACIT_MAX_OPTIONS 32
+#define TACIT_MAX_GIVEN   128 /* options on a command line */
 
 /* Exit statuses, the contract of every subcommand. */
 enum { TACIT_EXIT_DONE = 0, TACIT_EXIT_FAILED = 1, TACIT_EXIT_USAGE = 2 };
@@ -36,11 +37,16 @@ typedef struct tacit_command {
     const tacit_option *options;
     size_t option_count;
     int (*run)(const tacit_args *args);
+    /* --help with operands: more than the table says. Returns false where it has nothing to say. */
+    bool (*help)(const tacit_args *args);
 } tacit_command;
 
 struct tacit_args {
     const tacit_command *command;
-    const char *values[TACIT_MAX_OPTIONS]; /* by the order of options; NULL: not given */
+    const char *values[TACIT_MAX_OPTIONS]; /* by the order of options; NULL: not given; the last */
+    const char *given[TACIT_MAX_GIVEN];    /* all values, in the order of the command line */
+    unsigned char given_to[TACIT_MAX_GIVEN];
+    size_t given_count;
     int operand_count;
     char **operands;
     int argc; /* the subcommand's own, argv[0] is its name */
@@ -56,6 +62,9 @@ int tacit_cli_main(int argc, char **argv);
 /* The value given, else the fallback, else NULL. name must be a row of the table (asserted). */
 const char *tacit_arg(const tacit_args *args, const char *name);
 bool tacit_flag(const tacit_args *args, const char *name);
+
+/* The at-th value of an option that may be given several times, NULL past the last. */
+const char *tacit_arg_each(const tacit_args *args, const char *name, size_t at);
 
 /* Strict conversions; the error names the option. An absent option without fallback leaves *out. */
 tacit_status tacit_arg_unsigned(const tacit_args *args, const char *name, unsigned min,

@@ -1,0 +1,375 @@
+/* cmd_pretrain.c - tacit pretrain: settings put together, a run, what is said about it. */
+#include "cmd.h"
+
+#include "atomic_file.h"
+#include "cpu.h"
+#include "mem.h"
+#include "trainer.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static const tacit_option options[] = {
+    { "images", "PATH", NULL,
+      "folder (with class sub-folders or flat), text list, tar, pack, CIFAR binary or IDX file",
+      false },
+    { "out", "DIR", NULL,
+      "the run's folder: config.ini, log.jsonl, checkpoint.safetensors, backbone.safetensors",
+      false },
+    { "preset", "imagenet|small32|quick", NULL,
+      "settings that fit: as published, for images of 32 pixels, or for a first look", false },
+    { "config", "FILE", NULL, "settings, as lines KEY = VALUE", false },
+    { "set", "KEY=VALUE", NULL, "one setting; may be given several times", false },
+    { "arch", "NAME", NULL, "as --set arch=NAME: the backbone, by timm's name", false },
+    { "epochs", "N", NULL, "as --set epochs=N; 0 writes the initial weights", false },
+    { "batch", "N", NULL, "as --set batch=N", false },
+    { "seed", "N", NULL, "as --set seed=N", false },
+    { "checkpoint-steps", "N", NULL, "as --set checkpoint_steps=N", false },
+    { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL,
+      "as --set kind=KIND: what PATH is (default: detected)", false },
+    { "steps", "N", NULL, "save and stop at step N; the schedules are those of the whole run",
+      false },
+    { "resume", NULL, NULL, "go on with the run in DIR, if there is one", false },
+    { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
+    { "dry-run", NULL, NULL, "tell what the run would take, and do nothing", false },
+    { "list", NULL, NULL, "list the methods", false },
+    { "json", NULL, NULL, "print the result as one JSON object on standard output", false },
+};
+
+/* Options that are settings. */
+static const char *const settings[][2] = {
+    { "images", "images" },
+    { "kind", "kind" },
+    { "arch", "arch" },
+    { "epochs", "epochs" },
+    { "batch", "batch" },
+    { "seed", "seed" },
+    { "checkpoint-steps", "checkpoint_steps" },
+};
+
+static atomic_int stop_signal;
+
+static void on_signal(int number)
+{
+    atomic_store(&stop_signal, number);
+}
+
+/* The first signal saves and leaves, the second leaves at once. */
+static void catch_signals(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write */
+}
+
+/* Help ---------------------------------------------------------------------------------------- */
+
+static void list_methods(void)
+{
+    for (const tacit_method *const *m = tacit_methods; *m; m++)
+        printf("%-10s %s (%s)\n", (*m)->name, (*m)->title, (*m)->paper);
+}
+
+static void print_setting(const tacit_value *value)
+{
+    const tacit_setting *s = value->setting;
+    char range[128] = "";
+    if (s->kind == TACIT_SETTING_CHOICE)
+        snprintf(range, sizeof range, " (%s)", s->choices);
+    else if (s->kind == TACIT_SETTING_FLAG)
+        snprintf(range, sizeof range, " (true|false)");
+    else if (s->kind != TACIT_SETTING_STRING)
+        snprintf(range, sizeof range, " (%g to %g)", s->min, s->max);
+    printf("  %-19s %-24s %s%s\n", s->name, *value->text ? value->text : "-", s->help, range);
+}
+
+static bool help(const tacit_args *args)
+{
+    const tacit_method *m = args->operand_count ? tacit_method_find(args->operands[0]) : NULL;
+    tacit_config config;
+    if (!m)
+        return false;
+    printf("Usage: tacit pretrain %s --images PATH --out DIR [OPTION]...\n\n%s.\n%s\n\n"
+           "Settings, with their defaults and ranges (--set KEY=VALUE, --config FILE):\n",
+           m->name, m->title, m->paper);
+    if (tacit_config_open(&config, m, NULL) == TACIT_OK) {
+        for (size_t i = tacit_trainer_setting_count; i < config.count; i++)
+            print_setting(&config.values[i]);
+        printf("\nof every method:\n");
+        for (size_t i = 0; i < tacit_trainer_setting_count; i++)
+            print_setting(&config.values[i]);
+    }
+    tacit_config_close(&config);
+    printf("\nPresets:\n");
+    for (const tacit_preset *p = m->presets; p->name; p++) {
+        printf("  %-9s", p->name);
+        for (const char *const *s = p->settings; *s; s++)
+            printf(" %s", *s);
+        printf("%s\n", *p->settings ? "" : " the defaults");
+    }
+    return true;
+}
+
+/* Settings ------------------------------------------------------------------------------------ */
+
+/* The settings of the run that is to go on; the first line of config.ini tells its method. */
+static tacit_status read_run(tacit_config *config, const char *out, tacit_err *err)
+{
+    char path[4096], mark[128];
+    struct stat info;
+    if (snprintf(path, sizeof path, "%s/config.ini", out) >= (int)sizeof path)
+        return tacit_fail(err, TACIT_EINVAL, "--out: the path is too long");
+    if (stat(path, &info) < 0)
+        return TACIT_OK; /* nothing has begun */
+    char *text = NULL;
+    size_t size;
+    tacit_status st = tacit_file_read(path, (size_t)1 << 20, &text, &size, err);
+    if (st < 0)
+        return st;
+    snprintf(mark, sizeof mark, " pretrain %s\n", config->method->name);
+    const char *end = strchr(text, '\n'), *found = strstr(text, mark);
+    if (!strncmp(text, "# tacit ", 8) && end && (!found || found > end))
+        st = tacit_fail(err, TACIT_ECONFLICT, "%s: is of another method: '%.60s'", path, text + 2);
+    else
+        st = tacit_config_parse(config, text, path, err);
+    tacit_free(text);
+    return st;
+}
+
+static tacit_status read_settings(const tacit_args *args, tacit_config *config, tacit_err *err)
+{
+    const char *file = tacit_arg(args, "config"), *one;
+    tacit_status st = TACIT_OK;
+    if (tacit_flag(args, "resume"))
+        st = read_run(config, tacit_arg(args, "out"), err);
+    if (st == TACIT_OK)
+        st = tacit_config_preset(config, tacit_arg(args, "preset"), err);
+    if (st == TACIT_OK && file)
+        st = tacit_config_read(config, file, err);
+    for (size_t i = 0; st == TACIT_OK && (one = tacit_arg_each(args, "set", i)); i++)
+        st = tacit_config_set(config, one, err);
+    for (size_t i = 0; st == TACIT_OK && i < sizeof settings / sizeof *settings; i++) {
+        char text[2 * TACIT_SETTING_TEXT];
+        const char *value = tacit_arg(args, settings[i][0]);
+        if (value &&
+            snprintf(text, sizeof text, "%s=%s", settings[i][1], value) >= (int)sizeof text)
+            st = tacit_fail(err, TACIT_EINVAL, "--%s: too long", settings[i][0]);
+        else if (value)
+            st = tacit_config_set(config, text, err);
+    }
+    return st;
+}
+
+/* What is said -------------------------------------------------------------------------------- */
+
+struct report {
+    bool terminal;
+    double start, shown;
+    uint64_t first;
+};
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void on_say(void *ctx, const char *line)
+{
+    const struct report *report = ctx;
+    fprintf(stderr, "%stacit pretrain: %s\n", report->terminal ? "\r\033[K" : "", line);
+}
+
+static void on_progress(void *ctx, const tacit_progress *p)
+{
+    struct report *report = ctx;
+    double now = seconds();
+    if (!report->start) {
+        report->start = now;
+        report->first = p->step->step;
+    }
+    if (!report->terminal || now - report->shown < 0.2)
+        return;
+    report->shown = now;
+    char bar[31];
+    memset(bar, '.', 30);
+    memset(bar, '#', (size_t)(30 * p->step->step / p->steps));
+    bar[30] = 0;
+    uint64_t done = p->step->step - report->first;
+    unsigned long left = done ? (unsigned long)((now - report->start) / (double)done *
+                                                (double)(p->steps - p->step->step))
+                              : 0;
+    fprintf(
+        stderr,
+        "\r[%s] step %llu/%llu, epoch %llu, loss %.4g, %.0f images/s, %lu:%02lu:%02lu left\033[K",
+        bar, (unsigned long long)p->step->step, (unsigned long long)p->steps,
+        (unsigned long long)p->step->epoch, p->step->loss, p->images_s, left / 3600, left / 60 % 60,
+        left % 60);
+}
+
+static json_int_t peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (json_int_t)usage.ru_maxrss * 1024 : 0;
+}
+
+static int say_result(const tacit_args *args, const tacit_trainer_result *r)
+{
+    if (tacit_flag(args, "json")) {
+        json_t *line =
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "method", args->operands[0],
+                      "out", tacit_arg(args, "out"), "first_step", (json_int_t)r->first, "step",
+                      (json_int_t)r->step, "steps", (json_int_t)r->steps, "loss", r->loss, "wall_s",
+                      r->seconds, "images_s", r->images_s, "peak_bytes", peak_bytes());
+        if (line && r->knn_rows && json_object_set_new(line, "knn_top1", json_real(r->knn_top1))) {
+            json_decref(line);
+            line = NULL;
+        }
+        return tacit_cli_json(args, line) ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
+    }
+    fprintf(stderr, "tacit pretrain: %s at step %llu of %llu, loss %.6g, %.1f s, %.1f images/s\n",
+            tacit_arg(args, "out"), (unsigned long long)r->step, (unsigned long long)r->steps,
+            r->loss, r->seconds, r->images_s);
+    return tacit_cli_done(args);
+}
+
+static int say_estimate(const tacit_args *args, const tacit_estimate *e)
+{
+    double total = e->step_s * (double)e->steps;
+    if (tacit_flag(args, "json")) {
+        json_t *line = json_pack(
+            "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f}", "method",
+            args->operands[0], "arch", e->arch, "images", (json_int_t)e->images, "steps",
+            (json_int_t)e->steps, "epoch_steps", (json_int_t)e->epoch_steps, "parameters",
+            (json_int_t)e->trained, "backbone_parameters", (json_int_t)e->backbone, "flops_step",
+            e->flops, "bytes_step", e->bytes, "parameter_bytes", (json_int_t)e->parameter_bytes,
+            "activation_bytes", (json_int_t)e->activation_bytes, "loader_bytes",
+            (json_int_t)e->loader_bytes, "peak_bytes", (json_int_t)e->peak_bytes, "step_s",
+            e->step_s, "wall_s", total);
+        return tacit_cli_json(args, line) ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
+    }
+    unsigned long s = (unsigned long)total;
+    printf("network       %s\n"
+           "parameters    %.3f M trained, %.3f M in the backbone\n"
+           "steps         %llu, of %llu to an epoch of %llu images\n"
+           "a step        %.4g GFLOP, %.4g GB moved at least, %.3f s without the data\n"
+           "memory        %.0f MiB: parameters, gradients, optimiser %.0f, activations "
+           "%.0f, batches %.0f, the rest the program and the data set\n"
+           "time          %lu:%02lu:%02lu without the data\n",
+           e->arch, (double)e->trained * 1e-6, (double)e->backbone * 1e-6,
+           (unsigned long long)e->steps, (unsigned long long)e->epoch_steps,
+           (unsigned long long)e->images, e->flops * 1e-9, e->bytes * 1e-9, e->step_s,
+           (double)e->peak_bytes * 0x1p-20, (double)e->parameter_bytes * 0x1p-20,
+           (double)e->activation_bytes * 0x1p-20, (double)e->loader_bytes * 0x1p-20, s / 3600,
+           s / 60 % 60, s % 60);
+    return tacit_cli_done(args);
+}
+
+/* The run ------------------------------------------------------------------------------------- */
+
+static int train(const tacit_args *args, tacit_trainer_options *o)
+{
+    tacit_err err;
+    tacit_trainer_result result;
+    tacit_estimate estimate;
+    const char *term = getenv("TERM");
+    struct report report = { .terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") };
+    o->ctx = &report;
+    o->say = on_say;
+    o->progress = on_progress;
+    if (tacit_flag(args, "dry-run"))
+        return tacit_train_estimate(o, &estimate, &err) < 0 ? tacit_cli_failed(args, &err)
+                                                            : say_estimate(args, &estimate);
+    tacit_status st = tacit_train(o, &result, &err);
+    if (report.terminal)
+        fputs("\r\033[K", stderr); /* the bar */
+    if (st >= 0)
+        return say_result(args, &result);
+    fprintf(stderr, "tacit pretrain: %s\n", err.text);
+    if (st != TACIT_ECANCELLED)
+        return TACIT_EXIT_FAILED;
+    fprintf(stderr, "tacit pretrain: add --resume to go on from there\n");
+    return 128 + atomic_load(&stop_signal);
+}
+
+static tacit_status read_operands(const tacit_args *args, tacit_trainer_options *o, tacit_err *err)
+{
+    int count = args->operand_count;
+    if (!count || !tacit_method_find(args->operands[0]))
+        return tacit_fail(err, TACIT_EINVAL, "%s%.60s%s: 'tacit pretrain --list' lists the methods",
+                          count ? "there is no method '" : "a METHOD is missing",
+                          count ? args->operands[0] : "", count ? "'" : "");
+    if (count > 1)
+        return tacit_fail(err, TACIT_EINVAL, "unexpected argument '%.200s'", args->operands[1]);
+    o->out = tacit_arg(args, "out");
+    if ((!o->out || !*o->out) && (!tacit_flag(args, "dry-run") || tacit_flag(args, "resume")))
+        return tacit_fail(err, TACIT_EINVAL, "--out is missing: the run's folder");
+    return TACIT_OK;
+}
+
+static int run(const tacit_args *args)
+{
+    tacit_err err;
+    tacit_threads threads;
+    tacit_isa isa;
+    tacit_pool *pool = NULL;
+    tacit_config config;
+    unsigned asked = 0, steps = 0;
+    tacit_trainer_options o = { .config = &config,
+                                .resume = tacit_flag(args, "resume"),
+                                .stop = &stop_signal };
+    if (tacit_flag(args, "list")) {
+        list_methods();
+        return tacit_cli_done(args);
+    }
+    if (read_operands(args, &o, &err) < 0 ||
+        tacit_arg_unsigned(args, "threads", 1, 1024, &asked, &err) < 0 ||
+        tacit_arg_unsigned(args, "steps", 1, 999999999, &steps, &err) < 0 ||
+        tacit_threads_select(asked, &threads, &err) < 0 || tacit_isa_select(NULL, &isa, &err) < 0)
+        return tacit_cli_usage(args, &err);
+    o.stop_after = steps;
+    o.kernels = tacit_kernels_for(isa);
+    tacit_status st = tacit_config_open(&config, tacit_method_find(args->operands[0]), &err);
+    if (st == TACIT_OK)
+        st = read_settings(args, &config, &err);
+    int status;
+    if (st < 0) {
+        status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
+    } else if (tacit_pool_open(&pool, threads.use, &err) < 0) {
+        status = tacit_cli_failed(args, &err);
+    } else {
+        catch_signals();
+        o.pool = pool;
+        status = train(args, &o);
+    }
+    tacit_pool_close(&pool);
+    tacit_config_close(&config);
+    return status;
+}
+
+const tacit_command tacit_cmd_pretrain = {
+    .name = "pretrain",
+    .operands = "METHOD",
+    .summary = "train a backbone on images without labels",
+    .details =
+        "'tacit pretrain --list' lists the methods, 'tacit pretrain METHOD --help' the settings of "
+        "one. Settings come from the method's defaults, then --preset, --config, --set and the "
+        "options named as settings, the later over the earlier; with --resume those of the run "
+        "come first. A run has the same bits for every number of threads and instruction set, and "
+        "when it was killed at any instant and resumed. SIGINT and SIGTERM save and leave. "
+        "DIR/backbone.safetensors loads in timm or torchvision and in 'tacit extract --weights'.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .run = run,
+    .help = help,
+};
