@@ -277,6 +277,15 @@ static int say_estimate(const tacit_args *args, const tacit_estimate *e)
 
 /* The run ------------------------------------------------------------------------------------- */
 
+/* Whether the settings fit each other. */
+static bool fits(const tacit_trainer_options *o, tacit_err *err)
+{
+    tacit_engine engine;
+    tacit_status st = tacit_engine_declare(&engine, o->config, o->kernels, o->pool, err);
+    tacit_engine_close(&engine);
+    return st != TACIT_EINVAL; /* of all else the run will tell */
+}
+
 static int train(const tacit_args *args, tacit_trainer_options *o)
 {
     tacit_err err;
@@ -295,7 +304,7 @@ static int train(const tacit_args *args, tacit_trainer_options *o)
         fputs("\r\033[K", stderr); /* the bar */
     if (st >= 0)
         return say_result(args, &result);
-    fprintf(stderr, "tacit pretrain: %s\n", err.text);
+    tacit_cli_failed(args, &err);
     if (st != TACIT_ECANCELLED)
         return TACIT_EXIT_FAILED;
     fprintf(stderr, "tacit pretrain: add --resume to go on from there\n");
@@ -350,7 +359,7 @@ static int run(const tacit_args *args)
     } else {
         catch_signals();
         o.pool = pool;
-        status = train(args, &o);
+        status = fits(&o, &err) ? train(args, &o) : tacit_cli_usage(args, &err);
     }
     tacit_pool_close(&pool);
     tacit_config_close(&config);

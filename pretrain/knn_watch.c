@@ -74,6 +74,11 @@ static tacit_status make_room(set *s, tacit_err *err)
     return TACIT_OK;
 }
 
+static tacit_status no_label(const tacit_item *item, tacit_err *err)
+{
+    return tacit_fail(err, TACIT_EINVAL, "%s has no label", item->path);
+}
+
 /* One image into place `at` of the batch; *used false where it cannot be. */
 static tacit_status put(set *s, tacit_session *session, tacit_item *item, size_t at, bool *used,
                         tacit_err *err)
@@ -83,7 +88,7 @@ static tacit_status put(set *s, tacit_session *session, tacit_item *item, size_t
     if (item->form == TACIT_ITEM_BAD)
         return TACIT_OK;
     if (!item->label)
-        return tacit_fail(err, TACIT_EINVAL, "%s has no label", item->path);
+        return no_label(item, err);
     tacit_status st = tacit_item_load(item, &why);
     if (st == TACIT_OK)
         st = item->form == TACIT_ITEM_PIXELS
@@ -184,4 +189,21 @@ tacit_status tacit_knn_watch(const tacit_knn_watch_options *o, const char *weigh
     set_close(&s);
     tacit_dataset_close(&images);
     return st < 0 ? tacit_fail_at(err, st, "k-NN on %s", o->images) : st;
+}
+
+tacit_status tacit_knn_watch_check(const char *path, tacit_err *err)
+{
+    tacit_dataset *images = NULL;
+    tacit_item item = { 0 };
+    bool more = false;
+    tacit_status st = tacit_dataset_open(&images, path, TACIT_DATASET_AUTO, err);
+    if (st == TACIT_OK)
+        st = tacit_dataset_next(images, &item, &more, err);
+    if (st == TACIT_OK && !more)
+        st = tacit_fail(err, TACIT_EINVAL, "%s: there are no images", path);
+    else if (st == TACIT_OK && !item.label)
+        st = no_label(&item, err);
+    tacit_item_free(&item);
+    tacit_dataset_close(&images);
+    return st < 0 ? tacit_fail_at(err, st, "k-NN") : st;
 }

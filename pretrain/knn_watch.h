@@ -18,6 +18,9 @@ typedef struct tacit_knn_watch_options {
     tacit_pool *pool;
 } tacit_knn_watch_options;
 
+/* Whether the images are there and the first has a label: to be known before a long run. */
+tacit_status tacit_knn_watch_check(const char *images, tacit_err *err);
+
 /* weights: a checkpoint. top1: percent. Images without a label, or only one class, are
  * TACIT_EINVAL; images that cannot be used are left out. */
 tacit_status tacit_knn_watch(const tacit_knn_watch_options *options, const char *weights,

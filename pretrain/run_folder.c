@@ -34,9 +34,10 @@ static tacit_status out_of_memory(const tacit_run_folder *f, tacit_err *err)
     return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", f->path);
 }
 
+/* What cannot be looked at is there: it must not be written over. */
 static bool exists(const tacit_run_folder *f, const char *name)
 {
-    return faccessat(f->lock, name, F_OK, 0) == 0;
+    return faccessat(f->lock, name, F_OK, 0) == 0 || errno != ENOENT;
 }
 
 /* The step of checkpoint-<step>.safetensors; false where it is no such name. */

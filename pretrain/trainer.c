@@ -82,9 +82,10 @@ static size_t widest(const tacit_engine *e)
 static tacit_status open_data(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
-    tacit_status st = TACIT_OK;
+    const char *knn = tacit_config_string(t->config, "knn");
+    tacit_status st = *knn ? tacit_knn_watch_check(knn, err) : TACIT_OK;
     t->batches = o->feed ? o->feed : &t->images.feed;
-    if (!o->feed)
+    if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, o->say, o->ctx, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
     return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
@@ -109,13 +110,15 @@ static tacit_status open_run(trainer *t, tacit_err *err)
         st = tacit_run_folder_describe(&t->folder, t->config, err);
     if (st == TACIT_OK)
         st = tacit_run_folder_log_open(&t->folder, e->step, err);
+    if (st < 0)
+        return st;
     e->look = look;
     e->ctx = t;
     t->end = o->stop_after && o->stop_after < e->steps ? o->stop_after : e->steps;
     t->result->first = t->result->step = e->step;
     t->result->steps = e->steps;
     t->begun = t->saved_at = t->line_at = now();
-    return st;
+    return TACIT_OK;
 }
 
 /* What is written ------------------------------------------------------------------------------ */

@@ -435,6 +435,123 @@ START_TEST(signals_stop_in_order)
 }
 END_TEST
 
+/* tacit pretrain ------------------------------------------------------------------------------ */
+
+/* The first 256 pictures of a CIFAR-10 that was never taken. */
+static void make_records(const char *path)
+{
+    FILE *f = fopen(path, "w");
+    for (unsigned i = 0; i < 256 * 3073; i++)
+        fputc(i % 3073 ? (int)(i * 2654435761u >> 24) : (int)(i / 3073 % 10), f);
+    fclose(f);
+}
+
+#define PRETRAIN "pretrain mae --images records.bin --preset quick --set depth=2 "
+
+START_TEST(pretrain_refuses)
+{
+    static const struct {
+        int status;
+        const char *arguments, *says;
+    } table[] = {
+        { 2, "pretrain", "a METHOD is missing" },
+        { 2, "pretrain byol --images records.bin --out o", "there is no method 'byol'" },
+        { 2, "pretrain mae simclr --images records.bin --out o", "unexpected argument 'simclr'" },
+        { 2, PRETRAIN, "--out is missing" },
+        { 1, "pretrain mae --out o --preset quick", "--images is missing" },
+        { 2, PRETRAIN "--out o --preset huge", "--preset 'huge': use one of" },
+        { 2, PRETRAIN "--out o --set batch", "KEY=VALUE" },
+        { 2, PRETRAIN "--out o --set temperature=1", "there is no setting 'temperature'" },
+        { 2, PRETRAIN "--out o --batch 0", "batch = '0'" },
+        { 1, PRETRAIN "--out o --batch 257", "256 images are fewer than a batch of 257" },
+        { 2, PRETRAIN "--out o --arch resnet18_cifar --set heads=0", "mae trains a ViT" },
+        { 2, PRETRAIN "--out o --set accumulate=3", "does not divide" },
+        { 1, PRETRAIN "--out o --set warmup_epochs=30", "longer than the run" },
+        { 1, PRETRAIN "--out o --set knn=nowhere", "k-NN: nowhere" },
+        { 2, PRETRAIN "--out o --kind zip", "--kind 'zip'" },
+        { 2, PRETRAIN "--dry-run --set mask_ratio=0.99 --set patch=16", "leaves none" },
+        { 1, PRETRAIN "--out o --config nowhere.ini", "nowhere.ini" },
+        { 1, PRETRAIN "--out no/where", "the run's folder cannot be made" },
+        { 1, "pretrain mae --images nowhere --out o --preset quick", "nowhere" },
+    };
+    make_records("records.bin");
+    for (unsigned i = 0; i < sizeof table / sizeof *table; i++)
+        fails(table[i].status, "", table[i].arguments, table[i].says);
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
+
+static double number(const char *key)
+{
+    json_t *row = json_loads(out_text, 0, NULL);
+    double value = json_number_value(json_object_get(row, key));
+    ck_assert_msg(value > 0, "no %s: %s", key, out_text);
+    json_decref(row);
+    return value;
+}
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define MEMORY_IS_ITS_OWN false
+#else
+#define MEMORY_IS_ITS_OWN true
+#endif
+
+START_TEST(pretrain_from_settings_to_vectors)
+{
+    make_records("records.bin");
+    ck_assert_int_eq(run("", "pretrain --list"), 0);
+    ck_assert(strstr(out_text, "simclr ") && strstr(out_text, "mae ") && strstr(out_text, "arXiv"));
+    ck_assert_int_eq(run("", "pretrain mae --help"), 0);
+    ck_assert(strstr(out_text, "mask_ratio ") && strstr(out_text, "warmup_epochs "));
+    ck_assert(!strstr(out_text, "temperature of the softmax") && strstr(out_text, "small32"));
+
+    ck_assert_int_eq(run("", PRETRAIN "--dry-run --json --epochs 4 --threads 2"), 0);
+    double said = number("peak_bytes");
+    ck_assert_double_eq(number("steps"), 8);
+    ck_assert_int_eq(run("", PRETRAIN "--out a --json --epochs 4 --threads 2"), 0);
+    ck_assert_double_eq(number("step"), 8);
+    bool own = MEMORY_IS_ITS_OWN && !getenv("MESON_EXE_WRAPPER");
+    ck_assert_msg(!own || fabs(number("peak_bytes") / said - 1) < 0.1, "%g bytes, not %g",
+                  number("peak_bytes"), said);
+    /* The settings of a run make it again, but for where it is interrupted. */
+    ck_assert_int_eq(run("", "pretrain mae --config a/config.ini --out b --steps 7"), 0);
+    ck_assert_int_eq(run("TACIT_CPU=ref", "pretrain mae --out b --resume"), 0);
+    ck_assert_int_eq(system("cmp a/checkpoint.safetensors b/checkpoint.safetensors"), 0);
+    fails(1, "", "pretrain simclr --out b --resume", "is of another method");
+    fails(1, "", "pretrain mae --out b --resume --batch 64", "was begun with batch = 128, not 64");
+    fails(1, "", "pretrain mae --config a/config.ini --out b", "holds a run: add --resume");
+
+    ck_assert_int_eq(run("", "inspect a/backbone.safetensors"), 0);
+    ck_assert_ptr_nonnull(strstr(out_text, "tacit pretrain mae"));
+    ck_assert_int_eq(
+        run("", "extract --weights a/backbone.safetensors --images records.bin --out a/vectors"),
+        0);
+    ck_assert_int_eq(run("", PRETRAIN "--out c --epochs 0"), 0);
+    ck_assert_int_eq(access("c/backbone.safetensors", F_OK), 0);
+}
+END_TEST
+
+START_TEST(pretrain_stops_in_order)
+{
+    make_records("records.bin");
+    static const char *const signals[][2] = { { "INT", "130" }, { "TERM", "143" } };
+    for (unsigned i = 0; i < 2; i++) {
+        char arguments[512];
+        snprintf(arguments, sizeof arguments,
+                 PRETRAIN "--epochs 100000 --out stopped%u >out.txt 2>err.txt & p=$!; while [ ! -s "
+                          "stopped%u/log.jsonl ]; do sleep 0.05; done; kill -%s $p; wait $p; exit "
+                          "$?; :",
+                 i, i, signals[i][0]);
+        int status = run("", arguments);
+        ck_assert_msg(status == atoi(signals[i][1]), "%d: %s", status, err_text);
+        ck_assert(strstr(err_text, "stopped and saved at step ") && strstr(err_text, "--resume"));
+        char path[64];
+        snprintf(path, sizeof path, "stopped%u/checkpoint.safetensors", i);
+        ck_assert_int_eq(access(path, F_OK), 0);
+    }
+}
+END_TEST
+
 /* The images of a and b as one set, classified by each other and by themselves. */
 START_TEST(knn_of_a_folder)
 {
@@ -630,6 +747,9 @@ int main(void)
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
     tcase_add_test(tcase, signals_stop_in_order);
+    tcase_add_test(tcase, pretrain_refuses);
+    tcase_add_test(tcase, pretrain_from_settings_to_vectors);
+    tcase_add_test(tcase, pretrain_stops_in_order);
     tcase_add_test(tcase, knn_of_a_folder);
     tcase_add_test(tcase, probe_and_predict);
     tcase_add_test(tcase, dups_are_listed);

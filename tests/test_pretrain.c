@@ -450,6 +450,7 @@ START_TEST(bad_images_are_refused)
         { IMAGES, "images=/nonexistent", "/nonexistent" },
         { IMAGES, "images=", "--images is missing" },
         { IMAGES, "kind=zip", "no kind of input" },
+        { IMAGES, "knn=/nonexistent", "k-NN: /nonexistent" },
         { IMAGES, "batch=44", "43 images are fewer than a batch of 44" },
         { IMAGES, "batch=64", "43 images are fewer than a batch of 64" },
         { 1, "seed=11", "1 images are fewer than a batch of 8" },
