@@ -333,6 +333,8 @@ static void extract_teardown(void)
     json_decref(want_meta);
     free(want_rows);
     free(want_index);
+    want_meta = NULL;
+    want_rows = want_index = NULL;
     scratch_close();
 }
 
@@ -509,6 +511,197 @@ START_TEST(extract_allocations)
 }
 END_TEST
 
+/* ---- tacit pretrain ---- */
+
+#define PRETRAIN_STEPS 6
+
+static char settings[512];
+
+static const char *pretrain_argv[] = { NULL,        "pretrain", "mae",      "--images", images,
+                                       "--out",     out,        "--config", settings,   "--resume",
+                                       "--threads", "1",        NULL };
+
+static struct outcome pretrain(const struct child *child)
+{
+    pretrain_argv[0] = getenv("TACIT_EXE");
+    return run(child, pretrain_argv);
+}
+
+static void pretrain_images(void)
+{
+    static unsigned char records[26 * 3073];
+    scratch_open();
+    snprintf(run_folder, sizeof run_folder, "%s/run", scratch_folder);
+    snprintf(settings, sizeof settings, "%s/settings.ini", run_folder);
+    snprintf(images, sizeof images, "%s/records.bin", run_folder);
+    snprintf(out, sizeof out, "%s/out", run_folder);
+    mkdir(run_folder, 0777);
+    for (size_t i = 0; i < sizeof records; i++)
+        records[i] = i % 3073 ? (unsigned char)(i * 2654435761u >> 24) : (unsigned char)(i / 30730);
+    file_put(images, records, sizeof records);
+}
+
+#define TINY_MAE                                                                                   \
+    "arch = vit_tiny_patch4_32\nsize = 16\ndim = 16\ndepth = 1\nheads = 2\ndecoder_dim = 8\n"      \
+    "decoder_depth = 1\ndecoder_heads = 2\nbatch = 8\naccumulate = 1\n"
+#define SHORT_MAE TINY_MAE "epochs = 2\nwarmup_epochs = 1\ncheckpoint_steps = 2\nwatch_steps = 4\n"
+#define TINY_SIMCLR                                                                                \
+    "arch = resnet18_cifar\nsize = 12\ndim = 4\ndepth = 1\nhead_hidden = 16\nhead_dim = 8\n"       \
+    "batch = 8\naccumulate = 2\n"
+
+/* What an undisturbed run gives. */
+static void pretrain_reference(const char *method, const char *text)
+{
+    const struct child child = { "", run_folder, "", 0 };
+    pretrain_argv[2] = method;
+    file_put(settings, text, strlen(text));
+    clear_out();
+    struct outcome o = pretrain(&child);
+    ck_assert_msg(o.status == 0, "%s", o.text);
+    free(want_rows), free(want_index);
+    want_rows = file_get(in_out("checkpoint.safetensors"), &want_rows_size);
+    want_index = file_get(in_out("backbone.safetensors"), &want_index_size);
+}
+
+static void pretrain_setup(void)
+{
+    pretrain_images();
+    pretrain_reference("mae", SHORT_MAE);
+}
+
+/* Goes on from whatever is there to the bytes of a run in which nothing went wrong. */
+static void pretrain_finish(const struct child *child, unsigned steps)
+{
+    const struct child sound = { "", run_folder, "", 0 };
+    struct outcome last = pretrain(&sound);
+    ck_assert_msg(last.status == 0 && !strstr(last.text, "damaged"), "resumed after %s at %lu: %s",
+                  child->fault, child->call, last.text);
+    ck_assert_msg(same_bytes(in_out("checkpoint.safetensors"), want_rows, want_rows_size) &&
+                      same_bytes(in_out("backbone.safetensors"), want_index, want_index_size),
+                  "%s at %lu: other bytes", child->fault, child->call);
+    unsigned lines = 0;
+    size_t size;
+    unsigned char *log = file_get(in_out("log.jsonl"), &size);
+    for (size_t i = 0; i < size; i++)
+        lines += log[i] == '\n';
+    free(log);
+    ck_assert_uint_eq(lines, steps);
+    ck_assert_uint_eq(count_names(out), 5); /* config, log, two checkpoints, backbone */
+}
+
+/* For every operation: the run with the fault, once more with it, then one without. */
+static void pretrain_faults(const char *preload, const char *under, const char *fault)
+{
+    struct child child = { preload, under, fault, 0 };
+    unsigned long most = 0;
+    clear_out();
+    for (unsigned long n = 0;; n++) {
+        child.call = n;
+        struct outcome o = pretrain(&child);
+        expect_orderly(&child, &o);
+        most = n == 0 ? o.calls : most;
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        if (o.status > 128) {
+            struct outcome again = pretrain(&child);
+            expect_orderly(&child, &again);
+        }
+        pretrain_finish(&child, PRETRAIN_STEPS);
+        clear_out();
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    ck_assert_uint_gt(most, under == images ? 3 : 50);
+}
+
+START_TEST(pretrain_output_operations)
+{
+    pretrain_faults(shim("TACIT_IO_SHIM"), out, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(pretrain_image_operations)
+{
+    pretrain_faults(shim("TACIT_IO_SHIM"), images, io_faults[_i]);
+}
+END_TEST
+
+/* Of files, as libarchive, which streams go through, does not survive all of this. */
+START_TEST(pretrain_allocations)
+{
+    size_t end = strlen(images);
+    memcpy(images + end - strlen("records.bin"), "in", sizeof "in");
+    mkdir(images, 0777);
+    for (unsigned i = 0; i < 26; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%02u", i);
+        copy_image(i % 2 ? "jpeg-decoder/jpg-size-17x17.jpg" : "pngsuite/basn2c08.png",
+                   strcat(name, i % 2 ? ".jpg" : ".png"));
+    }
+    pretrain_reference("mae", SHORT_MAE);
+    pretrain_faults(shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i]);
+}
+END_TEST
+
+/* Runs for `microseconds` at most; gives the signal that ended it, 0 where it came to its end. */
+static int pretrain_until(unsigned microseconds, int signal_number, const char *threads, bool ref)
+{
+    pretrain_argv[0] = getenv("TACIT_EXE");
+    pretrain_argv[11] = threads;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        int nothing = open("/dev/null", O_RDWR);
+        dup2(nothing, 1);
+        dup2(nothing, 2);
+        if (ref)
+            setenv("TACIT_CPU", "ref", 1);
+        execv(pretrain_argv[0], (char *const *)pretrain_argv);
+        _exit(126);
+    }
+    int status;
+    usleep(microseconds);
+    kill(pid, signal_number);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    pretrain_argv[11] = "1";
+    int ended = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    ended -= ended > 128 ? 128 : 0; /* it saved and left */
+    ck_assert_msg(ended == 0 || ended == signal_number, "status %d", ended);
+    return ended;
+}
+
+#define KILLS 80 /* of each method */
+
+/* Killed again and again at random times, resumed with other threads and on another ISA: the bytes
+ * of a run that was left alone. */
+START_TEST(pretrain_killed_at_random)
+{
+    static const char *const threads[] = { "1", "2", "3" };
+    const unsigned steps = 600;
+    uint64_t random = 88172645463325252u;
+    const struct child child = { "", run_folder, "kills", 0 };
+    pretrain_reference(_i ? "mae" : "simclr",
+                       _i ? TINY_MAE "max_steps = 600\nwarmup_epochs = 1\ncheckpoint_steps = 11\n"
+                          : TINY_SIMCLR "max_steps = 600\ncheckpoint_steps = 11\n");
+    clear_out();
+    for (unsigned kills = 0, here = 0; kills < KILLS;) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        unsigned some = (unsigned)(random >> 20);
+        /* longer and longer, so that each gets somewhere on a slow machine, too */
+        int ended =
+            pretrain_until(some % (50000 + 20000 * here), some >> 20 & 3 ? SIGKILL : SIGTERM,
+                           threads[some % 3], some >> 22 & 1);
+        kills += ended != 0;
+        here++;
+        if (!ended) {
+            pretrain_finish(&child, steps);
+            clear_out();
+            here = 0;
+        }
+    }
+    pretrain_finish(&child, steps);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "--scenario"))
@@ -537,6 +730,18 @@ int main(int argc, char **argv)
     tcase_add_loop_test(joined, merge_operations, 0, COUNT(io_faults));
     tcase_add_loop_test(joined, merge_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, joined);
+    TCase *trained = tcase_create("pretrain");
+    tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);
+    tcase_set_timeout(trained, 0);
+    tcase_add_loop_test(trained, pretrain_output_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(trained, pretrain_image_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(trained, pretrain_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, trained);
+    trained = tcase_create("kills");
+    tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);
+    tcase_set_timeout(trained, 0);
+    tcase_add_loop_test(trained, pretrain_killed_at_random, 0, 2);
+    suite_add_tcase(suite, trained);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     int failed = srunner_ntests_failed(runner);
