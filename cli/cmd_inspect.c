@@ -134,7 +134,7 @@ static void print_text(const struct report *r)
     if (d)
         printf(*d->prefix ? "dialect        %s, under %s\n" : "dialect        %s\n", d->name,
                d->prefix);
-    if (w->converted)
+    if (w->converted && !(d && !strncmp(d->name, "tacit ", 6))) /* not of tacit pretrain */
         printf("               written by tacit convert\n");
     if (*r->arch && d->config.family == TACIT_FAMILY_VIT && d->config.vit.name)
         printf("architecture   %s: dim %u, depth %u, heads %u, mlp %u\n", r->arch,
