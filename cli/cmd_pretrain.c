@@ -226,20 +226,25 @@ static json_int_t peak_bytes(void)
 static int say_result(const tacit_args *args, const tacit_trainer_result *r)
 {
     if (tacit_flag(args, "json")) {
-        json_t *line =
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I}", "method", args->operands[0],
-                      "out", tacit_arg(args, "out"), "first_step", (json_int_t)r->first, "step",
-                      (json_int_t)r->step, "steps", (json_int_t)r->steps, "loss", r->loss, "wall_s",
-                      r->seconds, "images_s", r->images_s, "peak_bytes", peak_bytes());
+        json_t *line = json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "method",
+                                 args->operands[0], "out", tacit_arg(args, "out"), "first_step",
+                                 (json_int_t)r->first, "step", (json_int_t)r->step, "steps",
+                                 (json_int_t)r->steps, "loss", r->loss, "wall_s", r->seconds,
+                                 "images_s", r->images_s, "peak_bytes", peak_bytes(), "bad_images",
+                                 (json_int_t)r->bad_images);
         if (line && r->knn_rows && json_object_set_new(line, "knn_top1", json_real(r->knn_top1))) {
             json_decref(line);
             line = NULL;
         }
         return tacit_cli_json(args, line) ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
     }
-    fprintf(stderr, "tacit pretrain: %s at step %llu of %llu, loss %.6g, %.1f s, %.1f images/s\n",
-            tacit_arg(args, "out"), (unsigned long long)r->step, (unsigned long long)r->steps,
-            r->loss, r->seconds, r->images_s);
+    fprintf(stderr, "tacit pretrain: %s at step %llu of %llu", tacit_arg(args, "out"),
+            (unsigned long long)r->step, (unsigned long long)r->steps);
+    if (r->step > r->first)
+        fprintf(stderr, ", loss %.6g, %.1f s, %.1f images/s", r->loss, r->seconds, r->images_s);
+    if (r->bad_images)
+        fprintf(stderr, ", %zu images could not be used", r->bad_images);
+    fputc('\n', stderr);
     return tacit_cli_done(args);
 }
 

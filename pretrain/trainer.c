@@ -19,6 +19,7 @@
 #include <time.h>
 
 #define LINE 2048
+#define SAID 20 /* bad images */
 
 static double now(void)
 {
@@ -37,6 +38,7 @@ typedef struct trainer {
     tacit_feed feed; /* batches, until it is to stop */
     tacit_run_folder folder;
     tacit_watch watch;
+    atomic_size_t bad;       /* images */
     bool look, warned;       /* at this step; of a collapse */
     double begun, saved_at;  /* when */
     uint64_t end;            /* the step to stop at */
@@ -48,6 +50,17 @@ static void say(const trainer *t, const char *line)
 {
     if (t->o->say)
         t->o->say(t->o->ctx, line);
+}
+
+/* By the loader, one at a time. */
+static void say_bad(void *ctx, const char *line)
+{
+    trainer *t = ctx;
+    size_t n = atomic_fetch_add(&t->bad, 1);
+    if (n < SAID)
+        say(t, line);
+    else if (n == SAID)
+        say(t, "more images that cannot be used are counted, and not told");
 }
 
 static bool stopped(const trainer *t)
@@ -86,7 +99,7 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     tacit_status st = *knn ? tacit_knn_watch_check(knn, err) : TACIT_OK;
     t->batches = o->feed ? o->feed : &t->images.feed;
     if (st == TACIT_OK && !o->feed)
-        st = tacit_loader_feed_open(&t->images, &t->engine, o->say, o->ctx, err);
+        st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
     return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
 }
@@ -201,7 +214,8 @@ static bool due(const trainer *t, uint64_t each)
     return (each && step % each == 0) || step == t->engine.steps;
 }
 
-static tacit_status classify(trainer *t, tacit_err *err)
+/* k-NN; where it fails the run goes on without. */
+static bool classify(trainer *t)
 {
     const tacit_knn_watch_options options = {
         .images = tacit_config_string(t->config, "knn"),
@@ -211,20 +225,22 @@ static tacit_status classify(trainer *t, tacit_err *err)
         .pool = t->o->pool,
     };
     double start = now();
-    char text[128], *path = tacit_run_folder_name(&t->folder, "backbone.safetensors");
-    if (!path)
-        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", t->o->out);
-    tacit_status st = tacit_backbone_file_write(path, &t->engine, err);
+    tacit_err err = { "out of memory for k-NN" };
+    char text[sizeof err.text + 64],
+        *path = tacit_run_folder_name(&t->folder, "backbone.safetensors");
+    tacit_status st = path ? tacit_backbone_file_write(path, &t->engine, &err) : TACIT_ENOMEM;
     if (st == TACIT_OK)
-        st = tacit_knn_watch(&options, path, &t->result->knn_top1, &t->result->knn_rows, err);
+        st = tacit_knn_watch(&options, path, &t->result->knn_top1, &t->result->knn_rows, &err);
     tacit_free(path);
     t->aside_s += now() - start;
-    snprintf(text, sizeof text, "step %llu: k-NN (k = %zu) of %zu images: %.2f %%",
-             (unsigned long long)t->engine.step, options.k, t->result->knn_rows,
-             t->result->knn_top1);
-    if (st == TACIT_OK)
-        say(t, text);
-    return st;
+    if (st < 0)
+        t->result->knn_rows = 0;
+    else
+        snprintf(err.text, sizeof err.text, "k-NN (k = %zu) of %zu images: %.2f %%", options.k,
+                 t->result->knn_rows, t->result->knn_top1);
+    snprintf(text, sizeof text, "step %llu: %s", (unsigned long long)t->engine.step, err.text);
+    say(t, text);
+    return st == TACIT_OK;
 }
 
 static void warn(trainer *t)
@@ -261,8 +277,7 @@ static tacit_status after_step(trainer *t, const tacit_step *r, tacit_err *err)
         tacit_progress progress = { r, t->end, images_per_second(t, r) };
         t->o->progress(t->o->ctx, &progress);
     }
-    if (knn)
-        st = classify(t, err);
+    knn = knn && classify(t);
     if (st == TACIT_OK && (knn || t->look || due(t, tacit_config_whole(c, "log_steps"))))
         st = write_line(t, r, knn, err);
     if (st == TACIT_OK && t->engine.step < t->end && !stopped(t) &&
@@ -285,15 +300,16 @@ static tacit_status steps(trainer *t, tacit_err *err)
         st = tacit_engine_step(e, &t->feed, &r, err);
         if (st == TACIT_EFORMAT) /* not finite */
             return kept(t, st, err);
+        if (st < 0 && st != TACIT_ECANCELLED) { /* of the data; the last step is still good */
+            tacit_err other;
+            save(t, &other);
+            return kept(t, st, err);
+        }
         if (st == TACIT_OK)
             st = after_step(t, &r, err);
-        if (st == TACIT_ECANCELLED) {
-            st = TACIT_OK;
-            break;
-        }
     }
-    if (st == TACIT_OK) /* even if it is: the backbone may have been missed by a kill */
-        st = save(t, err);
+    if (st == TACIT_OK || st == TACIT_ECANCELLED)
+        st = save(t, err); /* though it be saved: a kill may have come before the backbone */
     if (st == TACIT_OK && stopped(t) && e->step < t->end)
         st = tacit_fail(err, TACIT_ECANCELLED, "stopped and saved at step %llu of %llu",
                         (unsigned long long)e->step, (unsigned long long)e->steps);
@@ -311,6 +327,7 @@ tacit_status tacit_train(const tacit_trainer_options *options, tacit_trainer_res
     tacit_status st = open_run(&t, err);
     if (st == TACIT_OK)
         st = steps(&t, err);
+    result->bad_images = atomic_load(&t.bad);
     result->seconds = t.begun > 0 ? now() - t.begun : 0;
     if (result->seconds > 0)
         result->images_s = (double)(result->step - result->first) * (double)t.engine.learner.whole /

@@ -34,8 +34,9 @@ typedef struct tacit_trainer_result {
     uint64_t first, step, steps; /* done before, done now, of the run */
     double loss;                 /* of the last step, where there was one */
     double seconds, images_s;
-    double knn_top1; /* of the last classification, percent */
-    size_t knn_rows; /* 0: there was none                   */
+    double knn_top1;   /* of the last classification, percent */
+    size_t knn_rows;   /* 0: there was none                   */
+    size_t bad_images; /* that came up and could not be used */
 } tacit_trainer_result;
 
 /* TACIT_ECANCELLED where `stop` ended it; what is done is saved then. */

@@ -59,7 +59,7 @@ typedef struct run {
     atomic_int stop;
     uint64_t stop_at;        /* a step, behind which the stop is asked for */
     uint64_t allocations[2]; /* behind the first step and the last */
-    char out[1024], said[4096];
+    char out[1024], said[16384];
 } run;
 
 static void on_say(void *ctx, const char *line)
@@ -266,6 +266,39 @@ START_TEST(a_step_left_in_its_middle)
 }
 END_TEST
 
+static tacit_status failing_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                                 tacit_err *err)
+{
+    stopping_feed *f = ctx;
+    return ++f->asked == f->stop_at ? tacit_fail(err, TACIT_EIO, "the disk is gone")
+                                    : feed_next(&f->feed, epoch, index, batch, err);
+}
+
+START_TEST(data_that_fails_costs_no_step)
+{
+    for (uint64_t at = 0; at < 8; at += 5) {
+        run r;
+        stopping_feed f = { .stop_at = at ? 8 * 3 + at : 0 };
+        run_open(&r, false, scratch(at ? "failed" : "whole"));
+        config_set(&r.config, "accumulate=4");
+        config_set(&r.config, "max_steps=6");
+        feed_open(&f.feed, 12, 8, 4);
+        const tacit_feed feed = { &f, f.feed.feed.parts, failing_next };
+        r.o.feed = &feed;
+        r.o.resume = true;
+        tacit_status st = run_go(&r, 1);
+        ck_assert_int_eq(st, at ? TACIT_EIO : TACIT_OK);
+        if (at) {
+            ck_assert_str_eq(r.err.text, "the disk is gone; the checkpoint of step 3 is kept");
+            ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+            check_same(scratch("whole"), r.o.out);
+        }
+        feed_close(&f.feed);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 START_TEST(nothing_is_allocated_by_a_step)
 {
     run r;
@@ -294,6 +327,11 @@ START_TEST(checkpoints_are_kept)
     ck_assert_int_eq(access(in(r.o.out, "checkpoint-18.safetensors"), F_OK), 0);
     ck_assert_int_eq(access(in(r.o.out, "checkpoint-15.safetensors"), F_OK), 0);
     ck_assert_uint_eq(count_names(r.o.out), 6); /* the last, config, log, backbone */
+    tacit_config_close(&r.config);
+    run_open(&r, true, scratch("often")); /* by time: behind every step */
+    config_set(&r.config, "checkpoint_minutes=1e-9");
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_int_eq(access(in(r.o.out, "checkpoint-19.safetensors"), F_OK), 0);
     tacit_config_close(&r.config);
 }
 END_TEST
@@ -576,6 +614,53 @@ START_TEST(collapse_is_seen)
 }
 END_TEST
 
+/* Of grey pictures, all the same, there is nothing to be told apart. */
+START_TEST(collapse_is_told)
+{
+    static const char *const still[] = { "jitter=0", "gray=0", "watch_steps=3" };
+    unsigned char *bytes = malloc(IMAGES * RECORD);
+    memset(bytes, 5, IMAGES * RECORD);
+    file_put(images, bytes, IMAGES * RECORD);
+    free(bytes);
+    run r;
+    run_open(&r, false, scratch("run"));
+    for (size_t i = 0; i < sizeof still / sizeof *still; i++)
+        config_set(&r.config, still[i]);
+    ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+    const char *told = strstr(r.said, "step 3: collapse: the features of all images are nearly");
+    ck_assert_msg(told && !strstr(told + 20, "collapse"), "%s", r.said); /* once */
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* Each bad image once, and no more than a screenful. */
+START_TEST(bad_images_are_told)
+{
+    enum { BAD = 30, GOOD = 10 };
+    run r;
+    ck_assert_int_eq(mkdir(scratch("photos"), 0777), 0);
+    for (unsigned i = 0; i < BAD + GOOD; i++) {
+        char name[32];
+        size_t n;
+        unsigned char *png = file_get(golden("images/pngsuite/basn2c08.png"), &n);
+        snprintf(name, sizeof name, "photos/%02u.png", i);
+        file_put(scratch(name), png, i < BAD ? n / 2 : n);
+        free(png);
+    }
+    snprintf(images, sizeof images, "%s", scratch("photos"));
+    run_open(&r, true, scratch("run"));
+    ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+    ck_assert_uint_gt(r.result.bad_images, 20);
+    ck_assert_uint_le(r.result.bad_images, BAD);
+    unsigned lines = 0;
+    for (const char *p = r.said; (p = strchr(p, '\n')); p++)
+        lines++;
+    ck_assert_uint_eq(lines, 21);
+    ck_assert_ptr_nonnull(strstr(r.said, "\nmore images that cannot be used are counted"));
+    tacit_config_close(&r.config);
+}
+END_TEST
+
 START_TEST(a_run_is_watched)
 {
     run r;
@@ -607,8 +692,9 @@ START_TEST(a_run_is_watched)
         ck_assert_int_eq(pwrite(fd, "", 1, i * RECORD), 1);
         close(fd);
     }
-    ck_assert_int_eq(run_go(&r, 1), TACIT_EINVAL);
-    ck_assert_msg(strstr(r.err.text, "8 usable images of 1 classes") != NULL, "%s", r.err.text);
+    ck_assert_int_eq(run_go(&r, 1), TACIT_OK); /* without */
+    ck_assert_msg(strstr(r.said, ": 8 usable images of 1 classes") != NULL, "%s", r.said);
+    ck_assert_uint_eq(r.result.knn_rows, 0);
     tacit_config_close(&r.config);
 }
 END_TEST
@@ -674,6 +760,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bytes, 0, 2);
     tcase_add_loop_test(tests, stopped_and_resumed, 0, 2);
     tcase_add_test(tests, a_step_left_in_its_middle);
+    tcase_add_test(tests, data_that_fails_costs_no_step);
     tcase_add_loop_test(tests, nothing_is_allocated_by_a_step, 0, 2);
     tcase_add_test(tests, checkpoints_are_kept);
     tcase_add_loop_test(tests, every_damage_is_seen, 0, 2);
@@ -684,6 +771,8 @@ int main(void)
     tcase_add_test(tests, not_finite_keeps_the_last_good);
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, collapse_is_seen);
+    tcase_add_test(tests, collapse_is_told);
+    tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     tcase_add_loop_test(tests, the_backbone_loads, 0, 2);
     suite_add_tcase(suite, tests);
