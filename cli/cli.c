@@ -212,20 +212,26 @@ static void print_synopsis(const tacit_command *command)
            command->operands ? command->operands : "");
 }
 
-static void print_option(const tacit_option *option)
+void tacit_cli_entry(const char *head, const char *text)
 {
     enum { COLUMN = 26 };
-    int n =
-        printf("  --%s%s%s", option->name, option->arg ? " " : "", option->arg ? option->arg : "");
+    int n = printf("  %s", head);
     if (n > COLUMN - 2)
         printf("\n%*s", COLUMN, "");
     else
         printf("%*s", COLUMN - n, "");
-    char text[1024];
+    print_wrapped(text, COLUMN, COLUMN);
+}
+
+static void print_option(const tacit_option *option)
+{
+    char head[256], text[1024];
+    snprintf(head, sizeof head, "--%s%s%s", option->name, option->arg ? " " : "",
+             option->arg ? option->arg : "");
     snprintf(text, sizeof text, "%s%s%s%s%s", option->help, option->required ? " (required)" : "",
              option->fallback ? " (default: " : "", option->fallback ? option->fallback : "",
              option->fallback ? ")" : "");
-    print_wrapped(text, COLUMN, COLUMN);
+    tacit_cli_entry(head, text);
 }
 
 static const tacit_option help_option = { "help", NULL, NULL, "show this help and exit", false };

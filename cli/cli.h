@@ -66,6 +66,9 @@ bool tacit_flag(const tacit_args *args, const char *name);
 /* The at-th value of an option that may be given several times, NULL past the last. */
 const char *tacit_arg_each(const tacit_args *args, const char *name, size_t at);
 
+/* An entry of --help: text wrapped, in a column beside or below head. */
+void tacit_cli_entry(const char *head, const char *text);
+
 /* Strict conversions; the error names the option. An absent option without fallback leaves *out. */
 tacit_status tacit_arg_unsigned(const tacit_args *args, const char *name, unsigned min,
                                 unsigned max, unsigned *out, tacit_err *err);

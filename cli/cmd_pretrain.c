@@ -82,14 +82,16 @@ static void list_methods(void)
 static void print_setting(const tacit_value *value)
 {
     const tacit_setting *s = value->setting;
-    char range[128] = "";
+    char head[128], text[512], range[128] = "";
     if (s->kind == TACIT_SETTING_CHOICE)
         snprintf(range, sizeof range, " (%s)", s->choices);
     else if (s->kind == TACIT_SETTING_FLAG)
         snprintf(range, sizeof range, " (true|false)");
     else if (s->kind != TACIT_SETTING_STRING)
-        snprintf(range, sizeof range, " (%g to %g)", s->min, s->max);
-    printf("  %-19s %-24s %s%s\n", s->name, *value->text ? value->text : "-", s->help, range);
+        snprintf(range, sizeof range, " (%.16g to %.16g)", s->min, s->max);
+    snprintf(head, sizeof head, "%s = %.80s", s->name, value->text);
+    snprintf(text, sizeof text, "%s%s", s->help, range);
+    tacit_cli_entry(head, text);
 }
 
 static bool help(const tacit_args *args)
@@ -111,10 +113,10 @@ static bool help(const tacit_args *args)
     tacit_config_close(&config);
     printf("\nPresets:\n");
     for (const tacit_preset *p = m->presets; p->name; p++) {
-        printf("  %-9s", p->name);
-        for (const char *const *s = p->settings; *s; s++)
-            printf(" %s", *s);
-        printf("%s\n", *p->settings ? "" : " the defaults");
+        char text[1024] = "";
+        for (const char *const *one = p->settings; *one; one++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s ", *one);
+        tacit_cli_entry(p->name, *text ? text : "the defaults");
     }
     return true;
 }
