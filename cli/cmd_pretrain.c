@@ -265,20 +265,25 @@ static int say_estimate(const tacit_args *args, const tacit_estimate *e)
             e->step_s, "wall_s", total);
         return tacit_cli_json(args, line) ? tacit_cli_done(args) : TACIT_EXIT_FAILED;
     }
-    unsigned long s = (unsigned long)total;
     printf("network       %s\n"
            "parameters    %.3f M trained, %.3f M in the backbone\n"
            "steps         %llu, of %llu to an epoch of %llu images\n"
-           "a step        %.4g GFLOP, %.4g GB moved at least, %.3f s without the data\n"
-           "memory        %.0f MiB: parameters, gradients, optimiser %.0f, activations "
-           "%.0f, batches %.0f, the rest the program and the data set\n"
-           "time          %lu:%02lu:%02lu without the data\n",
+           "a step        %.4g GFLOP, %.4g GB moved at least\n"
+           "memory        %.0f MiB: parameters, gradients, optimiser %.0f, activations %.0f, "
+           "batches %.0f, the rest the program and the data set\n",
            e->arch, (double)e->trained * 1e-6, (double)e->backbone * 1e-6,
            (unsigned long long)e->steps, (unsigned long long)e->epoch_steps,
-           (unsigned long long)e->images, e->flops * 1e-9, e->bytes * 1e-9, e->step_s,
+           (unsigned long long)e->images, e->flops * 1e-9, e->bytes * 1e-9,
            (double)e->peak_bytes * 0x1p-20, (double)e->parameter_bytes * 0x1p-20,
-           (double)e->activation_bytes * 0x1p-20, (double)e->loader_bytes * 0x1p-20, s / 3600,
-           s / 60 % 60, s % 60);
+           (double)e->activation_bytes * 0x1p-20, (double)e->loader_bytes * 0x1p-20);
+    unsigned long s = (unsigned long)total;
+    if (e->step_s > 0)
+        printf("time          %lu:%02lu:%02lu, %.3f s a step, without the data\n", s / 3600,
+               s / 60 % 60, s % 60, e->step_s);
+    else
+        printf("time          unknown: the machine has %.0f MiB of memory; a larger accumulate "
+               "needs less\n",
+               (double)e->machine_bytes * 0x1p-20);
     return tacit_cli_done(args);
 }
 

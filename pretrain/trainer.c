@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LINE 2048
 #define SAID 20 /* bad images */
@@ -104,11 +105,31 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
 }
 
+static size_t machine_bytes(void)
+{
+    return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A run that the system would end for the memory it takes is not begun. */
+static tacit_status check_memory(const tacit_engine *e, tacit_err *err)
+{
+    size_t parameters, rest, machine = machine_bytes();
+    tacit_status st = tacit_engine_plan(e, &parameters, &rest, err);
+    if (st == TACIT_OK && (parameters >= machine || rest >= machine - parameters))
+        st = tacit_fail(err, TACIT_ELIMIT,
+                        "the run takes %.0f MiB of memory, the machine has %.0f: a larger "
+                        "accumulate needs less",
+                        ((double)parameters + (double)rest) * 0x1p-20, (double)machine * 0x1p-20);
+    return st;
+}
+
 static tacit_status open_run(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
     tacit_engine *e = &t->engine;
     tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
+    if (st == TACIT_OK)
+        st = check_memory(e, err);
     if (st == TACIT_OK)
         st = open_data(t, err);
     if (st == TACIT_OK)
@@ -447,7 +468,7 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
 {
     tacit_engine e;
     tacit_loader_feed images = { 0 };
-    *estimate = (tacit_estimate){ 0 };
+    *estimate = (tacit_estimate){ .machine_bytes = machine_bytes() };
     tacit_status st = tacit_engine_declare(&e, o->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
         st = tacit_loader_feed_open(&images, &e, o->say, o->ctx, err);
@@ -475,5 +496,7 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
     size_t parts = e.parts;
     tacit_loader_feed_close(&images);
     tacit_engine_close(&e);
-    return st == TACIT_OK ? time_part(o, parts, &estimate->step_s, err) : st;
+    if (st == TACIT_OK && estimate->peak_bytes < estimate->machine_bytes)
+        st = time_part(o, parts, &estimate->step_s, err);
+    return st;
 }

@@ -43,7 +43,7 @@ typedef struct tacit_trainer_result {
 tacit_status tacit_train(const tacit_trainer_options *options, tacit_trainer_result *result,
                          tacit_err *err);
 
-/* What a run would take; the time is that of a part of a step, made of noise. */
+/* What a run would take; the time is measured on noise. */
 typedef struct tacit_estimate {
     char arch[64];
     uint64_t images, steps, epoch_steps;
@@ -51,7 +51,8 @@ typedef struct tacit_estimate {
     size_t parameter_bytes, activation_bytes, loader_bytes;
     size_t peak_bytes;   /* of the process: these, the program and the data set */
     double flops, bytes; /* of a step */
-    double step_s;       /* without the data */
+    double step_s;       /* without the data; 0: the machine has not the memory to try */
+    size_t machine_bytes;
 } tacit_estimate;
 
 /* options->out is not touched. */

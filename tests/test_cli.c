@@ -471,6 +471,7 @@ START_TEST(pretrain_refuses)
         { 2, PRETRAIN "--out o --kind zip", "--kind 'zip'" },
         { 2, PRETRAIN "--dry-run --set mask_ratio=0.99 --set patch=16", "leaves none" },
         { 1, PRETRAIN "--out o --config nowhere.ini", "nowhere.ini" },
+        { 1, PRETRAIN "--out o --set depth=128 --set dim=8192 --set heads=64", "the machine has" },
         { 1, PRETRAIN "--out no/where", "the run's folder cannot be made" },
         { 1, "pretrain mae --images nowhere --out o --preset quick", "nowhere" },
     };
@@ -513,6 +514,10 @@ START_TEST(pretrain_from_settings_to_vectors)
     bool own = MEMORY_IS_ITS_OWN && !getenv("MESON_EXE_WRAPPER");
     ck_assert_msg(!own || fabs(number("peak_bytes") / said - 1) < 0.1, "%g bytes, not %g",
                   number("peak_bytes"), said);
+    ck_assert_int_eq(run("", PRETRAIN "--dry-run --set depth=128 --set dim=8192 --set heads=64"),
+                     0);
+    ck_assert_ptr_nonnull(strstr(out_text, "time          unknown: the machine has "));
+
     /* The settings of a run make it again, but for where it is interrupted. */
     ck_assert_int_eq(run("", "pretrain mae --config a/config.ini --out b --steps 7"), 0);
     ck_assert_int_eq(run("TACIT_CPU=ref", "pretrain mae --out b --resume"), 0);
