@@ -1,6 +1,7 @@
 /* bn.c - see bn.h. */
 #include "bn.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,7 @@ tacit_status tacit_bn_declare(tacit_bn *bn, const char *name, size_t n, bool rel
         { "running_mean", TACIT_ZEROS, false, true, &bn->running_mean },
         { "running_var", TACIT_ONES, false, true, &bn->running_var },
     };
-    *bn = (tacit_bn){ .n = n, .eps = 1e-5f, .momentum = 0.1f, .relu = relu };
+    *bn = (tacit_bn){ .n = n, .eps = 1e-5f, .momentum = 0.1f, .relu = relu, .groups = 1 };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char full[2 * TACIT_PARAM_NAME];
         snprintf(full, sizeof full, "%s.%s", name, parts[i].name);
@@ -40,14 +41,14 @@ tacit_status tacit_bn_declare(tacit_bn *bn, const char *name, size_t n, bool rel
 
 bool tacit_bn_plan(const tacit_bn *bn, size_t *total)
 {
-    return tacit_arena_plan(total, 4 * bn->n, sizeof(float));
+    return tacit_arena_plan(total, 2 * (bn->groups + 1) * bn->n, sizeof(float));
 }
 
 void tacit_bn_take(tacit_bn *bn, tacit_arena *arena)
 {
-    bn->mean = tacit_arena_take(arena, 4 * bn->n, sizeof(float));
-    bn->rstd = bn->mean + bn->n;
-    bn->a = bn->rstd + bn->n;
+    bn->mean = tacit_arena_take(arena, 2 * (bn->groups + 1) * bn->n, sizeof(float));
+    bn->rstd = bn->mean + bn->groups * bn->n;
+    bn->a = bn->rstd + bn->groups * bn->n;
     bn->b = bn->a + bn->n;
 }
 
@@ -119,36 +120,50 @@ static void forward_chunk(void *ctx, size_t chunk, unsigned worker)
                                     &j->norm, j->y + row * j->ldy, j->ldy);
 }
 
-static tacit_batchnorm norm_of(const tacit_bn *bn)
+static tacit_batchnorm norm_of(const tacit_bn *bn, size_t group)
 {
-    return (tacit_batchnorm){ bn->mean, bn->rstd, bn->gamma->value, bn->beta->value, bn->relu };
+    return (tacit_batchnorm){ bn->mean + group * bn->n, bn->rstd + group * bn->n, bn->gamma->value,
+                              bn->beta->value, bn->relu };
+}
+
+/* The running statistics take `share` of these, by momentum. */
+static void run(const tacit_bn *bn, size_t i, double mean, double var, double keep, double share)
+{
+    float *running_mean = &bn->running_mean->value[i], *running_var = &bn->running_var->value[i];
+    *running_mean = (float)(keep * (double)*running_mean + share * mean);
+    *running_var = (float)(keep * (double)*running_var + share * var);
+}
+
+/* Mean and deviation of one group, whose rows are j's. */
+static void take_statistics(const bn_job *j, size_t group)
+{
+    const tacit_bn *bn = j->bn;
+    const double *sums = gather_slots(j);
+    double m = (double)j->rows, a = (double)bn->momentum;
+    double share = bn->pooled ? a / (double)bn->groups : a;
+    double keep = bn->pooled && group ? 1 : 1 - a;
+    float *mean_of = bn->mean + group * bn->n, *rstd_of = bn->rstd + group * bn->n;
+    for (size_t i = 0; i < bn->n; i++) {
+        double mean = sums[i] / m, var = fmax(0, sums[bn->n + i] / m - mean * mean);
+        mean_of[i] = (float)mean;
+        rstd_of[i] = (float)(1 / sqrt(var + (double)bn->eps));
+        run(bn, i, mean, var * (j->rows > 1 ? m / (m - 1) : 1), keep, share);
+    }
 }
 
 void tacit_bn_forward(const tacit_work *work, tacit_bn *bn, size_t rows, const float *x, size_t ldx,
                       float *y, size_t ldy)
 {
-    bn_job j = { .work = work,
-                 .bn = bn,
-                 .norm = norm_of(bn),
-                 .rows = rows,
-                 .x = x,
-                 .ldx = ldx,
-                 .y = y,
-                 .ldy = ldy };
-    tacit_parallel_for(work->pool, chunks_of(rows), moments_chunk, &j);
-    const double *sums = gather_slots(&j);
-    double m = (double)rows, a = (double)bn->momentum;
-    for (size_t i = 0; i < bn->n; i++) {
-        double mean = sums[i] / m, var = fmax(0, sums[bn->n + i] / m - mean * mean);
-        float *running_mean = &bn->running_mean->value[i],
-              *running_var = &bn->running_var->value[i];
-        bn->mean[i] = (float)mean;
-        bn->rstd[i] = (float)(1 / sqrt(var + (double)bn->eps));
-        *running_mean = (float)((1 - a) * (double)*running_mean + a * mean);
-        *running_var =
-            (float)((1 - a) * (double)*running_var + a * var * (rows > 1 ? m / (m - 1) : 1));
+    bn_job j = { .work = work, .bn = bn, .rows = rows / bn->groups, .ldx = ldx, .ldy = ldy };
+    assert(rows && rows % bn->groups == 0);
+    for (size_t g = 0; g < bn->groups; g++) {
+        j.norm = norm_of(bn, g);
+        j.x = x + g * j.rows * ldx;
+        j.y = y + g * j.rows * ldy;
+        tacit_parallel_for(work->pool, chunks_of(j.rows), moments_chunk, &j);
+        take_statistics(&j, g);
+        tacit_parallel_for(work->pool, chunks_of(j.rows), forward_chunk, &j);
     }
-    tacit_parallel_for(work->pool, chunks_of(rows), forward_chunk, &j);
 }
 
 static void backward_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -164,23 +179,22 @@ static void backward_chunk(void *ctx, size_t chunk, unsigned worker)
 void tacit_bn_backward(const tacit_work *work, tacit_bn *bn, size_t rows, const float *x,
                        size_t ldx, const float *dy, size_t lddy, float *dx, size_t lddx)
 {
-    bn_job j = { .work = work,
-                 .bn = bn,
-                 .norm = norm_of(bn),
-                 .rows = rows,
-                 .x = x,
-                 .ldx = ldx,
-                 .dy = dy,
-                 .lddy = lddy,
-                 .y = dx,
-                 .ldy = lddx };
-    tacit_parallel_for(work->pool, chunks_of(rows), sums_chunk, &j);
-    const double *sums = gather_slots(&j);
-    for (size_t i = 0; i < bn->n; i++) {
-        bn->a[i] = (float)(sums[i] / (double)rows);
-        bn->b[i] = (float)(sums[bn->n + i] / (double)rows);
-        bn->beta->grad[i] += (float)sums[i];
-        bn->gamma->grad[i] += (float)sums[bn->n + i];
+    bn_job j = {
+        .work = work, .bn = bn, .rows = rows / bn->groups, .ldx = ldx, .lddy = lddy, .ldy = lddx
+    };
+    for (size_t g = 0; g < bn->groups; g++) {
+        j.norm = norm_of(bn, g);
+        j.x = x + g * j.rows * ldx;
+        j.dy = dy + g * j.rows * lddy;
+        j.y = dx + g * j.rows * lddx;
+        tacit_parallel_for(work->pool, chunks_of(j.rows), sums_chunk, &j);
+        const double *sums = gather_slots(&j);
+        for (size_t i = 0; i < bn->n; i++) {
+            bn->a[i] = (float)(sums[i] / (double)j.rows);
+            bn->b[i] = (float)(sums[bn->n + i] / (double)j.rows);
+            bn->beta->grad[i] += (float)sums[i];
+            bn->gamma->grad[i] += (float)sums[bn->n + i];
+        }
+        tacit_parallel_for(work->pool, chunks_of(j.rows), backward_chunk, &j);
     }
-    tacit_parallel_for(work->pool, chunks_of(rows), backward_chunk, &j);
 }

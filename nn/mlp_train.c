@@ -41,6 +41,14 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
     return TACIT_OK;
 }
 
+void tacit_mlp_split(tacit_mlp *mlp, size_t groups, bool pooled)
+{
+    for (size_t i = 0; i < mlp->count; i++) {
+        mlp->bn[i].groups = groups;
+        mlp->bn[i].pooled = pooled;
+    }
+}
+
 static size_t widest(const tacit_mlp *mlp)
 {
     size_t most = 0;

@@ -39,6 +39,8 @@ typedef struct tacit_mlp {
 tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, size_t count,
                                const tacit_mlp_layer *layers, size_t max_rows, tacit_params *params,
                                tacit_work *work, tacit_err *err);
+/* As tacit_resnet_train_split. */
+void tacit_mlp_split(tacit_mlp *mlp, size_t groups, bool pooled);
 bool tacit_mlp_plan(const tacit_mlp *mlp, size_t *total);
 void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena);
 

@@ -111,6 +111,23 @@ tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_res
     return st;
 }
 
+static void split_part(tacit_conv_bn *part, size_t groups, bool pooled)
+{
+    part->bn.groups = groups;
+    part->bn.pooled = pooled;
+}
+
+void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, bool pooled)
+{
+    split_part(&net->stem, groups, pooled);
+    for (size_t i = 0; i < net->count; i++) {
+        tacit_residual *b = &net->blocks[i];
+        for (size_t k = 0; k < b->parts; k++)
+            split_part(&b->part[k], groups, pooled);
+        split_part(&b->shortcut, groups, pooled);
+    }
+}
+
 void tacit_resnet_train_close(tacit_resnet_train *net)
 {
     tacit_free(net->blocks);

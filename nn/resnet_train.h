@@ -45,6 +45,9 @@ typedef struct tacit_resnet_train {
 tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_resnet_config *config,
                                         bool zero_init, size_t max_batch, tacit_params *params,
                                         tacit_work *work, tacit_err *err);
+/* Every batch norm takes each of `groups` equal parts of a batch for itself, see bn.h. Between
+ * declare and plan. */
+void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, bool pooled);
 void tacit_resnet_train_close(tacit_resnet_train *net);
 bool tacit_resnet_train_plan(const tacit_resnet_train *net, size_t *total);
 void tacit_resnet_train_take(tacit_resnet_train *net, tacit_arena *arena);

@@ -7,6 +7,7 @@
 #include "mlp_train.h"
 #include "optimiser.h"
 #include "resnet_train.h"
+#include "rng.h"
 #include "safetensors.h"
 #include "scratch.h"
 #include "vit_train.h"
@@ -542,6 +543,68 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
 }
 END_TEST
 
+/* Groups of a batch norm are batches of their own, one after the other; or with pooled their
+ * running statistics move once, to the mean. */
+START_TEST(batch_norm_in_groups)
+{
+    enum { GROUPS = 3, ROWS = 150, N = 5, ALL = GROUPS * ROWS * N };
+    tacit_bn bn[3]; /* in groups, one by one, pooled */
+    tacit_params params[3] = { 0 };
+    tacit_work work[3] = { 0 };
+    tacit_arena arena[3] = { 0 };
+    static float x[ALL], dy[ALL], y[3][ALL], dx[3][ALL];
+    for (size_t i = 0; i < ALL; i++) {
+        x[i] = 3 * tacit_rng_uniform(1, 2, i) + (float)(i / (ROWS * N));
+        dy[i] = tacit_rng_uniform(1, 3, i) - 0.5f;
+    }
+    for (int k = 0; k < 3; k++) {
+        size_t total = 0, rows = k == 1 ? ROWS : GROUPS * ROWS;
+        work[k].kernels = tacit_kernels_for(isas[_i]);
+        ck_assert_int_eq(tacit_bn_declare(&bn[k], "bn", N, true, TACIT_BN_AFFINE, 1, GROUPS * ROWS,
+                                          &params[k], &work[k], NULL),
+                         TACIT_OK);
+        bn[k].groups = k == 1 ? 1 : GROUPS;
+        bn[k].pooled = k == 2;
+        ck_assert(tacit_bn_plan(&bn[k], &total));
+        ck_assert_int_eq(tacit_arena_open(&arena[k], total, NULL), TACIT_OK);
+        tacit_bn_take(&bn[k], &arena[k]);
+        ck_assert_uint_eq(arena[k].used, total);
+        ck_assert_int_eq(tacit_params_open(&params[k], 0, NULL), TACIT_OK);
+        ck_assert_int_eq(tacit_work_open(&work[k], NULL), TACIT_OK);
+        tacit_params_init(&params[k], 1, NULL);
+        for (size_t at = 0; at < ALL; at += rows * N) {
+            tacit_bn_forward(&work[k], &bn[k], rows, x + at, N, y[k] + at, N);
+            tacit_bn_backward(&work[k], &bn[k], rows, x + at, N, dy + at, N, dx[k] + at, N);
+        }
+    }
+    for (int k = 0; k < 3; k += 2) {
+        ck_assert_mem_eq(y[k], y[1], sizeof y[k]);
+        ck_assert_mem_eq(dx[k], dx[1], sizeof dx[k]);
+        ck_assert_mem_eq(params[k].grads, params[1].grads, params[1].floats * sizeof(float));
+    }
+    ck_assert_mem_eq(params[0].values, params[1].values, params[1].floats * sizeof(float));
+    for (size_t i = 0; i < N; i++) {
+        double mean = 0, var = 0, m = ROWS;
+        for (size_t g = 0; g < GROUPS; g++) {
+            double sum = 0, square = 0;
+            for (size_t r = 0; r < ROWS; r++) {
+                double value = (double)x[(g * ROWS + r) * N + i];
+                sum += value, square += value * value;
+            }
+            mean += sum / m / GROUPS;
+            var += (square - sum * sum / m) / (m - 1) / GROUPS;
+        }
+        ck_assert_float_eq_tol(bn[2].running_mean->value[i], (float)(0.1 * mean), 1e-6f);
+        ck_assert_float_eq_tol(bn[2].running_var->value[i], (float)(0.9 + 0.1 * var), 1e-6f);
+    }
+    for (int k = 0; k < 3; k++) {
+        tacit_arena_close(&arena[k]);
+        tacit_work_close(&work[k]);
+        tacit_params_close(&params[k]);
+    }
+}
+END_TEST
+
 START_TEST(initial_values)
 {
     net n, again;
@@ -672,6 +735,7 @@ int main(void)
     tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
     tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 2);
+    tcase_add_loop_test(t, batch_norm_in_groups, 0, (int)isa_count);
     tcase_add_test(t, initial_values);
     tcase_add_test(t, failures);
     tcase_add_test(t, nothing_is_allocated);
