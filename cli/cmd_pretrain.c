@@ -104,10 +104,10 @@ static bool help(const tacit_args *args)
            "Settings, with their defaults and ranges (--set KEY=VALUE, --config FILE):\n",
            m->name, m->title, m->paper);
     if (tacit_config_open(&config, m, NULL) == TACIT_OK) {
-        for (size_t i = tacit_trainer_setting_count; i < config.count; i++)
+        for (size_t i = config.shared; i < config.count; i++)
             print_setting(&config.values[i]);
         printf("\nof every method:\n");
-        for (size_t i = 0; i < tacit_trainer_setting_count; i++)
+        for (size_t i = 0; i < config.shared; i++)
             print_setting(&config.values[i]);
     }
     tacit_config_close(&config);

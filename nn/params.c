@@ -71,6 +71,11 @@ tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned r
     return TACIT_OK;
 }
 
+unsigned tacit_params_blocks(const tacit_params *params, unsigned states)
+{
+    return (params->fixed ? 1 : 2) + states;
+}
+
 tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err *err)
 {
     size_t total = 0, floats = 0, pieces = 0;
@@ -81,7 +86,7 @@ tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err 
         fits = fits && tacit_add_size(count, LINE - 1, &count) &&
                tacit_add_size(floats, count / LINE * LINE, &floats);
     }
-    for (unsigned i = 0; i < 2 + states; i++)
+    for (unsigned i = 0; i < tacit_params_blocks(params, states); i++)
         fits = fits && tacit_arena_plan(&total, floats, sizeof(float));
     fits = fits && tacit_arena_plan(&total, pieces, sizeof(tacit_piece)) &&
            tacit_arena_plan(&total, pieces, 3 * sizeof(double));
@@ -94,7 +99,8 @@ tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err 
     memset(params->arena.base, 0, total);
     params->floats = floats;
     params->values = tacit_arena_take(&params->arena, floats, sizeof(float));
-    params->grads = tacit_arena_take(&params->arena, floats, sizeof(float));
+    if (!params->fixed)
+        params->grads = tacit_arena_take(&params->arena, floats, sizeof(float));
     float *state[2] = { NULL, NULL };
     for (unsigned i = 0; i < states; i++)
         state[i] = tacit_arena_take(&params->arena, floats, sizeof(float));
@@ -104,7 +110,7 @@ tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err 
     for (size_t i = 0; i < params->count; i++) {
         tacit_param *p = params->list[i];
         p->value = params->values + at;
-        p->grad = params->grads + at;
+        p->grad = params->grads ? params->grads + at : NULL;
         for (unsigned s = 0; s < states; s++)
             p->state[s] = state[s] + at;
         for (size_t from = 0; from < p->count; from += PIECE)
@@ -337,6 +343,6 @@ void tacit_params_average(tacit_params *to, const tacit_params *from, double mom
                           const tacit_kernels *kernels, tacit_pool *pool)
 {
     piece_job j = { to, from, kernels, (float)(1 - momentum) };
-    assert(to->floats == from->floats && to->piece_count == from->piece_count);
+    assert(to->count <= from->count && to->piece_count <= from->piece_count);
     tacit_parallel_for(pool, to->piece_count, average_piece, &j);
 }

@@ -67,6 +67,7 @@ typedef struct tacit_params {
     double *sums;  /* three for each piece */
     float *values; /* all of them in one block, as are grads */
     float *grads;
+    bool fixed; /* set before open: no gradients are kept, of a teacher */
     size_t floats;
     tacit_arena arena;
 } tacit_params;
@@ -77,6 +78,8 @@ tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned r
                               const size_t *shape, tacit_init init, tacit_param **out,
                               tacit_err *err);
 
+/* Blocks of all numbers that open makes. */
+unsigned tacit_params_blocks(const tacit_params *params, unsigned states);
 /* Memory for all that was declared, with `states` (0 to 2) blocks for an optimiser, all zero. */
 tacit_status tacit_params_open(tacit_params *params, unsigned states, tacit_err *err);
 /* Also after a failed open, and for what was only declared. */
@@ -106,8 +109,8 @@ double tacit_params_grad_norm(tacit_params *params, const tacit_kernels *kernels
 void tacit_params_scale_grads(tacit_params *params, float factor, const tacit_kernels *kernels,
                               tacit_pool *pool);
 
-/* to = momentum * to + (1 - momentum) * from, for tensors of the same names and shapes, in the same
- * order: the target of a momentum encoder. Buffers are left alone. */
+/* to = momentum * to + (1 - momentum) * from: the target of a momentum encoder. to's tensors are
+ * the first of from's, by name and shape, in the same order. Buffers are left alone. */
 void tacit_params_average(tacit_params *to, const tacit_params *from, double momentum,
                           const tacit_kernels *kernels, tacit_pool *pool);
 

@@ -108,14 +108,21 @@ static bool split(char *line, char **key, char **text)
 
 /* Opening ------------------------------------------------------------------------------------- */
 
-static tacit_status take_rows(tacit_config *config, const tacit_setting *rows, size_t count,
-                              tacit_err *err)
+static size_t count_of(const tacit_setting *rows)
 {
-    for (size_t i = 0; i < count; i++) {
+    size_t n = 0;
+    while (rows[n].name)
+        n++;
+    return n;
+}
+
+static tacit_status take_rows(tacit_config *config, const tacit_setting *rows, tacit_err *err)
+{
+    for (; rows->name; rows++) {
         tacit_value *value = &config->values[config->count];
-        assert(!find(config, rows[i].name, strlen(rows[i].name)));
-        value->setting = &rows[i];
-        tacit_status st = set_value(value, rows[i].fallback, err);
+        assert(!find(config, rows->name, strlen(rows->name)));
+        value->setting = rows;
+        tacit_status st = set_value(value, rows->fallback, err);
         if (st < 0)
             return st;
         config->count++;
@@ -133,14 +140,17 @@ static tacit_status set_all(tacit_config *config, const char *const *settings, t
 
 tacit_status tacit_config_open(tacit_config *config, const tacit_method *method, tacit_err *err)
 {
-    size_t most = tacit_trainer_setting_count + method->setting_count;
+    size_t most = count_of(tacit_trainer_settings);
+    for (const tacit_setting *const *rows = method->settings; *rows; rows++)
+        most += count_of(*rows);
     *config = (tacit_config){ .method = method };
     config->values = tacit_calloc(most, sizeof *config->values);
     if (!config->values)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu settings", most);
-    tacit_status st = take_rows(config, tacit_trainer_settings, tacit_trainer_setting_count, err);
-    if (st == TACIT_OK)
-        st = take_rows(config, method->settings, method->setting_count, err);
+    tacit_status st = take_rows(config, tacit_trainer_settings, err);
+    config->shared = config->count;
+    for (const tacit_setting *const *rows = method->settings; st == TACIT_OK && *rows; rows++)
+        st = take_rows(config, *rows, err);
     return st == TACIT_OK ? set_all(config, method->defaults, err) : st;
 }
 

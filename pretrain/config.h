@@ -46,12 +46,12 @@ typedef struct tacit_value {
 
 typedef struct tacit_config {
     const struct tacit_method *method;
-    tacit_value *values; /* the trainer's rows, then the method's */
-    size_t count;
+    tacit_value *values;  /* the trainer's rows, then the method's */
+    size_t count, shared; /* shared: how many are the trainer's */
 } tacit_config;
 
+/* The settings of every method; as all tables of rows, with a name of NULL at the end. */
 extern const tacit_setting tacit_trainer_settings[];
-extern const size_t tacit_trainer_setting_count;
 
 /* All defaults. What was opened, well or badly, must be closed. */
 tacit_status tacit_config_open(tacit_config *config, const struct tacit_method *method,

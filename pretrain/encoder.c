@@ -95,6 +95,11 @@ tacit_vit_train_config tacit_encoder_vit(const tacit_config *config, const tacit
                                      .recompute = tacit_config_flag(config, "recompute") };
 }
 
+size_t tacit_encoder_dim(const tacit_backbone_config *backbone)
+{
+    return backbone->family == TACIT_FAMILY_VIT ? backbone->vit.dim : backbone->resnet.out[3];
+}
+
 static bool is_vit(const tacit_encoder *e)
 {
     return e->family == TACIT_FAMILY_VIT;
@@ -117,6 +122,12 @@ tacit_status tacit_encoder_declare(tacit_encoder *e, const tacit_config *config,
                                                  params, work, err);
     e->dim = e->ld = e->resnet.dim;
     return st;
+}
+
+void tacit_encoder_split(tacit_encoder *e, size_t groups, bool pooled)
+{
+    if (!is_vit(e))
+        tacit_resnet_train_split(&e->resnet, groups, pooled);
 }
 
 void tacit_encoder_close(tacit_encoder *e)

@@ -18,6 +18,9 @@ tacit_status tacit_encoder_config(const tacit_config *config, tacit_backbone_con
 /* A ViT of those sizes, with the settings drop_path and recompute. */
 tacit_vit_train_config tacit_encoder_vit(const tacit_config *config, const tacit_vit_config *vit);
 
+/* Values of a feature. */
+size_t tacit_encoder_dim(const tacit_backbone_config *backbone);
+
 typedef struct tacit_encoder {
     tacit_family family;
     tacit_vit_train vit; /* one of the two */
@@ -29,6 +32,8 @@ typedef struct tacit_encoder {
 tacit_status tacit_encoder_declare(tacit_encoder *encoder, const tacit_config *config,
                                    const tacit_backbone_config *backbone, size_t max_batch,
                                    tacit_params *params, tacit_work *work, tacit_err *err);
+/* Of a ResNet: its batch norms take the batch in groups, see bn.h. Between declare and plan. */
+void tacit_encoder_split(tacit_encoder *encoder, size_t groups, bool pooled);
 void tacit_encoder_close(tacit_encoder *encoder);
 bool tacit_encoder_plan(const tacit_encoder *encoder, size_t *total);
 void tacit_encoder_take(tacit_encoder *encoder, tacit_arena *arena);

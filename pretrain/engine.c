@@ -98,6 +98,15 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
 
 /* Opening ------------------------------------------------------------------------------------- */
 
+/* Numbers that a forward changes. */
+static size_t buffers(const tacit_params *params)
+{
+    size_t floats = 0;
+    for (size_t i = 0; i < params->count; i++)
+        floats += params->list[i]->buffer ? params->list[i]->count : 0;
+    return floats;
+}
+
 tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
@@ -108,8 +117,10 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
     e->learner = (tacit_learner){ .config = config,
                                   .whole = tacit_config_whole(config, "batch"),
                                   .params = &e->params,
+                                  .teacher = &e->teacher,
                                   .work = &e->work };
     e->learner.part = e->learner.whole / e->parts;
+    e->teacher.fixed = true;
     e->clip = number(e, "clip");
     take_optimiser(e);
     tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
@@ -124,9 +135,8 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %s", m->name);
     if ((st = m->declare(e->state, &e->learner, err)) < 0)
         return st;
-    for (size_t i = 0; e->parts > 1 && i < e->params.count; i++)
-        if (e->params.list[i]->buffer)
-            e->buffer_floats += e->params.list[i]->count;
+    if (e->parts > 1)
+        e->buffer_floats = buffers(&e->params) + buffers(&e->teacher);
     return TACIT_OK;
 }
 
@@ -136,16 +146,23 @@ static bool plan(const tacit_engine *e, size_t *total)
            tacit_arena_plan(total, e->buffer_floats, sizeof(float));
 }
 
+static bool plan_params(const tacit_params *params, unsigned states, size_t *total)
+{
+    bool fits = true;
+    for (size_t i = 0; fits && i < params->count; i++)
+        for (unsigned b = 0; fits && b < tacit_params_blocks(params, states); b++)
+            fits = tacit_arena_plan(total, params->list[i]->count, sizeof(float));
+    return fits;
+}
+
 tacit_status tacit_engine_plan(const tacit_engine *e, size_t *parameters, size_t *rest,
                                tacit_err *err)
 {
-    unsigned blocks = 2 + tacit_optimiser_states(e->optimiser.kind);
     size_t arena = 0, partial, worker;
-    bool fits = plan(e, &arena);
     *parameters = 0;
-    for (size_t i = 0; fits && i < e->params.count; i++)
-        for (unsigned b = 0; fits && b < blocks; b++)
-            fits = tacit_arena_plan(parameters, e->params.list[i]->count, sizeof(float));
+    bool fits = plan(e, &arena) &&
+                plan_params(&e->params, tacit_optimiser_states(e->optimiser.kind), parameters) &&
+                plan_params(&e->teacher, 0, parameters);
     fits = fits && tacit_mul_size(e->work.partial_floats, sizeof(float), &partial) &&
            tacit_mul_size(e->work.worker_floats * sizeof(float), tacit_pool_threads(e->work.pool),
                           &worker) &&
@@ -162,13 +179,15 @@ tacit_status tacit_engine_open(tacit_engine *e, tacit_err *err)
     if (!plan(e, &total))
         return tacit_fail(err, TACIT_ELIMIT, "parts of %zu images are too large", e->learner.part);
     tacit_status st = tacit_params_open(&e->params, tacit_optimiser_states(e->optimiser.kind), err);
-    if (st < 0 || (st = tacit_work_open(&e->work, err)) < 0)
+    if (st < 0 || (st = tacit_params_open(&e->teacher, 0, err)) < 0 ||
+        (st = tacit_work_open(&e->work, err)) < 0)
         return st;
     if ((st = tacit_arena_open(&e->arena, total, err)) < 0)
         return tacit_fail_at(err, st, "activations");
     e->method->take(e->state, &e->arena);
     e->buffers = tacit_arena_take(&e->arena, e->buffer_floats, sizeof(float));
     tacit_params_init(&e->params, e->seed, e->work.pool);
+    tacit_params_init(&e->teacher, e->seed, e->work.pool);
     return TACIT_OK;
 }
 
@@ -179,6 +198,7 @@ void tacit_engine_close(tacit_engine *e)
     tacit_free(e->state);
     tacit_arena_close(&e->arena);
     tacit_work_close(&e->work);
+    tacit_params_close(&e->teacher);
     tacit_params_close(&e->params);
     *e = (tacit_engine){ 0 };
 }
@@ -222,17 +242,23 @@ static void lap(double *from, double *to)
     *from = t;
 }
 
-/* Batch norm's running statistics to e->buffers, or from there. */
-static void copy_buffers(tacit_engine *e, bool back)
+static float *copy_set(tacit_params *params, float *at, bool back)
 {
-    float *at = e->buffers;
-    for (size_t i = 0; e->buffer_floats && i < e->params.count; i++) {
-        tacit_param *p = e->params.list[i];
+    for (size_t i = 0; i < params->count; i++) {
+        tacit_param *p = params->list[i];
         if (!p->buffer)
             continue;
         memcpy(back ? p->value : at, back ? at : p->value, p->count * sizeof *at);
         at += p->count;
     }
+    return at;
+}
+
+/* Batch norm's running statistics to e->buffers, or from there. */
+static void copy_buffers(tacit_engine *e, bool back)
+{
+    if (e->buffer_floats)
+        copy_set(&e->teacher, copy_set(&e->params, e->buffers, back), back);
 }
 
 typedef struct pass {
@@ -312,13 +338,19 @@ static bool all_finite(const tacit_param *p)
     return true;
 }
 
+static tacit_status check_set(const tacit_params *params, const char *whose, tacit_err *err)
+{
+    for (size_t i = 0; i < params->count; i++)
+        if (!all_finite(params->list[i]))
+            return tacit_fail(err, TACIT_EFORMAT, "%s%s holds a value that is not finite", whose,
+                              params->list[i]->name);
+    return TACIT_OK;
+}
+
 tacit_status tacit_engine_check(const tacit_engine *e, tacit_err *err)
 {
-    for (size_t i = 0; i < e->params.count; i++)
-        if (!all_finite(e->params.list[i]))
-            return tacit_fail(err, TACIT_EFORMAT, "%s holds a value that is not finite",
-                              e->params.list[i]->name);
-    return TACIT_OK;
+    tacit_status st = check_set(&e->params, "", err);
+    return st == TACIT_OK ? check_set(&e->teacher, "the teacher's ", err) : st;
 }
 
 static tacit_status check_finite(const tacit_engine *e, const tacit_step *r, const tacit_param *bad,

@@ -23,7 +23,7 @@ typedef struct tacit_engine {
     const tacit_method *method;
     tacit_learner learner;
     void *state; /* the method's */
-    tacit_params params;
+    tacit_params params, teacher;
     tacit_work work;
     tacit_arena arena;
     tacit_optimiser optimiser;

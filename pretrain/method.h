@@ -12,8 +12,9 @@
  * of a part; only batch norm sees no more than a part at a time.
  *
  * All that is to survive an interruption lies in tacit_params: the networks, and as frozen buffers
- * beside them queues, centres and prototypes. A moving teacher is a second set (`teacher`), kept
- * with tacit_params_average. Random draws of a method are functions of (seed, epoch, sample).
+ * beside them queues, centres and prototypes. A moving teacher is a second set, which begins with
+ * the values of the first and follows it by tacit_params_average. Random draws of a method are
+ * functions of (seed, epoch, sample).
  */
 #ifndef TACIT_METHOD_H
 #define TACIT_METHOD_H
@@ -30,8 +31,9 @@
 typedef struct tacit_learner {
     const tacit_config *config;
     tacit_backbone_config backbone;
-    size_t whole, part; /* images of a step, and of a part of it */
-    tacit_params *params;
+    size_t whole, part;    /* images of a step, and of a part of it */
+    tacit_params *params;  /* what is trained */
+    tacit_params *teacher; /* without gradients; empty where the method declares none */
     struct tacit_work *work;
 } tacit_learner;
 
@@ -51,12 +53,11 @@ typedef struct tacit_embeddings {
 } tacit_embeddings;
 
 typedef struct tacit_method {
-    const char *name, *title, *paper; /* "simclr", "SimCLR", "Chen et al. 2020, arXiv:..." */
-    const tacit_setting *settings;    /* its own; the trainer's are in config.h            */
-    size_t setting_count;
-    const char *const *defaults;   /* "key=value" over all fallbacks, NULL at the end */
-    const tacit_preset *presets;   /* name NULL at the end                            */
-    const char *const *loss_parts; /* names in the log, NULL at the end               */
+    const char *name, *title, *paper;     /* "simclr", "SimCLR", "Chen et al. 2020, arXiv:..." */
+    const tacit_setting *const *settings; /* its tables, its own and shared ones, NULL at the end */
+    const char *const *defaults;          /* "key=value" over all fallbacks, NULL at the end */
+    const tacit_preset *presets;          /* name NULL at the end                            */
+    const char *const *loss_parts;        /* names in the log, NULL at the end               */
     const char *const *heads; /* how names begin that are not the backbone's, NULL at the end */
     bool vit, resnet;         /* which families it trains        */
     bool joint;               /* its loss couples images         */
@@ -80,12 +81,12 @@ typedef struct tacit_method {
     /* Behind the optimiser: teachers, queues. step: of the run, from 0. NULL: nothing. */
     void (*after)(void *state, uint64_t step, uint64_t steps);
 
-    tacit_params *(*teacher)(void *state); /* NULL: none */
     tacit_embeddings (*embeddings)(const void *state);
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 
-extern const tacit_method tacit_simclr, tacit_masked_autoencoder;
+extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
+    tacit_variance_invariance_covariance, tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

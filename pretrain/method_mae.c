@@ -9,6 +9,7 @@
 #include "loss_mae.h"
 #include "mae.h"
 #include "method.h"
+#include "view_settings.h"
 
 static const tacit_setting settings[] = {
     { "mask_ratio", TACIT_SETTING_REAL, "0.75", 0.01, 0.99, NULL,
@@ -18,9 +19,7 @@ static const tacit_setting settings[] = {
     { "decoder_dim", TACIT_SETTING_WHOLE, "512", 4, 8192, NULL, "width of the decoder", false },
     { "decoder_depth", TACIT_SETTING_WHOLE, "8", 1, 64, NULL, "blocks of the decoder", false },
     { "decoder_heads", TACIT_SETTING_WHOLE, "16", 1, 256, NULL, "heads of the decoder", false },
-    { "crop_min", TACIT_SETTING_REAL, "0.2", 0.001, 1, NULL, "least area of a crop", false },
-    { "crop_max", TACIT_SETTING_REAL, "1", 0.001, 1, NULL, "largest area of a crop", false },
-    { "flip", TACIT_SETTING_REAL, "0.5", 0, 1, NULL, "probability of a horizontal flip", false },
+    { 0 },
 };
 
 /* README of facebookresearch/mae, "Pre-training". */
@@ -34,6 +33,7 @@ static const char *const defaults[] = {
     "epochs=800",
     "warmup_epochs=40",
     "accumulate=64",
+    "crop_min=0.2",
     NULL,
 };
 static const char *const imagenet[] = { NULL };
@@ -70,10 +70,7 @@ static tacit_status views(const tacit_config *config, unsigned size, tacit_view 
                           size_t *count, tacit_err *err)
 {
     (void)err;
-    *view = tacit_view_plain(size);
-    view->scale[0] = (float)tacit_config_number(config, "crop_min");
-    view->scale[1] = (float)tacit_config_number(config, "crop_max");
-    view->flip = (float)tacit_config_number(config, "flip");
+    *view = tacit_view_crop(config, size);
     *count = 1;
     return TACIT_OK;
 }
@@ -178,8 +175,7 @@ const tacit_method tacit_masked_autoencoder = {
     .name = "mae",
     .title = "MAE: reconstruct the pixels of masked patches",
     .paper = "He et al. 2021, arXiv:2111.06377",
-    .settings = settings,
-    .setting_count = sizeof settings / sizeof *settings,
+    .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings, NULL },
     .defaults = defaults,
     .presets = presets,
     .loss_parts = (const char *const[]){ NULL },

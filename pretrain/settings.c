@@ -83,6 +83,5 @@ const tacit_setting tacit_trainer_settings[] = {
     WHOLE("knn_k", "20", 1, 1000, "neighbours that vote", true),
     { "knn_temperature", TACIT_SETTING_REAL, "0.07", 0, 100, NULL,
       "of the votes' weights; 0: they weigh the same", true },
+    { 0 },
 };
-const size_t tacit_trainer_setting_count =
-    sizeof tacit_trainer_settings / sizeof *tacit_trainer_settings;

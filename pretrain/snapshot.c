@@ -57,8 +57,7 @@ static void by_name(const tacit_tensor *tensors, size_t count, size_t *order)
 static tacit_status snapshot_open(snapshot *s, tacit_engine *e, tacit_err *err)
 {
     static const char *const states[] = { "state0.", "state1." };
-    tacit_params *teacher = e->method->teacher ? e->method->teacher(e->state) : NULL;
-    size_t room = 3 * e->params.count + (teacher ? teacher->count : 0);
+    size_t room = 3 * e->params.count + e->teacher.count;
     *s = (snapshot){ .order = tacit_calloc(room, sizeof *s->order),
                      .chunk = tacit_alloc(CHUNK),
                      .hash = tacit_alloc(sizeof *s->hash) };
@@ -74,8 +73,10 @@ static tacit_status snapshot_open(snapshot *s, tacit_engine *e, tacit_err *err)
             if (p->state[k])
                 tacit_param_source_add(&s->tensors, states[k], p, p->state[k]);
     }
-    for (size_t i = 0; teacher && i < teacher->count; i++)
-        tacit_param_source_add(&s->tensors, "teacher.", teacher->list[i], teacher->list[i]->value);
+    for (size_t i = 0; i < e->teacher.count; i++) {
+        tacit_param *p = e->teacher.list[i];
+        tacit_param_source_add(&s->tensors, "teacher.", p, p->value);
+    }
     by_name(s->tensors.tensors, s->tensors.count, s->order);
     return TACIT_OK;
 }

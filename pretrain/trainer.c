@@ -6,6 +6,7 @@
 #include "trainer.h"
 
 #include "backbone_file.h"
+#include "encoder.h"
 #include "knn_watch.h"
 #include "loader_feed.h"
 #include "rng.h"
@@ -87,12 +88,6 @@ static void look(void *ctx, const tacit_embeddings *embeddings)
         tacit_watch_look(&t->watch, embeddings);
 }
 
-static size_t widest(const tacit_engine *e)
-{
-    const tacit_backbone_config *b = &e->learner.backbone;
-    return b->family == TACIT_FAMILY_VIT ? b->vit.dim : b->resnet.out[3];
-}
-
 static tacit_status open_data(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
@@ -137,7 +132,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     if (st == TACIT_OK)
         st = tacit_engine_open(e, err);
     if (st == TACIT_OK)
-        st = tacit_watch_open(&t->watch, widest(e), err);
+        st = tacit_watch_open(&t->watch, tacit_encoder_dim(&e->learner.backbone), err);
     if (st == TACIT_OK && t->folder.begun)
         st = tacit_run_folder_load(&t->folder, e, o->say, o->ctx, err);
     if (st == TACIT_OK)

@@ -1,0 +1,68 @@
+/* tower.h - the views of a batch through a backbone and a projector, and back: what every
+ * joint-embedding method stands on.
+ *
+ * Rows go view by view: those of all images' first views, then of their second ones. Of a step in
+ * parts (method.h) the embeddings and their gradients of all parts are kept, so that a loss can be
+ * taken of all of them together.
+ */
+#ifndef TACIT_TOWER_H
+#define TACIT_TOWER_H
+
+#include "encoder.h"
+#include "method.h"
+#include "mlp_train.h"
+
+typedef struct tacit_tower_config {
+    size_t views; /* of an image */
+    bool apart;   /* batch norm takes each view for itself, as if it went through alone */
+    tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
+    size_t layer_count;
+} tacit_tower_config;
+
+typedef struct tacit_tower {
+    tacit_encoder encoder;
+    tacit_mlp head;
+    size_t views, part, whole, pixels, dim; /* pixels: values of an image; dim: of an embedding */
+    float *images;                          /* (views, part, pixels) */
+    float *z, *dz; /* (views, whole, dim): embeddings of all parts, and their gradients */
+    float *d;      /* (views, part, dim) */
+    uint64_t *draws;
+    const float *features; /* of the last forward, rows encoder.ld apart */
+} tacit_tower;
+
+/* Declares the backbone by its own names and the projector as projector.<layer>. params: the
+ * learner's, or those of its teacher, of which there is only a forward. Must be closed, declared
+ * well or badly. */
+tacit_status tacit_tower_declare(tacit_tower *tower, const tacit_tower_config *config,
+                                 const tacit_learner *learner, tacit_params *params,
+                                 tacit_err *err);
+void tacit_tower_close(tacit_tower *tower);
+bool tacit_tower_plan(const tacit_tower *tower, size_t *total);
+void tacit_tower_take(tacit_tower *tower, tacit_arena *arena);
+
+/* Embeds a part, to its rows of z. Gives them, too: (views, part, dim), until the backward or the
+ * next forward. */
+const float *tacit_tower_forward(tacit_tower *tower, const tacit_part *part);
+/* From the gradient of what the last forward gave, which is overwritten, to those of the
+ * parameters.
+ */
+void tacit_tower_backward(tacit_tower *tower, float *dz);
+/* The same from the part's rows of dz. */
+void tacit_tower_backward_part(tacit_tower *tower, const tacit_part *part);
+
+/* Where the rows of a part's view begin, in z and dz: `part` of them, dim apart. */
+size_t tacit_tower_at(const tacit_tower *tower, const tacit_part *part, size_t view);
+
+/* The backbone's features of the last forward. */
+tacit_embeddings tacit_tower_embeddings(const tacit_tower *tower);
+
+/* FLOPs of a forward and a backward of one image, all its views. */
+double tacit_tower_flops(const tacit_tower *tower);
+
+/* Hooks (method.h) of a method whose state begins with a tower, and needs no more than it. */
+void tacit_tower_hook_close(void *state);
+void tacit_tower_hook_forward(void *state, const tacit_part *part);
+void tacit_tower_hook_backward(void *state, const tacit_part *part);
+tacit_embeddings tacit_tower_hook_embeddings(const void *state);
+
+#endif

@@ -1,0 +1,26 @@
+/* view_settings.h - the settings of views that joint-embedding methods share: crop, flip, colour,
+ * blur, solarise. A method puts the rows among its own; where its paper has other values than
+ * these, they stand among its defaults.
+ *
+ * A second view with a recipe of its own (Grill et al. 2020, arXiv:2006.07733, appendix B) differs
+ * in two probabilities, blur and solarise; all else is the same.
+ */
+#ifndef TACIT_VIEW_SETTINGS_H
+#define TACIT_VIEW_SETTINGS_H
+
+#include "config.h"
+#include "views.h"
+
+extern const tacit_setting tacit_crop_settings[], tacit_colour_settings[];
+
+/* The crop and the flip of `size` pixels, all else off. */
+tacit_view tacit_view_crop(const tacit_config *config, unsigned size);
+
+/* With colour, blur and solarise: of the first view, or of the second. */
+tacit_view tacit_view_colour(const tacit_config *config, unsigned size, bool second);
+
+/* Hook (method.h) of a method with two views and both tables. */
+tacit_status tacit_view_pair(const tacit_config *config, unsigned size, tacit_view *views,
+                             size_t *count, tacit_err *err);
+
+#endif
