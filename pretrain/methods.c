@@ -3,7 +3,14 @@
 
 #include <string.h>
 
-const tacit_method *const tacit_methods[] = { &tacit_simclr, &tacit_masked_autoencoder, NULL };
+const tacit_method *const tacit_methods[] = {
+    &tacit_simclr,
+    &tacit_byol,
+    &tacit_barlow_twins,
+    &tacit_variance_invariance_covariance,
+    &tacit_masked_autoencoder,
+    NULL,
+};
 
 const tacit_method *tacit_method_find(const char *name)
 {

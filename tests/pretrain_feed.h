@@ -81,6 +81,25 @@ static const char *const tiny_simclr[] = {
     "zero_init=false",     "seed=11",         NULL
 };
 
+#define TINY_RESNET                                                                                \
+    "arch=resnet18_cifar", "size=12", "dim=2", "depth=1", "head_hidden=16", "head_dim=8",          \
+        "batch=8", "accumulate=1", "epochs=4", "warmup_epochs=1", "lr=0.02", "lr_final=0",         \
+        "trust=0.01", "lr_scale=none", "weight_decay=0.01", "zero_init=false", "seed=11"
+static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
+static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
+static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+
+/* A tiny run of every method. */
+static const struct tiny {
+    const char *method;
+    size_t side;
+    const char *const *settings;
+} tiny[] = {
+    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+};
+enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
+
 static void config_open(tacit_config *c, const char *method, const char *const *settings)
 {
     tacit_err err;

@@ -6,8 +6,11 @@
 mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_sched.py.
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
+byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
+vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
-initial weights, the losses, the gradients of the first step, the weights after the last. Needs torch,
+initial weights, the losses, the gradients of the first step, the weights after the last, of byol its
+target's. Needs torch,
 timm, numpy and safetensors.
 """
 import math
@@ -126,8 +129,8 @@ def make_mae():
     train("mae", named, loss_of, step_of)
 
 
-class ContrastiveNet(torch.nn.Module):
-    def __init__(self, width, hidden, dim):
+class JointNet(torch.nn.Module):
+    def __init__(self, width):
         super().__init__()
         n, ins = torch.nn, width
         self.conv1, self.bn1 = n.Conv2d(3, width, 3, 1, 1, bias=False), n.BatchNorm2d(width)
@@ -136,17 +139,24 @@ class ContrastiveNet(torch.nn.Module):
             setattr(self, f"layer{s + 1}",
                     n.Sequential(Residual(ins, out, out, 2 if s else 1, False)))
             ins = out
-        self.projector = n.Sequential(n.Linear(ins, hidden, bias=False), n.BatchNorm1d(hidden),
-                                      n.ReLU(), n.Linear(hidden, hidden, bias=False),
-                                      n.BatchNorm1d(hidden), n.ReLU(),
-                                      n.Linear(hidden, dim, bias=False), n.BatchNorm1d(dim))
-        self.projector[7].bias.requires_grad = False  # center=False
+        self.width = ins
 
     def forward(self, x):
         x = self.bn1(self.conv1(x)).relu()
         for s in range(4):
             x = getattr(self, f"layer{s + 1}")(x)
         return self.projector(x.mean((2, 3)))
+
+
+class ContrastiveNet(JointNet):
+    def __init__(self, width, hidden, dim):
+        super().__init__(width)
+        n, ins = torch.nn, self.width
+        self.projector = n.Sequential(n.Linear(ins, hidden, bias=False), n.BatchNorm1d(hidden),
+                                      n.ReLU(), n.Linear(hidden, hidden, bias=False),
+                                      n.BatchNorm1d(hidden), n.ReLU(),
+                                      n.Linear(hidden, dim, bias=False), n.BatchNorm1d(dim))
+        self.projector[7].bias.requires_grad = False  # center=False
 
 
 def contrastive_loss(hidden, temperature):
@@ -184,7 +194,118 @@ def make_simclr():
     golden["simclr.running"] = net.layer2[0].bn1.running_var.float()
 
 
+def head(ins, hidden, dim, layers, bias):
+    """Linear, BN, ReLU, ..., Linear without bias."""
+    n, parts = torch.nn, []
+    for _ in range(layers - 1):
+        parts += [n.Linear(ins, hidden, bias=bias), n.BatchNorm1d(hidden), n.ReLU()]
+        ins = hidden
+    return n.Sequential(*parts, n.Linear(ins, dim, bias=False))
+
+
+def lars(p, v, rate, bias_rate):
+    """moco-v3's, BYOL's, Barlow Twins' and VICReg's."""
+    dp = p.grad
+    if p.ndim > 1:
+        dp = dp + base.DECAY * p
+        w_norm, u_norm = p.norm(), dp.norm()
+        dp = dp * (TRUST * w_norm / u_norm if w_norm > 0 and u_norm > 0 else 1.0)
+    v.mul_(0.9).add_(dp)
+    p.sub_((rate if p.ndim > 1 else rate * bias_rate) * v)
+
+
+def make_joint(section, net, seed, loss_of_views, rate, bias_rate=1.0, after=None):
+    """Both views go through the network one by one."""
+    g = generator(seed)
+    for name, p in net.named_parameters():
+        norm = p.ndim == 1
+        middle = 1 if norm and name.endswith("weight") else 0
+        p.data = half(torch.randn(p.shape, generator=g) * (0.1 if norm else 0.3) + middle)
+    named = dict(net.named_parameters())
+    state = {n: torch.zeros_like(p) for n, p in named.items()}
+
+    def step_of(step):
+        with torch.no_grad():
+            for n, p in named.items():
+                lars(p, state[n], rate_at(step, rate), bias_rate)
+            if after:
+                after(step)
+
+    train(section, named, lambda step: loss_of_views(pixels(step, 0, 12), pixels(step, 1, 12)),
+          step_of)
+
+
+def make_byol():
+    net = JointNet(2).double()
+    net.projector = head(net.width, 16, 8, 2, True).double()
+    net.predictor = head(8, 16, 8, 2, True).double()
+    target = JointNet(2).double()
+    target.projector = head(target.width, 16, 8, 2, True).double()
+    begun = []
+
+    def regression(x, y):  # utils/helpers.py
+        x, y = (v / v.square().sum(-1, keepdim=True).sqrt() for v in (x, y))
+        return (x - y).square().sum(-1)
+
+    def loss(a, b):
+        if not begun:
+            target.load_state_dict({n: t for n, t in net.state_dict().items()
+                                    if not n.startswith("predictor")})
+            begun.append(True)
+        p = [net.predictor(net(v)) for v in (a, b)]
+        with torch.no_grad():
+            t = [target(v) for v in (a, b)]
+        return (regression(p[0], t[1]) + regression(p[1], t[0])).mean()
+
+    def after(step):  # utils/schedules.py, target_ema
+        tau = 1 - (1 - 0.9) * (math.cos(math.pi * step / STEPS) + 1) / 2
+        online = dict(net.named_parameters())
+        for name, p in target.named_parameters():
+            p.copy_(tau * p + (1 - tau) * online[name])
+
+    make_joint("byol", net, 32, loss, 0.02, after=after)
+    put("byol", "teacher", dict(target.named_parameters()))
+    golden["byol.running"] = net.layer2[0].bn1.running_var.float()
+
+
+def make_barlow():
+    net = JointNet(2).double()
+    net.projector = head(net.width, 16, 8, 3, False).double()
+    bn = torch.nn.BatchNorm1d(8, affine=False).double()
+
+    def loss(a, b):  # main.py
+        c = bn(net(a)).T @ bn(net(b)) / BATCH
+        on_diag = (torch.diagonal(c) - 1).square().sum()
+        return on_diag + 0.02 * (c.square().sum() - torch.diagonal(c).square().sum())
+
+    make_joint("barlow", net, 33, loss, 0.02, bias_rate=0.1)
+    golden["barlow.running"] = net.layer2[0].bn1.running_var.float()
+
+
+def make_vicreg():
+    net = JointNet(2).double()
+    net.projector = head(net.width, 16, 8, 3, True).double()
+
+    def loss(a, b):  # main_vicreg.py
+        x, y = net(a), net(b)
+        repr_loss = torch.nn.functional.mse_loss(x, y)
+        x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+        std_x, std_y = (torch.sqrt(v.var(dim=0) + 0.0001) for v in (x, y))
+        std_loss = torch.relu(1 - std_x).mean() / 2 + torch.relu(1 - std_y).mean() / 2
+        cov_loss = 0
+        for v in (x, y):
+            cov = v.T @ v / (BATCH - 1)
+            cov_loss += (cov.square().sum() - torch.diagonal(cov).square().sum()) / v.shape[1]
+        return 25 * repr_loss + 25 * std_loss + cov_loss
+
+    make_joint("vicreg", net, 64, loss, 0.005)
+    golden["vicreg.running"] = net.layer2[0].bn1.running_var.float()
+
+
 if __name__ == "__main__":
     make_mae()
     make_simclr()
+    make_byol()
+    make_barlow()
+    make_vicreg()
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
