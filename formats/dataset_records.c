@@ -8,14 +8,14 @@
  * The file's size must be what its header says; of a .gz the end shows it. Records are streamed.
  */
 #include "dataset_internal.h"
+#include "image.h"
 #include "mem.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define DEFLATE_MOST 1032                  /* a byte cannot stand for more */
-#define MOST_PIXELS  ((uint64_t)178956970) /* of one picture, as for all others */
+#define DEFLATE_MOST 1032 /* a byte cannot stand for more */
 enum { CIFAR_SIDE = 32, CIFAR_PLANE = CIFAR_SIDE * CIFAR_SIDE, RECORD_TEXT = 24 };
 
 typedef struct records_set {
@@ -137,7 +137,7 @@ static tacit_status open_idx(records_set *s, const char *path, tacit_err *err)
         return tacit_fail(err, TACIT_EUNSUPPORTED,
                           "%s: no images: an IDX file of images is (N, H, W) or (N, H, W, 3)",
                           path);
-    if (dims[1] == 0 || dims[2] == 0 || dims[1] * dims[2] > MOST_PIXELS)
+    if (dims[1] == 0 || dims[2] == 0 || dims[1] * dims[2] > TACIT_IMAGE_PIXELS)
         return tacit_fail(err, TACIT_ELIMIT, "%s: pictures of %llu x %llu pixels", path,
                           (unsigned long long)dims[2], (unsigned long long)dims[1]);
     s->count = dims[0];

@@ -10,8 +10,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define DEFAULT_PIXELS UINT64_C(178956970) /* where Pillow raises DecompressionBombError */
-
 /* Formats that are recognised in order to be refused by name. */
 static const struct {
     const char *name;
@@ -91,7 +89,7 @@ tacit_status tacit__image_shape(tacit_image *img, uint64_t width, uint64_t heigh
 tacit_status tacit_image_decode(tacit_image *img, const void *bytes, size_t size,
                                 const tacit_image_limits *limits, tacit_err *err)
 {
-    uint64_t max_pixels = limits && limits->pixels ? limits->pixels : DEFAULT_PIXELS;
+    uint64_t max_pixels = limits && limits->pixels ? limits->pixels : TACIT_IMAGE_PIXELS;
     tacit_status st;
     img->width = img->height = 0;
     if (size >= 3 && !memcmp(bytes, "\xff\xd8\xff", 3))

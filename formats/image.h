@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The most pixels that a picture may have unless it is said otherwise: Pillow's error limit. */
+#define TACIT_IMAGE_PIXELS UINT64_C(178956970)
+
 typedef struct tacit_image {
     uint8_t *rgb; /* (height, width, 3), no padding; owned, reused by the next decode */
     size_t width, height;
@@ -18,7 +21,7 @@ typedef struct tacit_image {
 } tacit_image;
 
 typedef struct tacit_image_limits {
-    uint64_t pixels; /* width * height; 0 = the default, Pillow's error limit of 178956970 */
+    uint64_t pixels; /* width * height; 0 = TACIT_IMAGE_PIXELS */
 } tacit_image_limits;
 
 /* Decodes one image. img is zeroed by the caller before its first use; its buffer grows to the
