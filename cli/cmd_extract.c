@@ -2,16 +2,12 @@
 #include "cmd.h"
 
 #include "meta.h"
+#include "meter.h"
 #include "output.h"
 #include "run.h"
 
-#include <math.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 static const tacit_option options[] = {
     { "weights", "FILE|default", NULL,
@@ -68,81 +64,24 @@ static const tacit_option options[] = {
 /* Bad images that get their own line on stderr. */
 #define BAD_LINES 20
 
-static atomic_int stop_signal;
-
-static void on_signal(int number)
-{
-    atomic_store(&stop_signal, number);
-}
-
-/* The first signal ends the run in order, the second at once. */
-static void catch_signals(void)
-{
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    struct sigaction ignore = { .sa_handler = SIG_IGN };
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write */
-}
-
 struct report {
-    bool terminal;
+    tacit_meter meter;
     uint64_t bad;
-    double start, shown;
-    uint64_t first; /* done when the clock started */
 };
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void clear_line(const struct report *report)
-{
-    if (report->terminal)
-        fputs("\r\033[K", stderr);
-}
 
 static void on_bad(void *ctx, const char *line)
 {
     struct report *report = ctx;
     if (report->bad++ >= BAD_LINES)
         return;
-    clear_line(report);
+    tacit_meter_clear(&report->meter);
     fprintf(stderr, "tacit extract: skipped: %s\n", line);
 }
 
 static void on_progress(void *ctx, uint64_t done, uint64_t total)
 {
     struct report *report = ctx;
-    double now = seconds();
-    if (!report->terminal || (report->shown > 0 && now - report->shown < 0.2))
-        return;
-    if (report->shown == 0) {
-        report->start = now;
-        report->first = done;
-    }
-    report->shown = now;
-    double rate = now > report->start ? (double)(done - report->first) / (now - report->start) : 0;
-    char bar[31], left[32] = "";
-    if (total) {
-        int filled = (int)(30 * done / total);
-        memset(bar, '.', 30);
-        memset(bar, '#', (size_t)filled);
-        bar[30] = 0;
-        if (rate > 0) {
-            unsigned long s = (unsigned long)((double)(total - done) / rate);
-            snprintf(left, sizeof left, ", %lu:%02lu:%02lu left", s / 3600, s / 60 % 60, s % 60);
-        }
-        fprintf(stderr, "\r[%s] %llu/%llu", bar, (unsigned long long)done,
-                (unsigned long long)total);
-    } else {
-        fprintf(stderr, "\r%llu images", (unsigned long long)done);
-    }
-    fprintf(stderr, ", %.1f/s%s\033[K", rate, left);
+    tacit_meter_show(&report->meter, done, total);
 }
 
 struct settings {
@@ -301,9 +240,10 @@ static int say_complete(const tacit_args *args)
 }
 
 /* A run that stopped before its end. */
-static int say_stopped(tacit_status st, const tacit_err *err, const tacit_run_result *result)
+static int say_stopped(tacit_status st, const tacit_err *err, const tacit_run_result *result,
+                       const atomic_int *stop)
 {
-    int number = st == TACIT_ECANCELLED ? atomic_load(&stop_signal) : 0;
+    int number = st == TACIT_ECANCELLED ? atomic_load(stop) : 0;
     fprintf(stderr, "tacit extract: %s\n", err->text);
     if (result->inputs && st != TACIT_ECONFLICT)
         fprintf(stderr, "tacit extract: what is done is kept: add --resume to go on from there\n");
@@ -312,7 +252,8 @@ static int say_stopped(tacit_status st, const tacit_err *err, const tacit_run_re
 
 /* With everything open. */
 static int extract(const tacit_args *args, const struct settings *s, const tacit_model *model,
-                   tacit_pool *pool, const tacit_threads *threads, tacit_dataset *set)
+                   tacit_pool *pool, const tacit_threads *threads, tacit_dataset *set,
+                   const atomic_int *stop)
 {
     tacit_err err;
     tacit_output *output = NULL;
@@ -338,8 +279,8 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
         status = say_complete(args);
         goto done;
     }
-    const char *term = getenv("TERM");
-    struct report report = { .terminal = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") };
+    struct report report = { .bad = 0 };
+    tacit_meter_open(&report.meter);
     tacit_run_result result;
     tacit_run_options run = {
         .model = model,
@@ -349,19 +290,20 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
         .shard = s->shard,
         .shards = s->shards,
         .strict = tacit_flag(args, "strict"),
-        .stop = &stop_signal,
+        .stop = stop,
         .ctx = &report,
         .bad = on_bad,
         .progress = on_progress,
     };
     st = tacit_run(&run, set, output, &result, &err);
-    clear_line(&report);
+    tacit_meter_clear(&report.meter);
     if (st >= 0) {
         meta = tacit_meta_json(recipe, model, threads, &result);
         st = meta ? tacit_output_finish(output, meta, &err)
                   : tacit_fail(&err, TACIT_ENOMEM, "out of memory");
     }
-    status = st >= 0 ? say_result(args, &result, report.bad, meta) : say_stopped(st, &err, &result);
+    status = st >= 0 ? say_result(args, &result, report.bad, meta)
+                     : say_stopped(st, &err, &result, stop);
 done:
     tacit_output_close(&output);
     json_decref(meta);
@@ -378,7 +320,7 @@ static int run(const tacit_args *args)
     tacit_threads threads;
     if (tacit_threads_select(s.threads, &threads, &err) < 0)
         return tacit_cli_usage(args, &err);
-    catch_signals();
+    const atomic_int *stop = tacit_catch_signals();
     tacit_pool *pool = NULL;
     tacit_dataset *set = NULL;
     tacit_model model = { 0 };
@@ -391,7 +333,7 @@ static int run(const tacit_args *args)
         status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
     } else {
         say_recipe(&model);
-        status = extract(args, &s, &model, pool, &threads, set);
+        status = extract(args, &s, &model, pool, &threads, set, stop);
     }
     tacit_model_close(&model);
     tacit_dataset_close(&set);

@@ -4,9 +4,9 @@
 #include "atomic_file.h"
 #include "cpu.h"
 #include "mem.h"
+#include "meter.h"
 #include "trainer.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,24 +52,6 @@ static const char *const settings[][2] = {
     { "seed", "seed" },
     { "checkpoint-steps", "checkpoint_steps" },
 };
-
-static atomic_int stop_signal;
-
-static void on_signal(int number)
-{
-    atomic_store(&stop_signal, number);
-}
-
-/* The first signal saves and leaves, the second leaves at once. */
-static void catch_signals(void)
-{
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    struct sigaction ignore = { .sa_handler = SIG_IGN };
-    sigaction(SIGPIPE, &ignore, NULL);
-    sigaction(SIGXFSZ, &ignore, NULL); /* a file size limit is an error of write */
-}
 
 /* Help ---------------------------------------------------------------------------------------- */
 
@@ -320,7 +302,7 @@ static int train(const tacit_args *args, tacit_trainer_options *o)
     if (st != TACIT_ECANCELLED)
         return TACIT_EXIT_FAILED;
     fprintf(stderr, "tacit pretrain: add --resume to go on from there\n");
-    return 128 + atomic_load(&stop_signal);
+    return 128 + atomic_load(o->stop);
 }
 
 static tacit_status read_operands(const tacit_args *args, tacit_trainer_options *o, tacit_err *err)
@@ -346,9 +328,7 @@ static int run(const tacit_args *args)
     tacit_pool *pool = NULL;
     tacit_config config;
     unsigned asked = 0, steps = 0;
-    tacit_trainer_options o = { .config = &config,
-                                .resume = tacit_flag(args, "resume"),
-                                .stop = &stop_signal };
+    tacit_trainer_options o = { .config = &config, .resume = tacit_flag(args, "resume") };
     if (tacit_flag(args, "list")) {
         list_methods();
         return tacit_cli_done(args);
@@ -369,7 +349,7 @@ static int run(const tacit_args *args)
     } else if (tacit_pool_open(&pool, threads.use, &err) < 0) {
         status = tacit_cli_failed(args, &err);
     } else {
-        catch_signals();
+        o.stop = tacit_catch_signals();
         o.pool = pool;
         status = fits(&o, &err) ? train(args, &o) : tacit_cli_usage(args, &err);
     }
