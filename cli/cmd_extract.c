@@ -15,8 +15,8 @@ static const tacit_option options[] = {
       "or 'default', a small untrained network",
       true },
     { "images", "PATH", NULL,
-      "folder (with class sub-folders or flat), text list ('-': standard input), tar, CIFAR binary "
-      "or IDX file",
+      "folder (with class sub-folders or flat), text list ('-': standard input), tar, pack, CIFAR "
+      "binary or IDX file",
       true },
     { "out", "DIR", NULL, "folder for embeddings.npy, index.tsv and meta.json", true },
     { "arch", "NAME", NULL, "architecture by timm's name, where the file does not tell", false },
@@ -49,7 +49,7 @@ static const tacit_option options[] = {
       false },
     { "std", "R,G,B", NULL, "standard deviation to divide by (default: as published)", false },
     { "pillow", "12|13", "13", "the release of Pillow whose resize is matched bit by bit", false },
-    { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL, "what PATH is (default: detected)",
+    { "kind", "folder|list|tar|cifar10|cifar100|idx|pack", NULL, "what PATH is (default: detected)",
       false },
     { "batch", "N", "8", "images at a time in each thread; changes no bit of the result", false },
     { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },

@@ -31,7 +31,7 @@ static const tacit_option options[] = {
     { "batch", "N", NULL, "as --set batch=N", false },
     { "seed", "N", NULL, "as --set seed=N", false },
     { "checkpoint-steps", "N", NULL, "as --set checkpoint_steps=N", false },
-    { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL,
+    { "kind", "folder|list|tar|cifar10|cifar100|idx|pack", NULL,
       "as --set kind=KIND: what PATH is (default: detected)", false },
     { "steps", "N", NULL, "save and stop at step N; the schedules are those of the whole run",
       false },

@@ -5,6 +5,7 @@
 #include "atomic_file.h"
 #include "dataset_internal.h"
 #include "mem.h"
+#include "pack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,7 @@ static const char *const kind_names[] = {
     [TACIT_DATASET_AUTO] = "auto",       [TACIT_DATASET_FOLDER] = "folder",
     [TACIT_DATASET_LIST] = "list",       [TACIT_DATASET_TAR] = "tar",
     [TACIT_DATASET_CIFAR10] = "cifar10", [TACIT_DATASET_CIFAR100] = "cifar100",
-    [TACIT_DATASET_IDX] = "idx",
+    [TACIT_DATASET_IDX] = "idx",         [TACIT_DATASET_PACK] = "pack",
 };
 enum { KINDS = sizeof kind_names / sizeof *kind_names };
 
@@ -33,9 +34,9 @@ tacit_status tacit_dataset_kind_parse(const char *name, tacit_dataset_kind *kind
             *kind = (tacit_dataset_kind)i;
             return TACIT_OK;
         }
-    return tacit_fail(err, TACIT_EINVAL,
-                      "\"%s\" is no kind of input: folder, list, tar, cifar10, cifar100 or idx",
-                      name);
+    return tacit_fail(
+        err, TACIT_EINVAL,
+        "\"%s\" is no kind of input: folder, list, tar, cifar10, cifar100, idx or pack", name);
 }
 
 /* torchvision's IMG_EXTENSIONS. What is not JPEG or PNG is an input all the same, so that it gets
@@ -182,8 +183,11 @@ static tacit_status detect_file(const char *path, tacit_dataset_kind *kind, bool
     tacit__stream_close(&s);
     if (st < 0)
         return st;
-    if (ends_with(path, ".tar") || ends_with(path, ".tar.gz") || ends_with(path, ".tgz") ||
-        (n >= 262 && !memcmp(head + 257, "ustar", 5)))
+    if (!zipped && n >= TACIT_PACK_MAGIC_SIZE &&
+        !memcmp(head, TACIT_PACK_MAGIC, TACIT_PACK_MAGIC_SIZE))
+        *kind = TACIT_DATASET_PACK;
+    else if (ends_with(path, ".tar") || ends_with(path, ".tar.gz") || ends_with(path, ".tgz") ||
+             (n >= 262 && !memcmp(head + 257, "ustar", 5)))
         *kind = TACIT_DATASET_TAR;
     else if (n >= 4 && head[0] == 0 && head[1] == 0 && head[2] >= 0x08 && head[2] <= 0x0e &&
              head[3] >= 1 && head[3] <= 4)
@@ -199,10 +203,11 @@ static tacit_status detect_file(const char *path, tacit_dataset_kind *kind, bool
         for (size_t i = 0; i < n; i++)
             text &= head[i] >= 0x20 || !head[i] || strchr("\t\r\n\v\f", head[i]);
         if (!text)
-            return tacit_fail(err, TACIT_EUNSUPPORTED,
-                              "%s: no tar, CIFAR or IDX file and no list of paths; where it is one "
-                              "all the same, say which with --kind",
-                              path);
+            return tacit_fail(
+                err, TACIT_EUNSUPPORTED,
+                "%s: no tar, pack, CIFAR or IDX file and no list of paths; where it is one "
+                "all the same, say which with --kind",
+                path);
     }
     return TACIT_OK;
 }
@@ -220,7 +225,7 @@ static tacit_status detect(const char *path, const struct stat *info, tacit_data
         return tacit_fail(
             err, TACIT_EINVAL,
             "%s: neither a folder nor a file: give a folder of images, a list, a tar, "
-            "a CIFAR or an IDX file",
+            "a pack, a CIFAR or an IDX file",
             path);
     else if (tacit__is_image_name(path))
         *single = true;
@@ -263,6 +268,7 @@ tacit_status tacit_dataset_open(tacit_dataset **set, const char *path, tacit_dat
         case TACIT_DATASET_CIFAR10:
         case TACIT_DATASET_CIFAR100:
         case TACIT_DATASET_IDX: st = tacit__records_open(s, path, err); break;
+        case TACIT_DATASET_PACK: st = tacit__pack_open(s, path, err); break;
         }
     if (st < 0) {
         tacit_free(s);

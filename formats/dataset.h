@@ -1,10 +1,10 @@
 /* dataset.h - a set of images, wherever it lies, as a sequence of items.
  *
  * Kinds: a folder with class sub-folders, a flat folder, a text list ("-" is standard input), a tar
- * (webdataset naming; several as shard-{000..012}.tar), CIFAR-10/100 binary files, IDX (also .gz);
- * also one image file, which counts as a list. The order of items is a property of the input alone:
- * folders as torchvision's ImageFolder sorts them, all others keep their own order. Each reader's
- * head comment (dataset_*.c) has its rules.
+ * (webdataset naming; several as shard-{000..012}.tar), CIFAR-10/100 binary files, IDX (also .gz),
+ * a pack (pack.h); also one image file, which counts as a list. The order of items is a property of
+ * the input alone: folders as torchvision's ImageFolder sorts them, all others keep their own
+ * order. Each reader's head comment (dataset_*.c) has its rules.
  */
 #ifndef TACIT_DATASET_H
 #define TACIT_DATASET_H
@@ -23,6 +23,7 @@ typedef enum tacit_dataset_kind {
     TACIT_DATASET_CIFAR10,
     TACIT_DATASET_CIFAR100,
     TACIT_DATASET_IDX,
+    TACIT_DATASET_PACK,
 } tacit_dataset_kind;
 
 typedef enum tacit_item_form {
@@ -58,7 +59,7 @@ void tacit_dataset_close(tacit_dataset **set);
 /* The kind found, never AUTO. */
 tacit_dataset_kind tacit_dataset_kind_of(const tacit_dataset *set);
 const char *tacit_dataset_kind_name(tacit_dataset_kind kind);
-/* "folder", "list", "tar", "cifar10", "cifar100", "idx"; TACIT_EINVAL otherwise. */
+/* "folder", "list", "tar", "cifar10", "cifar100", "idx", "pack"; TACIT_EINVAL otherwise. */
 tacit_status tacit_dataset_kind_parse(const char *name, tacit_dataset_kind *kind, tacit_err *err);
 
 /* Number of items, or UINT64_MAX where only reading to the end tells (tar, standard input). */

@@ -35,6 +35,11 @@ tacit_status tacit__list_open(tacit_dataset *set, const char *path, tacit_err *e
 tacit_status tacit__single_open(tacit_dataset *set, const char *path, tacit_err *err);
 tacit_status tacit__tar_open(tacit_dataset *set, const char *path, tacit_err *err);
 tacit_status tacit__records_open(tacit_dataset *set, const char *path, tacit_err *err);
+tacit_status tacit__pack_open(tacit_dataset *set, const char *path, tacit_err *err);
+
+/* The pack behind a set of kind PACK, which is now the caller's to close; the set then has ended.
+ * NULL where it was taken before. */
+struct tacit_pack *tacit__pack_take(tacit_dataset *set);
 
 /* Whether a name ends in one of the extensions that count as an image, in any case. */
 bool tacit__is_image_name(const char *name);

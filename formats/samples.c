@@ -1,7 +1,9 @@
 /* samples.c - see samples.h. */
 #include "samples.h"
 
+#include "dataset_internal.h"
 #include "mem.h"
+#include "pack.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +27,7 @@ struct entry {
 
 struct tacit_samples {
     char *path;
+    tacit_pack *pack; /* else NULL; it stands for the entries */
     struct entry *entries;
     size_t count, capacity;
     chunk *chunks;
@@ -42,6 +45,7 @@ void tacit_samples_close(tacit_samples **samples)
         tacit_free(s->chunks);
         s->chunks = next;
     }
+    tacit_pack_close(&s->pack);
     tacit_free(s->entries);
     tacit_free(s->path);
     tacit_free(s);
@@ -60,10 +64,11 @@ static tacit_status keep(tacit_samples *s, const void *bytes, size_t size, const
     if (size > s->chunk_size - s->chunk_used) {
         size_t want = size > CHUNK ? size : CHUNK;
         if (s->held + want > s->most_held)
-            return tacit_fail(err, TACIT_ELIMIT,
-                              "%s: more than %llu MB to hold in memory: make it a file that can be "
-                              "mapped, with tacit pack",
-                              s->path, (unsigned long long)(s->most_held >> 20));
+            return tacit_fail(
+                err, TACIT_ELIMIT,
+                "%s: more than %llu MB to hold in memory: make it a pack, which is read "
+                "where it lies, with 'tacit pack'",
+                s->path, (unsigned long long)(s->most_held >> 20));
         chunk *c = tacit_alloc(sizeof *c + want);
         if (!c)
             return no_memory(s, err);
@@ -126,7 +131,11 @@ tacit_status tacit_samples_open(tacit_samples **out, const char *path, tacit_dat
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
     s->most_held = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : UINT64_MAX / 2;
     tacit_status st = tacit_dataset_open(&set, path, kind, err);
-    for (bool more = true; st == TACIT_OK;) {
+    if (st == TACIT_OK && tacit_dataset_kind_of(set) == TACIT_DATASET_PACK) {
+        s->pack = tacit__pack_take(set);
+        s->count = tacit_pack_count(s->pack);
+    }
+    for (bool more = true; st == TACIT_OK && !s->pack;) {
         st = tacit_dataset_next(set, &item, &more, err);
         if (st < 0 || !more)
             break;
@@ -147,9 +156,27 @@ size_t tacit_samples_count(const tacit_samples *samples)
     return samples->count;
 }
 
+/* Straight from the file, which is in the page cache or soon will be. */
+static tacit_status load_packed(const tacit_pack *pack, size_t index, tacit_sample *sample,
+                                tacit_err *err)
+{
+    tacit_pack_sample packed;
+    tacit_pack_describe(pack, index, &packed);
+    sample->item.size = 0; /* what was there need not be kept */
+    tacit_status st = tacit__item_reserve(&sample->item, packed.room, err);
+    if (st == TACIT_OK)
+        st = tacit_pack_read(pack, index, sample->item.bytes, err);
+    sample->rgb = sample->item.bytes;
+    sample->width = packed.width;
+    sample->height = packed.height;
+    return st;
+}
+
 tacit_status tacit_samples_load(const tacit_samples *samples, size_t index, tacit_sample *sample,
                                 tacit_err *err)
 {
+    if (samples->pack)
+        return load_packed(samples->pack, index, sample, err);
     const struct entry *e = &samples->entries[index];
     const uint8_t *bytes = e->bytes;
     size_t size = e->size;

@@ -1,7 +1,8 @@
 /* samples.h - a data set of which any item can be had at any time, from any thread.
  *
- * Of files the names are held; items whose bytes come in one stream (tar, CIFAR, IDX) are held as
- * they are there, encoded or raw, up to half of the machine's memory. Items keep the order, and so
+ * Of files the names are held, and of a pack its tables: pictures are read when they are asked for.
+ * Items whose bytes come in one stream (tar, CIFAR, IDX) are held as they are there, encoded or
+ * raw, up to half of the machine's memory. Items keep the order, and so
  * the numbers, that dataset.h gives them.
  */
 #ifndef TACIT_SAMPLES_H
@@ -22,8 +23,8 @@ size_t tacit_samples_count(const tacit_samples *samples);
 typedef struct tacit_sample {
     const uint8_t *rgb; /* (height, width, 3), until the next load */
     size_t width, height;
-    tacit_item item;   /* the file's bytes     */
-    tacit_image image; /* what they decode to  */
+    tacit_item item;   /* the file's bytes, or a pack's pixels */
+    tacit_image image; /* what the former decode to            */
 } tacit_sample;
 
 /* The index-th picture. TACIT_ENOMEM aside, an error is one of this item alone. */

@@ -120,7 +120,7 @@ static tacit_status load_nth(const char *path, uint64_t which, tacit_item *item,
 
 START_TEST(kinds_have_names)
 {
-    for (int k = TACIT_DATASET_FOLDER; k <= TACIT_DATASET_IDX; k++) {
+    for (int k = TACIT_DATASET_FOLDER; k <= TACIT_DATASET_PACK; k++) {
         tacit_dataset_kind kind;
         const char *name = tacit_dataset_kind_name((tacit_dataset_kind)k);
         ck_assert_int_eq(tacit_dataset_kind_parse(name, &kind, NULL), TACIT_OK);

@@ -1,5 +1,8 @@
-/* test_pack.c - packs: the format against files of another hand and hostile ones. */
+/* test_pack.c - packs: the format against files of another hand and hostile ones, and packs as data
+ * sets. */
+#include "dataset.h"
 #include "pack.h"
+#include "samples.h"
 #include "scratch.h"
 
 #include <check.h>
@@ -323,6 +326,79 @@ START_TEST(a_file_cut_off_while_it_is_read)
 }
 END_TEST
 
+/* ---- as a data set ---- */
+
+static tacit_dataset *open_set(const char *path, tacit_dataset_kind kind)
+{
+    tacit_dataset *set;
+    ck_assert_msg(tacit_dataset_open(&set, path, kind, &err) == TACIT_OK, "%s", err.text);
+    return set;
+}
+
+START_TEST(found_by_its_first_bytes)
+{
+    ck_assert_int_eq(write_pack("a.tar", small, SMALL), TACIT_OK);
+    tacit_dataset *set = open_set("a.tar", TACIT_DATASET_AUTO);
+    ck_assert_int_eq(tacit_dataset_kind_of(set), TACIT_DATASET_PACK);
+    ck_assert_str_eq(tacit_dataset_kind_name(TACIT_DATASET_PACK), "pack");
+    ck_assert_uint_eq(tacit_dataset_count(set), SMALL);
+    tacit_item item = { 0 };
+    bool more;
+    for (size_t i = 0; i < SMALL; i++) {
+        bool pass = i == 1;
+        ck_assert_int_eq((pass ? tacit_dataset_skip : tacit_dataset_next)(set, &item, &more, &err),
+                         TACIT_OK);
+        ck_assert(more && item.index == i && item.form == TACIT_ITEM_PIXELS && !item.file);
+        ck_assert_str_eq(item.path, small[i].path);
+        ck_assert_uint_eq(item.width, pass ? 0 : small[i].width);
+        ck_assert_uint_eq(item.size, pass ? 0 : 3 * small[i].width * small[i].height);
+        ck_assert_int_eq(tacit_item_load(&item, &err), TACIT_OK);
+    }
+    ck_assert_int_eq(tacit_dataset_next(set, &item, &more, &err), TACIT_OK);
+    ck_assert(!more);
+    tacit_item_free(&item);
+    tacit_dataset_close(&set);
+    ck_assert_int_eq(tacit_dataset_open(&set, ".", TACIT_DATASET_PACK, &err), TACIT_EUNSUPPORTED);
+    ck_assert_int_eq(tacit_dataset_open(&set, "a.tar", TACIT_DATASET_TAR, &err), TACIT_EFORMAT);
+    file_put("x.bin", TACIT_PACK_MAGIC, TACIT_PACK_MAGIC_SIZE);
+    ck_assert_int_eq(tacit_dataset_open(&set, "x.bin", TACIT_DATASET_AUTO, &err), TACIT_EFORMAT);
+    ck_assert_ptr_nonnull(strstr(err.text, "x.bin: no pack"));
+}
+END_TEST
+
+/* One damaged picture is one bad item, read in turn or at any time. */
+START_TEST(a_damaged_picture_is_one_bad_item)
+{
+    tacit_item item = { 0 };
+    tacit_samples *samples;
+    tacit_sample sample = { 0 };
+    size_t size;
+    bool more;
+    unsigned char *bytes = file_get(golden("packs/small.pack"), &size);
+    bytes[130] ^= 4; /* of the second */
+    file_put("spot.pack", bytes, size);
+    free(bytes);
+    tacit_dataset *set = open_set("spot.pack", TACIT_DATASET_AUTO);
+    ck_assert_int_eq(tacit_samples_open(&samples, "spot.pack", TACIT_DATASET_PACK, &err), TACIT_OK);
+    ck_assert_uint_eq(tacit_samples_count(samples), SMALL);
+    for (size_t i = 0; i < SMALL; i++) {
+        ck_assert_int_eq(tacit_dataset_next(set, &item, &more, &err), TACIT_OK);
+        ck_assert(more);
+        ck_assert_int_eq(item.form, i == 1 ? TACIT_ITEM_BAD : TACIT_ITEM_PIXELS);
+        ck_assert_int_eq(tacit_samples_load(samples, SMALL - 1 - i, &sample, &err),
+                         SMALL - 1 - i == 1 ? TACIT_EFORMAT : TACIT_OK);
+        if (i != 1)
+            continue;
+        ck_assert_int_eq(item.status, TACIT_EFORMAT);
+        ck_assert_ptr_nonnull(strstr(item.problem.text, "spot.pack: dog/1.jpg: its pixels"));
+    }
+    tacit_item_free(&item);
+    tacit_sample_free(&sample);
+    tacit_samples_close(&samples);
+    tacit_dataset_close(&set);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pack");
@@ -336,6 +412,8 @@ int main(void)
     tcase_add_test(tcase, every_flipped_bit_is_seen);
     tcase_add_test(tcase, hostile_tables);
     tcase_add_test(tcase, a_file_cut_off_while_it_is_read);
+    tcase_add_test(tcase, found_by_its_first_bytes);
+    tcase_add_test(tcase, a_damaged_picture_is_one_bad_item);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
