@@ -8,6 +8,7 @@ extern const tacit_command tacit_cmd_extract;
 extern const tacit_command tacit_cmd_merge;
 extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_convert;
+extern const tacit_command tacit_cmd_pack;
 extern const tacit_command tacit_cmd_pretrain;
 extern const tacit_command tacit_cmd_knn;
 extern const tacit_command tacit_cmd_probe;

@@ -176,20 +176,24 @@ json_t *tacit_meta_recipe(const json_t *meta)
     return recipe;
 }
 
+json_t *tacit_reasons_json(const uint64_t reasons[TACIT_REASONS])
+{
+    json_t *object = json_object();
+    for (int i = 1; object && i < TACIT_REASONS; i++)
+        if (reasons[i] && json_object_set_new(object, tacit_reason((tacit_status)-i),
+                                              json_integer((json_int_t)reasons[i]))) {
+            json_decref(object);
+            object = NULL; /* and so is what it was to go into */
+        }
+    return object;
+}
+
 static json_t *counts_json(const tacit_run_result *result)
 {
-    json_t *reasons = json_object();
-    for (int i = 1; reasons && i < TACIT_REASONS; i++)
-        if (result->reasons[i] &&
-            json_object_set_new(reasons, tacit_reason((tacit_status)-i),
-                                json_integer((json_int_t)result->reasons[i]))) {
-            json_decref(reasons);
-            reasons = NULL; /* and so is the whole */
-        }
     return json_pack("{s:I, s:I, s:I, s:o, s:I}", "inputs", (json_int_t)result->inputs, "embedded",
                      (json_int_t)result->embedded, "unusable",
-                     (json_int_t)(result->inputs - result->embedded), "reasons", reasons, "resumed",
-                     (json_int_t)result->kept);
+                     (json_int_t)(result->inputs - result->embedded), "reasons",
+                     tacit_reasons_json(result->reasons), "resumed", (json_int_t)result->kept);
 }
 
 json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,

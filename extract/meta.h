@@ -34,6 +34,10 @@ json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const cha
 /* The recipe's keys of a meta.json. */
 json_t *tacit_meta_recipe(const json_t *meta);
 
+/* How many inputs were unusable for which reason, by the words of tacit_reason; NULL where memory
+ * is short. */
+json_t *tacit_reasons_json(const uint64_t reasons[TACIT_REASONS]);
+
 /* The recipe and the result of a run; NULL where memory is short. */
 json_t *tacit_meta_json(const json_t *recipe, const tacit_model *model,
                         const tacit_threads *threads, const tacit_run_result *result);

@@ -511,6 +511,96 @@ START_TEST(extract_allocations)
 }
 END_TEST
 
+/* ---- tacit pack ---- */
+
+/* From the images, or from a pack of them, into the folder out. */
+static struct outcome pack(const struct child *child, const char *from)
+{
+    char to[600];
+    snprintf(to, sizeof to, "%s/x.pack", out);
+    const char *argv[] = {
+        getenv("TACIT_EXE"), "pack", "--images", from, "--out", to, "--size", "16",
+        "--threads",         "1",    NULL
+    };
+    return run(child, argv);
+}
+
+static char packed[600];
+
+static void pack_setup(void)
+{
+    scratch_open();
+    snprintf(run_folder, sizeof run_folder, "%s/run", scratch_folder);
+    snprintf(images, sizeof images, "%s/in", run_folder);
+    snprintf(out, sizeof out, "%s/out", run_folder);
+    snprintf(packed, sizeof packed, "%s/whole.pack", run_folder);
+    mkdir(run_folder, 0777);
+    mkdir(images, 0777);
+    mkdir(out, 0777);
+    copy_image("jpeg-decoder/jpg-size-17x17.jpg", "a.jpg");
+    copy_image("pngsuite/basn2c08.png", "b.png");
+    copy_image("made/empty.png", "c.png"); /* unusable: it is left out */
+    const struct child child = { "", run_folder, "", 0 };
+    struct outcome o = pack(&child, images);
+    ck_assert_msg(o.status == 0, "%s", o.text);
+    want_rows = file_get(in_out("x.pack"), &want_rows_size);
+    file_put(packed, want_rows, want_rows_size);
+}
+
+/* What has the final name is whole, and but for a death nothing else is there. Only a picture that
+ * cannot be read, and is told, makes another pack; after an error there is none, unless it was that
+ * of the folder's sync. */
+static void pack_faults(const char *preload, const char *under, const char *from, const char *fault)
+{
+    struct child child = { preload, under, fault, 0 };
+    unsigned long most = 0;
+    for (unsigned long n = 0;; n++) {
+        clear_out();
+        mkdir(out, 0777);
+        child.call = n;
+        struct outcome o = pack(&child, from);
+        expect_orderly(&child, &o);
+        most = n == 0 ? o.calls : most;
+        bool whole = there("x.pack") && same_bytes(in_out("x.pack"), want_rows, want_rows_size);
+        bool fewer =
+            strstr(o.text, "skipped: ") && (strstr(o.text, "a.jpg: ") || strstr(o.text, "b.png: "));
+        bool late = strstr(o.text, "the folder cannot be synced") != NULL;
+        ck_assert_msg(o.status != 0 || there("x.pack"), "%s at %lu", fault, n);
+        ck_assert_msg(!there("x.pack") || whole || (fewer && strcmp(fault, "SHORT")),
+                      "%s at %lu: %s", fault, n, o.text);
+        ck_assert_msg(o.status != 1 || there("x.pack") == late, "%s at %lu: %s", fault, n, o.text);
+        ck_assert_msg(o.status > 128 || count_names(out) == there("x.pack"), "%s at %lu", fault, n);
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    ck_assert_uint_gt(most, 5);
+}
+
+START_TEST(pack_output_operations)
+{
+    pack_faults(shim("TACIT_IO_SHIM"), out, images, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(pack_image_operations)
+{
+    pack_faults(shim("TACIT_IO_SHIM"), images, images, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(pack_of_a_pack_operations)
+{
+    pack_faults(shim("TACIT_IO_SHIM"), packed, packed, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(pack_allocations)
+{
+    pack_faults(shim("TACIT_MALLOC_SHIM"), NULL, images, alloc_faults[_i]);
+}
+END_TEST
+
 /* ---- tacit pretrain ---- */
 
 #define PRETRAIN_STEPS 6
@@ -730,6 +820,14 @@ int main(int argc, char **argv)
     tcase_add_loop_test(joined, merge_operations, 0, COUNT(io_faults));
     tcase_add_loop_test(joined, merge_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, joined);
+    TCase *packs = tcase_create("pack");
+    tcase_add_unchecked_fixture(packs, pack_setup, extract_teardown);
+    tcase_set_timeout(packs, 0);
+    tcase_add_loop_test(packs, pack_output_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(packs, pack_image_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(packs, pack_of_a_pack_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(packs, pack_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, packs);
     TCase *trained = tcase_create("pretrain");
     tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);
     tcase_set_timeout(trained, 0);

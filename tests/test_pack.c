@@ -1,13 +1,17 @@
-/* test_pack.c - packs: the format against files of another hand and hostile ones, and packs as data
- * sets. */
+/* test_pack.c - packs: the format against files of another hand and hostile ones, packs as data
+ * sets, and 'tacit pack' as users meet it. */
 #include "dataset.h"
+#include "kernels.h"
+#include "mem.h"
 #include "pack.h"
+#include "packing.h"
+#include "preprocess.h"
+#include "program.h"
 #include "samples.h"
-#include "scratch.h"
+#include "scene.h"
 
 #include <check.h>
-#include <stdbool.h>
-#include <sys/stat.h>
+#include <jansson.h>
 
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
@@ -17,7 +21,12 @@ static tacit_err err;
 static void setup(void)
 {
     scratch_open();
+    scene_weights(scratch("w.safetensors"), &scene_vit, 7, NULL, 0);
     ck_assert_int_eq(chdir(scratch_folder), 0);
+    scene_images("images", 12);
+    ck_assert_int_eq(system("mkdir good && cp -r images/a images/b good && rm good/a/*cut* "
+                            "good/a/gone* good/a/text* good/b/bomb* good/b/empty* good/b/fifo*"),
+                     0);
 }
 
 static void teardown(void)
@@ -399,6 +408,339 @@ START_TEST(a_damaged_picture_is_one_bad_item)
 }
 END_TEST
 
+/* ---- packing ---- */
+
+static tacit_packing_options plain(void)
+{
+    tacit_isa isa;
+    ck_assert_int_eq(tacit_isa_select(NULL, &isa, &err), TACIT_OK);
+    return (tacit_packing_options){ .pillow = 13, .kernels = tacit_kernels_for(isa) };
+}
+
+static tacit_status pack_to(const char *images, const char *out, const tacit_packing_options *o,
+                            tacit_packing_result *result)
+{
+    tacit_dataset *set;
+    tacit_status st = tacit_dataset_open(&set, images, TACIT_DATASET_AUTO, &err);
+    if (st == TACIT_OK)
+        st = tacit_pack_dataset(o, set, out, result, &err);
+    tacit_dataset_close(&set);
+    return st;
+}
+
+static bool same_files(const char *a, const char *b)
+{
+    size_t a_size, b_size;
+    unsigned char *x = file_get(a, &a_size), *y = file_get(b, &b_size);
+    bool same = a_size == b_size && !memcmp(x, y, a_size);
+    free(x);
+    free(y);
+    return same;
+}
+
+static void count_line(void *ctx, const char *line)
+{
+    ck_assert_ptr_null(strchr(line, '\n'));
+    ++*(unsigned *)ctx;
+}
+
+/* The same pictures, paths and labels in the same order, each usable one, and the same bytes by any
+ * number of threads; a pack of the pack has them again. */
+START_TEST(the_pictures_of_the_input)
+{
+    tacit_packing_result result;
+    tacit_packing_options o = plain();
+    unsigned bad = 0;
+    o.ctx = &bad;
+    o.bad = count_line;
+    ck_assert_msg(pack_to("images", "one.pack", &o, &result) == TACIT_OK, "%s", err.text);
+    ck_assert_uint_eq(bad, SCENE_BAD);
+    ck_assert_uint_eq(result.inputs, 12 + SCENE_BAD);
+    ck_assert_uint_eq(result.totals.samples, 12);
+    ck_assert_uint_eq(result.totals.labels, 2);
+    ck_assert_uint_eq(result.reasons[-TACIT_EFORMAT], 3);
+    ck_assert_uint_eq(result.resized, 0);
+    size_t size;
+    free(file_get("one.pack", &size));
+    ck_assert_uint_eq(size, result.totals.bytes);
+    for (unsigned threads = 2; threads < 6; threads++) {
+        ck_assert_int_eq(tacit_pool_open(&o.pool, threads, &err), TACIT_OK);
+        ck_assert_int_eq(pack_to("images", "more.pack", &o, &result), TACIT_OK);
+        tacit_pool_close(&o.pool);
+        ck_assert(same_files("one.pack", "more.pack"));
+    }
+    ck_assert_int_eq(pack_to("one.pack", "again.pack", &o, &result), TACIT_OK);
+    ck_assert(same_files("one.pack", "again.pack"));
+
+    tacit_dataset *a = open_set("good", TACIT_DATASET_AUTO),
+                  *b = open_set("one.pack", TACIT_DATASET_AUTO);
+    tacit_item x = { 0 }, y = { 0 };
+    tacit_image image = { 0 };
+    tacit_samples *samples;
+    tacit_sample sample = { 0 };
+    bool more, more_packed;
+    ck_assert_int_eq(tacit_samples_open(&samples, "one.pack", TACIT_DATASET_AUTO, &err), TACIT_OK);
+    for (;;) {
+        ck_assert_int_eq(tacit_dataset_next(a, &x, &more, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_dataset_next(b, &y, &more_packed, &err), TACIT_OK);
+        ck_assert_int_eq(more, more_packed);
+        if (!more)
+            break;
+        ck_assert_str_eq(x.path, y.path);
+        ck_assert_str_eq(x.label, y.label);
+        ck_assert_int_eq(tacit_item_load(&x, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_image_decode(&image, x.bytes, x.size, NULL, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_samples_load(samples, x.index, &sample, &err), TACIT_OK);
+        ck_assert(y.width == image.width && y.height == image.height);
+        ck_assert(sample.width == image.width && sample.height == image.height);
+        ck_assert_mem_eq(y.bytes, image.rgb, y.size);
+        ck_assert_mem_eq(sample.rgb, image.rgb, y.size);
+    }
+    tacit_sample_free(&sample);
+    tacit_samples_close(&samples);
+    tacit_image_free(&image);
+    tacit_item_free(&x);
+    tacit_item_free(&y);
+    tacit_dataset_close(&a);
+    tacit_dataset_close(&b);
+}
+END_TEST
+
+/* By the function that is tested against Pillow; what is small enough stays as it is. */
+START_TEST(made_smaller_as_pillow_does)
+{
+    enum { SIDE = 33 };
+    for (unsigned pillow = 12; pillow <= 13; pillow++) {
+        tacit_packing_options o = plain();
+        tacit_packing_result result;
+        o.size = SIDE;
+        o.pillow = pillow;
+        ck_assert_int_eq(tacit_pool_open(&o.pool, 2, &err), TACIT_OK);
+        ck_assert_int_eq(
+            pack_to("good", "whole.pack", &(tacit_packing_options){ .pool = o.pool }, &result),
+            TACIT_OK);
+        ck_assert_int_eq(pack_to("good", "small.pack", &o, &result), TACIT_OK);
+        tacit_pool_close(&o.pool);
+        tacit_pack *whole = open_pack("whole.pack"), *packed = open_pack("small.pack");
+        unsigned resized = 0;
+        for (size_t i = 0; i < tacit_pack_count(whole); i++) {
+            static uint8_t rgb[3 * 80 * 80 + 64], got[3 * 80 * 80 + 64], want[3 * 80 * 80];
+            tacit_pack_sample from, to;
+            tacit_pack_describe(whole, i, &from);
+            tacit_pack_describe(packed, i, &to);
+            ck_assert_int_eq(tacit_pack_read(whole, i, rgb, &err), TACIT_OK);
+            ck_assert_int_eq(tacit_pack_read(packed, i, got, &err), TACIT_OK);
+            size_t shorter = from.width < from.height ? from.width : from.height;
+            bool smaller = shorter > SIDE;
+            resized += smaller;
+            ck_assert_uint_eq(to.width, smaller ? SIDE * from.width / shorter : from.width);
+            ck_assert_uint_eq(to.height, smaller ? SIDE * from.height / shorter : from.height);
+            memcpy(want, rgb, sizeof want);
+            if (smaller)
+                ck_assert_int_eq(tacit_resize_rgb8(o.kernels, rgb, from.width, from.height, want,
+                                                   to.width, to.height, TACIT_FILTER_BICUBIC,
+                                                   pillow, NULL, &err),
+                                 TACIT_OK);
+            ck_assert_mem_eq(got, want, 3 * to.width * to.height);
+        }
+        ck_assert_uint_eq(resized, result.resized);
+        ck_assert(resized > 0 && resized < tacit_pack_count(whole));
+        tacit_pack_close(&whole);
+        tacit_pack_close(&packed);
+    }
+}
+END_TEST
+
+/* Each failing allocation is one error, and leaves nothing. */
+START_TEST(memory)
+{
+    tacit_packing_options o = plain();
+    tacit_packing_result result;
+    mkdir("short", 0777);
+    o.size = 24;
+    for (uint64_t n = 1;; n++) {
+        tacit_alloc_fail_at(n, n % 2);
+        tacit_status st = pack_to("good", "short/x.pack", &o, &result);
+        tacit_alloc_fail_at(0, false);
+        ck_assert_uint_eq(count_names("short"), st == TACIT_OK);
+        if (st == TACIT_OK)
+            break;
+        ck_assert_int_eq(st, TACIT_ENOMEM);
+        ck_assert_uint_lt(n, 1000);
+    }
+    for (uint64_t n = 1;; n++) {
+        tacit_samples *samples;
+        tacit_sample sample = { 0 };
+        tacit_alloc_fail_at(n, false);
+        tacit_status st = tacit_samples_open(&samples, "short/x.pack", TACIT_DATASET_PACK, &err);
+        if (st == TACIT_OK) {
+            st = tacit_samples_load(samples, 11, &sample, &err);
+            uint64_t before = tacit_alloc_count(); /* the largest is there: no more is wanted */
+            for (size_t i = 0; st == TACIT_OK && i < 12; i++)
+                ck_assert_int_eq(tacit_samples_load(samples, 11, &sample, &err), TACIT_OK);
+            ck_assert_uint_eq(tacit_alloc_count(), before);
+        }
+        tacit_alloc_fail_at(0, false);
+        tacit_sample_free(&sample);
+        tacit_samples_close(&samples);
+        if (st == TACIT_OK)
+            break;
+        ck_assert_int_eq(st, TACIT_ENOMEM);
+    }
+}
+END_TEST
+
+START_TEST(a_stop_leaves_nothing)
+{
+    atomic_int stop = 15;
+    tacit_packing_options o = plain();
+    tacit_packing_result result;
+    mkdir("stopped", 0777);
+    o.stop = &stop;
+    ck_assert_int_eq(pack_to("good", "stopped/x.pack", &o, &result), TACIT_ECANCELLED);
+    ck_assert_uint_eq(count_names("stopped"), 0);
+}
+END_TEST
+
+/* ---- the program ---- */
+
+START_TEST(wrong_usage)
+{
+    static const char *const table[][2] = {
+        { "pack", "required: 'images'" },
+        { "pack --images good", "required: 'out'" },
+        { "pack --images good --out o --size 0", "--size '0'" },
+        { "pack --images good --out o --size 32x32", "--size '32x32'" },
+        { "pack --images good --out o --kind zip", "--kind 'zip'" },
+        { "pack --images good --out o --pillow 11", "--pillow '11'" },
+        { "pack --images good --out o --threads 0", "--threads '0'" },
+        { "pack --images good --out o more", "unexpected argument 'more'" },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        fails(2, "", table[i][0], table[i][1]);
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
+
+START_TEST(what_cannot_be_packed)
+{
+    mkdir("empty", 0777);
+    mkdir("left", 0777);
+    fails(1, "", "pack --images nowhere --out left/o", "nowhere");
+    fails(1, "", "pack --images empty --out left/o", "no image");
+    fails(1, "", "pack --images good --out nowhere/o", "nowhere/o");
+    fails(1, "", "pack --images good --kind pack --out left/o", "good");
+    fails(1, "", "pack --images w.safetensors --kind pack --out left/o", "no pack");
+    fails(1, "ulimit -f 4; ", "pack --images good --out left/o", "left/o");
+    file_put("bad.txt", "images/a/text.jpg\nimages/a/gone.png\n", 36);
+    ck_assert_int_eq(run("", "pack --images bad.txt --out left/o"), 1);
+    ck_assert_ptr_nonnull(strstr(err_text, "left/o: not written: not one of 2 images is usable"));
+    ck_assert_int_eq(system("tar cf all.tar -C good a/000.png b/001.png && "
+                            "head -c $(($(wc -c <good/a/000.png) / 512 * 512 + 2048)) all.tar "
+                            ">cut.tar"),
+                     0);
+    fails(1, "", "pack --images cut.tar --out left/o", "cut.tar");
+    fails(1, "", "pack --images images --strict --threads 1 --out left/o", "a/005 cut.png");
+    ck_assert_uint_eq(count_names("left"), 0);
+}
+END_TEST
+
+START_TEST(bad_images_are_told_and_counted)
+{
+    static const char *const names[] = { "a/005 cut.png", "a/gone.png",  "a/text.jpg",
+                                         "b/bomb.png",    "b/empty.jpg", "b/fifo.jpg" };
+    ck_assert_int_eq(run("", "pack --images images --out told.pack --size 24 --json"), 0);
+    for (unsigned i = 0; i < SCENE_BAD; i++) {
+        const char *first = strstr(err_text, names[i]);
+        ck_assert_msg(first && !strstr(first + 1, names[i]), "%s: %s", names[i], err_text);
+    }
+    ck_assert_ptr_nonnull(strstr(err_text, "told.pack: 12 images packed, 6 unusable"));
+    json_t *result = json_loads(out_text, 0, NULL);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "packed")), 12);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "inputs")), 18);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "unusable")), 6);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "labels")), 2);
+    ck_assert_int_eq(json_integer_value(json_object_get(result, "size")), 24);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(result, "reasons"), "malformed")), 3);
+    json_decref(result);
+    ck_assert_ptr_eq(strchr(out_text, '\n'), out_text + strlen(out_text) - 1);
+}
+END_TEST
+
+START_TEST(what_is_there_is_kept)
+{
+    file_put("there.txt", "mine", 4);
+    fails(1, "", "pack --images good --out there.txt", "add --force");
+    size_t size;
+    unsigned char *bytes = file_get("there.txt", &size);
+    ck_assert_str_eq((char *)bytes, "mine");
+    free(bytes);
+    ck_assert_int_eq(run("", "pack --images good --out there.txt --force"), 0);
+    ck_assert_int_eq(run("", "pack --images there.txt --out there.txt --force"), 0);
+    ck_assert_int_eq(run("", "pack --images good --out fresh.pack"), 0);
+    ck_assert(same_files("there.txt", "fresh.pack"));
+}
+END_TEST
+
+/* What the index says but for the hash of the input's bytes. */
+static void cut_index(const char *folder)
+{
+    char command[256];
+    snprintf(command, sizeof command, "cut -f 1-4 %s/index.tsv >%s.index", folder, folder);
+    ck_assert_int_eq(system(command), 0);
+}
+
+/* A run over a pack has the bits of that over the images. */
+START_TEST(in_place_of_the_images)
+{
+    ck_assert_int_eq(run("", "pack --images good --out good.pack"), 0);
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images good --out e1"), 0);
+    ck_assert_int_eq(run("", "extract --weights w.safetensors --images good.pack --out e2"), 0);
+    ck_assert_msg(same_files("e1/embeddings.npy", "e2/embeddings.npy"), "other embeddings");
+    cut_index("e1");
+    cut_index("e2");
+    ck_assert_msg(same_files("e1.index", "e2.index"), "another index");
+    ck_assert_int_eq(
+        run("", "extract --weights w.safetensors --images good.pack --kind pack --shard 2/2 "
+                "--out e3"),
+        0);
+#define MAE                                                                                        \
+    "pretrain mae --preset quick --set depth=1 --set decoder_depth=1 --batch 4 --steps 2 "         \
+    "--set warmup_epochs=0 "
+    ck_assert_msg(run("", MAE "--images good --set knn=good --out p1") == 0, "%s", err_text);
+    ck_assert_msg(run("", MAE "--images good.pack --set knn=good.pack --out p2") == 0, "%s",
+                  err_text);
+    ck_assert_msg(same_files("p1/backbone.safetensors", "p2/backbone.safetensors"),
+                  "another backbone");
+    ck_assert_int_eq(run("", MAE "--images good.pack --kind pack --out p3"), 0);
+    ck_assert(same_files("p1/backbone.safetensors", "p3/backbone.safetensors"));
+}
+END_TEST
+
+START_TEST(signals_leave_nothing)
+{
+    static const char *const signals[][2] = { { "INT", "130" }, { "TERM", "143" } };
+    FILE *f = fopen("long.txt", "w");
+    for (unsigned i = 0; i < 200000; i++)
+        fprintf(f, "good/a/000.png\n");
+    fclose(f);
+    for (unsigned i = 0; i < 2; i++) {
+        char arguments[512];
+        mkdir("halt", 0777);
+        snprintf(arguments, sizeof arguments,
+                 "pack --images long.txt --out halt/x.pack >out.txt 2>err.txt & p=$!; while ! ls "
+                 "halt/*.tmp >/dev/null 2>&1; do sleep 0.05; done; sleep 0.2; kill -%s $p; wait "
+                 "$p; exit $?; :",
+                 signals[i][0]);
+        int status = run("", arguments);
+        ck_assert_msg(status == atoi(signals[i][1]), "%d: %s", status, err_text);
+        ck_assert_ptr_nonnull(strstr(err_text, "stopped by a signal"));
+        ck_assert_uint_eq(count_names("halt"), 0);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("pack");
@@ -414,6 +756,16 @@ int main(void)
     tcase_add_test(tcase, a_file_cut_off_while_it_is_read);
     tcase_add_test(tcase, found_by_its_first_bytes);
     tcase_add_test(tcase, a_damaged_picture_is_one_bad_item);
+    tcase_add_test(tcase, the_pictures_of_the_input);
+    tcase_add_test(tcase, made_smaller_as_pillow_does);
+    tcase_add_test(tcase, memory);
+    tcase_add_test(tcase, a_stop_leaves_nothing);
+    tcase_add_test(tcase, wrong_usage);
+    tcase_add_test(tcase, what_cannot_be_packed);
+    tcase_add_test(tcase, bad_images_are_told_and_counted);
+    tcase_add_test(tcase, what_is_there_is_kept);
+    tcase_add_test(tcase, in_place_of_the_images);
+    tcase_add_test(tcase, signals_leave_nothing);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
