@@ -402,7 +402,8 @@ START_TEST(pretrain_refuses)
         const char *arguments, *says;
     } table[] = {
         { 2, "pretrain", "a METHOD is missing" },
-        { 2, "pretrain supervised --images records.bin --out o", "there is no method 'supervised'" },
+        { 2, "pretrain supervised --images records.bin --out o",
+          "there is no method 'supervised'" },
         { 2, "pretrain mae simclr --images records.bin --out o", "unexpected argument 'simclr'" },
         { 2, PRETRAIN, "--out is missing" },
         { 1, "pretrain mae --out o --preset quick", "--images is missing" },
