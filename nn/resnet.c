@@ -51,10 +51,9 @@ static size_t min_size(size_t a, size_t b)
 
 /* Chunks of Winograd's products: tiles, and channels. One that has all channels transforms its own
  * tiles. */
-static size_t tile_step(const tacit__layer *l, size_t images)
+static size_t tile_target(const tacit__layer *l)
 {
-    bool alone = l->linear.out <= TILE_CHANNELS;
-    return tacit_even_chunk(images * tacit__layer_tiles(l), alone ? TILES / 4 : TILES);
+    return l->linear.out <= TILE_CHANNELS ? TILES / 4 : TILES;
 }
 
 static size_t tile_ld(const tacit__layer *l)
@@ -64,7 +63,9 @@ static size_t tile_ld(const tacit__layer *l)
 
 /* Sizes --------------------------------------------------------------------------------------- */
 
-/* Floats of all maps and buffers, as far as the layers need them. */
+/* Floats of all maps and buffers, as far as the layers need them. What evens out chunks can take
+ * more at a time of a smaller batch, so that sizes go by the most of any: they grow with the batch,
+ * and room for one is room for all below it. */
 typedef struct needs {
     size_t together[STAGES], in[STAGES], last, maps[5], tiles, work;
 } needs;
@@ -87,7 +88,8 @@ static size_t map_size(const tacit__layer *l, size_t images)
 static void need_layer(needs *n, const tacit__layer *l, size_t images)
 {
     if (l->side) {
-        size_t products = tacit__layer_products(l), step = tile_step(l, images);
+        size_t products = tacit__layer_products(l);
+        size_t step = min_size(tile_target(l), images * tacit__layer_tiles(l));
         size_t ld = tile_ld(l), channels = min_size(l->linear.out, TILE_CHANNELS);
         if (l->linear.out <= TILE_CHANNELS)
             n->work = max_size(n->work, products * step * (ld + channels));
@@ -113,12 +115,13 @@ static needs needs_of(const tacit_resnet *r, size_t batch)
 {
     needs n = { 0 };
     const tacit__layer *stem = &r->layers[0];
-    size_t above = batch;
+    size_t even = batch, above = batch;
     for (size_t s = STAGES - 1; s > 0; s--) {
         const tacit__residual *b = &r->blocks[first_block(r, s)],
                               *end = &r->blocks[first_block(r, s + 1)];
-        size_t pixels = pixels_out(b->conv[1]), t = TOGETHER / pixels;
-        above = n.together[s] = tacit_even_chunk(above, min_size(max_size(t, 1), above));
+        size_t pixels = pixels_out(b->conv[1]), t = max_size(TOGETHER / pixels, 1);
+        even = n.together[s] = tacit_even_chunk(even, min_size(t, even));
+        above = min_size(t, above);
         n.in[s] = above * pixels_in(b->conv[0]) * b->conv[0]->shape.ldx;
         for (; b < end; b++) {
             const tacit__layer *final = b->conv[2] ? b->conv[2] : b->conv[1];
@@ -263,7 +266,7 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
     job j = { .f = f, .l = l, .images = images, .ldy = ldy, .x = x, .y = y, .epilogue = e };
     if (l->side) {
         j.count = images * tacit__layer_tiles(l);
-        j.step = tile_step(l, images);
+        j.step = tacit_even_chunk(j.count, tile_target(l));
         j.steps = (j.count + j.step - 1) / j.step;
         if (l->linear.out > TILE_CHANNELS)
             tacit_parallel_for(f->pool, (j.count + FORWARD_TILES - 1) / FORWARD_TILES,
@@ -391,6 +394,7 @@ size_t tacit_resnet_feature_count(const tacit_resnet *r, tacit_features features
     }
 }
 
+/* One image's, of those in f->last. */
 static void take_features(const forward *f, tacit_features features, const float *x, float *out)
 {
     const tacit__residual *b = &f->r->blocks[f->r->block_count - 1];
@@ -412,11 +416,13 @@ void tacit_resnet_forward(const tacit_resnet *r, const float *images, size_t bat
     assert(arena.size && (uintptr_t)scratch % TACIT_ALIGN == 0);
     needs n = needs_of(r, batch);
     plan(&n, pool, NULL, &f, &arena);
+    const tacit__residual *end = &r->blocks[r->block_count - 1];
+    size_t map = map_size(end->conv[2] ? end->conv[2] : end->conv[1], 1);
     size_t count = tacit_resnet_feature_count(r, features), group = f.together[STAGES - 1];
     for (size_t done = 0, here; done < batch; done += here) {
         here = min_size(group, batch - done);
         run_stage(&f, STAGES - 1, done, here, f.last);
         for (size_t i = 0; i < here; i++)
-            take_features(&f, features, f.last + i * (n.last / group), out + (done + i) * count);
+            take_features(&f, features, f.last + i * map, out + (done + i) * count);
     }
 }

@@ -146,6 +146,43 @@ START_TEST(same_bits_for_isa_threads_and_batch)
 }
 END_TEST
 
+/* Room for a batch is room for all smaller ones, whatever parts they are cut into: of small maps
+ * many images go together, and evened out, a few can go in larger parts than many. */
+START_TEST(room_for_a_batch_is_room_for_less)
+{
+    enum { MOST = 13, CANARY = 4096 };
+    tacit_resnet_config config;
+    ck_assert(tacit_resnet_find("resnet18_cifar", &config));
+    config.stem = 16;
+    for (unsigned s = 0; s < 4; s++) {
+        config.blocks[s] = 1;
+        config.width[s] = config.out[s] = 16u << s;
+    }
+    tacit_resnet *resnet = open_net(&config, TACIT_ISA_REF);
+    float *images = make_images(&config, MOST);
+    float *want = embed(resnet, images, MOST, 1, TACIT_FEATURES_MEAN, NULL);
+    size_t n = tacit_resnet_feature_count(resnet, TACIT_FEATURES_MEAN), before = 0;
+    float *got = tacit_alloc(MOST * n * sizeof *got);
+    for (size_t batch = 1; batch <= MOST; batch++) {
+        size_t bytes = tacit_resnet_scratch(resnet, batch, NULL);
+        unsigned char *memory = tacit_alloc(bytes + CANARY);
+        ck_assert_uint_ge(bytes, before);
+        before = bytes;
+        for (size_t count = 1; count <= batch; count++) {
+            memset(memory, 0xff, bytes + CANARY);
+            tacit_resnet_forward(resnet, images, count, TACIT_FEATURES_MEAN, got, memory, NULL);
+            ck_assert_mem_eq(got, want, count * n * sizeof *got);
+            for (size_t i = 0; i < CANARY; i++)
+                ck_assert_msg(memory[bytes + i] == 0xff, "%zu of %zu: byte %zu behind the room",
+                              count, batch, i);
+        }
+        tacit_free(memory);
+    }
+    tacit_free(got), tacit_free(want), tacit_free(images);
+    tacit_resnet_close(&resnet);
+}
+END_TEST
+
 START_TEST(features_agree_with_each_other)
 {
     const tacit_resnet_config *config = &nets[_i];
@@ -462,6 +499,7 @@ int main(void)
     tcase_set_timeout(t, 300);
     tcase_add_test(t, every_way_of_convolving_is_met);
     tcase_add_loop_test(t, same_bits_for_isa_threads_and_batch, 0, NETS);
+    tcase_add_test(t, room_for_a_batch_is_room_for_less);
     tcase_add_loop_test(t, features_agree_with_each_other, 0, NETS);
     tcase_add_test(t, forward_allocates_nothing);
     tcase_add_loop_test(t, open_survives_every_failing_allocation, 0, 2);
