@@ -59,7 +59,7 @@ extern "C" {
 typedef struct tacit_options {
     size_t struct_size;
     const char *weights;  /* a published checkpoint (.safetensors, .pth, .npz, ...), or a hub's
-                             folder; NULL or "default": a small, untrained network              */
+                             folder; NULL or "default": a small one that is part of the library */
     const char *arch;     /* timm's name of the architecture; NULL: what the tensors say        */
     const char *features; /* "cls", "mean", "cls+mean", "patch" or "last4"                      */
     unsigned size;        /* height of the input, and its width unless size_width says it       */

@@ -12,7 +12,7 @@
 static const tacit_option options[] = {
     { "weights", "FILE|default", NULL,
       "backbone to use: a checkpoint as published (.safetensors, .pth, .npz, ...), a hub's folder, "
-      "or 'default', a small untrained network",
+      "or 'default', a small network that is part of the program",
       true },
     { "images", "PATH", NULL,
       "folder (with class sub-folders or flat), text list ('-': standard input), tar, pack, CIFAR "
@@ -190,8 +190,7 @@ static void say_recipe(const tacit_model *model)
 {
     char recipe[128];
     tacit_recipe_text(&model->recipe, recipe, sizeof recipe);
-    fprintf(stderr, "tacit extract: %s (%s), %s%s, %s; %s%s%s\n", model->arch,
-            model->untrained ? "UNTRAINED: seeded weights" : model->dialect,
+    fprintf(stderr, "tacit extract: %s (%s), %s%s, %s; %s%s%s\n", model->arch, model->dialect,
             tacit_features_name(model->features), model->normalize ? " normalized" : "",
             tacit_isa_name(model->kernels->isa), recipe, *model->pixels ? ", by " : "",
             model->pixels);

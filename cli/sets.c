@@ -68,7 +68,7 @@ static void print_set(const char *name, const tacit_vectors *v, size_t classes)
     printf("%-6s %s: %zu vectors of %zu, %zu classes", name, v->folder ? v->folder : v->path,
            v->rows, v->dim, classes);
     if (arch)
-        printf("; %s, weights %s, %s", arch, hash ? hash : "untrained", features ? features : "?");
+        printf("; %s, weights %s, %s", arch, hash ? hash : "?", features ? features : "?");
     putchar('\n');
 }
 

@@ -75,29 +75,6 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
     return TACIT_OK;
 }
 
-static tacit_status open_default(tacit_model *model, const tacit_model_options *options,
-                                 tacit_pool *pool, tacit_err *err)
-{
-    tacit_dialect plain = { .features = TACIT_FEATURES_CLS,
-                            .published = { .ratio = 256.0 / 224,
-                                           .filter = "bicubic",
-                                           .mean = { 0.485f, 0.456f, 0.406f },
-                                           .std = { 0.229f, 0.224f, 0.225f } } };
-    const char *arch = options->how.arch;
-    if (arch && strcmp(arch, TACIT_DEFAULT_ARCH))
-        return tacit_fail(err, TACIT_EINVAL, "the default weights are a %s, not '%s'",
-                          TACIT_DEFAULT_ARCH, arch);
-    tacit_backbone_find(TACIT_DEFAULT_ARCH, &plain.config);
-    plain.config.vit.resample = TACIT_RESAMPLE_ANTIALIAS;
-    tacit_status st = tacit_backbone_seeded(&plain.config, TACIT_DEFAULT_SEED, &plain.source, err);
-    if (st < 0)
-        return st;
-    model->untrained = true;
-    st = bind_model(model, options, &plain, pool, err);
-    tacit_backbone_seeded_close(&plain.config, &plain.source);
-    return st;
-}
-
 static tacit_status open_file(tacit_model *model, const tacit_model_options *options,
                               bool want_hash, tacit_pool *pool, tacit_err *err)
 {
@@ -139,9 +116,7 @@ tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *opt
     if (st < 0)
         return st;
     model->kernels = tacit_kernels_for(isa);
-    st = strcmp(options->weights, TACIT_WEIGHTS_DEFAULT)
-             ? open_file(model, options, want_hash, pool, err)
-             : open_default(model, options, pool, err);
+    st = open_file(model, options, want_hash, pool, err);
     if (st < 0)
         tacit_model_close(model);
     return st;

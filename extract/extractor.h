@@ -21,11 +21,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The weights that stand for none: seeded, untrained. */
-#define TACIT_WEIGHTS_DEFAULT "default"
-#define TACIT_DEFAULT_ARCH    "vit_tiny_patch16_224"
-#define TACIT_DEFAULT_SEED    1
-
 typedef struct tacit_model_options {
     const char *weights; /* a checkpoint, or TACIT_WEIGHTS_DEFAULT                             */
     tacit_weights_options how; /* to read them                                                 */
@@ -51,11 +46,10 @@ typedef struct tacit_model {
     size_t dim;       /* floats of one image's features                                  */
     unsigned grid[2]; /* vectors of an image: rows and columns of patches, else 1 and 1  */
     char arch[64];    /* timm's name, or the sizes where no name fits                    */
-    char dialect[64]; /* whose file it is; empty for the default weights                 */
+    char dialect[64]; /* whose file it is                                                 */
     char pixels[32];  /* the file that decided about the recipe; empty: the dialect      */
     char note[256];   /* one line on what had to be chosen; empty: nothing               */
-    bool untrained;   /* the default weights                                             */
-    uint64_t hash;    /* XXH3-64 of the file's bytes; 0 for the default weights          */
+    uint64_t hash;    /* XXH3-64 of the file's bytes, where it was wanted                 */
 } tacit_model;
 
 /* Opens and packs; the pool (may be NULL) only helps to load. want_hash: model->hash is needed. A

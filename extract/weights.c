@@ -1,6 +1,7 @@
 /* weights.c - see weights.h. */
 #include "weights.h"
 
+#include "default_backbone.h"
 #include "mem.h"
 
 #include <stdio.h>
@@ -41,11 +42,20 @@ static tacit_status explain(tacit_weights *w, const tacit_weights_options *optio
     return again;
 }
 
+static tacit_status open_checkpoint(tacit_weights *w, const char *path, tacit_err *err)
+{
+    size_t size;
+    if (strcmp(path, TACIT_WEIGHTS_DEFAULT))
+        return tacit_checkpoint_open(&w->checkpoint, path, err);
+    const void *bytes = tacit__default_backbone(&size);
+    return tacit_checkpoint_open_bytes(&w->checkpoint, path, bytes, size, err);
+}
+
 tacit_status tacit_weights_open(tacit_weights *w, const char *path,
                                 const tacit_weights_options *options, tacit_err *err)
 {
     *w = (tacit_weights){ 0 };
-    tacit_status st = tacit_checkpoint_open(&w->checkpoint, path, err);
+    tacit_status st = open_checkpoint(w, path, err);
     if (st < 0)
         return st;
     w->raw = tacit_checkpoint_source(w->checkpoint);

@@ -7,6 +7,9 @@
 #include "dialect.h"
 #include "sidecar.h"
 
+/* The path that stands for the backbone in the program (default_backbone.h). */
+#define TACIT_WEIGHTS_DEFAULT "default"
+
 typedef struct tacit_weights_options {
     const char *arch;           /* timm's name; NULL: what the tensors say          */
     const char *checkpoint_key; /* the network to take, such as "teacher"; NULL: found */
@@ -24,8 +27,9 @@ typedef struct tacit_weights {
     char note[256];        /* one line on what had to be chosen; empty: nothing */
 } tacit_weights;
 
-/* path: as tacit_checkpoint_open takes it. Where only the explanation fails, checkpoint, raw and
- * what the dialect holds are there for whoever wants to show them. To be closed in any case. */
+/* path: as tacit_checkpoint_open takes it, or TACIT_WEIGHTS_DEFAULT. Where only the explanation
+ * fails, checkpoint, raw and what the dialect holds are there for whoever wants to show them. To be
+ * closed in any case. */
 tacit_status tacit_weights_open(tacit_weights *weights, const char *path,
                                 const tacit_weights_options *options, tacit_err *err);
 void tacit_weights_close(tacit_weights *weights);

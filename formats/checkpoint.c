@@ -492,14 +492,17 @@ static tacit_status read_index(tacit_checkpoint *c, tacit_err *err)
     return st;
 }
 
-static tacit_status read_safetensors(tacit_checkpoint *c, tacit_err *err)
+/* The file, or its bytes. */
+static tacit_status read_safetensors(tacit_checkpoint *c, const void *bytes, size_t size,
+                                     tacit_err *err)
 {
     c->container = "safetensors";
     c->shards = tacit_calloc(1, sizeof *c->shards);
     if (!c->shards)
         return no_memory(c, err);
     c->shard_count = 1;
-    return tacit_safetensors_open(&c->shards[0].file, c->path, err);
+    return bytes ? tacit_safetensors_open_bytes(&c->shards[0].file, c->path, bytes, size, err)
+                 : tacit_safetensors_open(&c->shards[0].file, c->path, err);
 }
 
 /* Any ----------------------------------------------------------------------------------------- */
@@ -514,7 +517,7 @@ static tacit_status read_any(tacit_checkpoint *c, tacit_err *err)
     if (n >= 4 && !memcmp(head, "PK\3\4", 4))
         return read_zip(c, err);
     if (n >= 9 && head[8] == '{' && (head[0] != '{' || !ends_with(c->path, ".json")))
-        return read_safetensors(c, err);
+        return read_safetensors(c, NULL, 0, err);
     if (head[0] == '{')
         return read_index(c, err);
     if (n >= 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5)
@@ -606,6 +609,21 @@ tacit_status tacit_checkpoint_open(tacit_checkpoint **checkpoint, const char *pa
         st = read_any(c, err);
     if (st == TACIT_OK && c->tensors)
         st = check_names(c, err);
+    if (st < 0)
+        tacit_checkpoint_close(checkpoint);
+    return st;
+}
+
+tacit_status tacit_checkpoint_open_bytes(tacit_checkpoint **checkpoint, const char *name,
+                                         const void *bytes, size_t size, tacit_err *err)
+{
+    tacit_checkpoint *c = *checkpoint = tacit_calloc(1, sizeof *c);
+    if (!c)
+        return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", name);
+    c->fd = -1;
+    c->path = tacit_strdup(name);
+    tacit_status st = c->path ? read_safetensors(c, bytes, size, err)
+                              : tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", name);
     if (st < 0)
         tacit_checkpoint_close(checkpoint);
     return st;

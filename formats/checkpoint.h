@@ -18,6 +18,9 @@ typedef struct tacit_checkpoint tacit_checkpoint;
  * model.safetensors, model.safetensors.index.json and pytorch_model.bin are looked for. Everything
  * but the values is read and checked. */
 tacit_status tacit_checkpoint_open(tacit_checkpoint **checkpoint, const char *path, tacit_err *err);
+/* Of the bytes of a safetensors file, which must stay; name is for messages. */
+tacit_status tacit_checkpoint_open_bytes(tacit_checkpoint **checkpoint, const char *name,
+                                         const void *bytes, size_t size, tacit_err *err);
 void tacit_checkpoint_close(tacit_checkpoint **checkpoint);
 
 /* Reading is safe from many threads. Values come in row-major order and little-endian, however

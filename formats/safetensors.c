@@ -74,9 +74,10 @@ struct pair {
 };
 
 struct tacit_safetensors {
-    int fd;
-    uint64_t size; /* of the file          */
-    uint64_t data; /* where the data begin */
+    int fd;                     /* of a file, or               */
+    const unsigned char *bytes; /* what there is of it in memory */
+    uint64_t size;              /* of the file          */
+    uint64_t data;              /* where the data begin */
     char *path;
     char *text; /* all strings */
     tacit_tensor *tensors;
@@ -89,7 +90,7 @@ struct tacit_safetensors {
 /* ---- reading ---- */
 
 struct reader {
-    int fd;
+    const tacit_safetensors *file;
     const char *path;
     tacit_err *err;
     tacit_status status; /* of the first error; the parser stops at once */
@@ -137,6 +138,15 @@ static bool expected(struct reader *r, const char *what)
     return fail(r, TACIT_EFORMAT, "byte %llu: %s expected", here(r), what);
 }
 
+static tacit_status read_at(const tacit_safetensors *file, void *dst, size_t size, uint64_t at,
+                            tacit_err *err)
+{
+    if (!file->bytes)
+        return tacit_pread_all(file->fd, dst, size, at, file->path, err);
+    memcpy(dst, file->bytes + at, size);
+    return TACIT_OK;
+}
+
 static bool refill(struct reader *r)
 {
     uint64_t left = r->end - r->next;
@@ -144,7 +154,7 @@ static bool refill(struct reader *r)
     r->at = 0;
     if (!r->have)
         return false;
-    r->status = tacit_pread_all(r->fd, r->chunk, r->have, r->next, r->path, r->err);
+    r->status = read_at(r->file, r->chunk, r->have, r->next, r->err);
     if (r->status < 0)
         r->have = 0;
     r->next += r->have;
@@ -662,7 +672,7 @@ static tacit_status read_file(tacit_safetensors *file, tacit_err *err)
     if (file->size < sizeof head)
         return tacit_fail(err, TACIT_EFORMAT, "%s: has %llu bytes, too few for a safetensors file",
                           file->path, (unsigned long long)file->size);
-    tacit_status st = tacit_pread_all(file->fd, head, sizeof head, 0, file->path, err);
+    tacit_status st = read_at(file, head, sizeof head, 0, err);
     if (st < 0)
         return st;
     uint64_t length = 0;
@@ -685,7 +695,7 @@ static tacit_status read_file(tacit_safetensors *file, tacit_err *err)
     if (!r)
         return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", file->path);
     memset(r, 0, offsetof(struct reader, chunk));
-    r->fd = file->fd;
+    r->file = file;
     r->path = file->path;
     r->err = err;
     r->next = 8;
@@ -700,18 +710,21 @@ static tacit_status read_file(tacit_safetensors *file, tacit_err *err)
     return st;
 }
 
-tacit_status tacit_safetensors_open(tacit_safetensors **out, const char *path, tacit_err *err)
+static tacit_status open_any(tacit_safetensors **out, const char *path, const void *bytes,
+                             uint64_t size, tacit_err *err)
 {
     *out = NULL;
     tacit_safetensors *file = tacit_calloc(1, sizeof *file);
     if (!file)
         return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
     file->fd = -1;
+    file->bytes = bytes;
+    file->size = size;
     tacit_status st = TACIT_OK;
     file->path = tacit_strdup(path);
     if (!file->path)
         st = tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);
-    if (st == TACIT_OK)
+    if (st == TACIT_OK && !bytes)
         st = tacit_open_regular(path, &file->fd, &file->size, err);
     if (st == TACIT_OK)
         st = read_file(file, err);
@@ -719,6 +732,17 @@ tacit_status tacit_safetensors_open(tacit_safetensors **out, const char *path, t
         tacit_safetensors_close(&file);
     *out = file;
     return st;
+}
+
+tacit_status tacit_safetensors_open(tacit_safetensors **file, const char *path, tacit_err *err)
+{
+    return open_any(file, path, NULL, 0, err);
+}
+
+tacit_status tacit_safetensors_open_bytes(tacit_safetensors **file, const char *name,
+                                          const void *bytes, size_t size, tacit_err *err)
+{
+    return open_any(file, name, bytes, size, err);
 }
 
 void tacit_safetensors_close(tacit_safetensors **p)
@@ -743,8 +767,7 @@ static tacit_status read_tensor(void *ctx, size_t i, size_t offset, size_t size,
     const tacit_safetensors *file = ctx;
     assert(i < file->count && offset <= file->tensors[i].bytes &&
            size <= file->tensors[i].bytes - offset);
-    return tacit_pread_all(file->fd, dst, size, file->data + file->begins[i] + offset, file->path,
-                           err);
+    return read_at(file, dst, size, file->data + file->begins[i] + offset, err);
 }
 
 tacit_tensor_source tacit_safetensors_source(const tacit_safetensors *file)
@@ -773,7 +796,7 @@ tacit_status tacit_safetensors_hash(const tacit_safetensors *file, uint64_t *has
     for (uint64_t at = 0; at < file->size;) {
         uint64_t left = file->size - at;
         size_t n = left < HASH_CHUNK ? (size_t)left : HASH_CHUNK;
-        st = tacit_pread_all(file->fd, chunk, n, at, file->path, err);
+        st = read_at(file, chunk, n, at, err);
         if (st < 0)
             goto done;
         XXH3_64bits_update(state, chunk, n);

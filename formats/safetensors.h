@@ -16,6 +16,9 @@ typedef struct tacit_safetensors tacit_safetensors;
 
 /* Reads and checks the whole header: every rule is checked before a tensor can be read. */
 tacit_status tacit_safetensors_open(tacit_safetensors **file, const char *path, tacit_err *err);
+/* The same of a file's bytes in memory, which must stay; name is for messages. */
+tacit_status tacit_safetensors_open_bytes(tacit_safetensors **file, const char *name,
+                                          const void *bytes, size_t size, tacit_err *err);
 void tacit_safetensors_close(tacit_safetensors **file);
 
 /* The tensors in order of their bytes; reading uses pread, safe from many threads. */

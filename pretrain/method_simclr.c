@@ -44,22 +44,24 @@ static const char *const small32[] = {
     "arch=resnet18_cifar", "batch=512",       "accumulate=1", "epochs=1000", "lr=1",
     "weight_decay=1e-4",   "temperature=0.5", "jitter=0.5",   "blur=0",      NULL,
 };
-/* lightly's benchmark on CIFAR-10, and less of it. */
+/* An hour on two cores for 20,000 pictures of 32 pixels: AdamW and milder crops are ahead early. */
 static const char *const quick[] = {
     "arch=resnet18_cifar",
     "dim=32",
+    "depth=1",
     "batch=128",
     "accumulate=1",
     "epochs=20",
-    "optimiser=sgd",
-    "lr=0.12",
-    "weight_decay=5e-4",
     "warmup_epochs=1",
-    "temperature=0.5",
+    "optimiser=adamw",
+    "lr=0.004",
+    "weight_decay=1e-4",
+    "temperature=0.2",
     "loss=mean",
+    "head_layers=2",
+    "crop_min=0.2",
     "jitter=0.5",
     "blur=0",
-    "head_layers=2",
     NULL,
 };
 static const tacit_preset presets[] = {

@@ -626,6 +626,46 @@ START_TEST(every_prefix_and_every_flip)
 }
 END_TEST
 
+/* From memory a file reads as it does from the disk, and one that is cut off is refused. */
+START_TEST(bytes_in_memory)
+{
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        const char *path = scratch("random");
+        write_random(path, seed);
+        size_t size;
+        uint64_t of_file, of_bytes;
+        unsigned char *bytes = file_get(path, &size);
+        tacit_safetensors *whole, *file;
+        ck_assert_int_eq(tacit_safetensors_open(&whole, path, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_safetensors_open_bytes(&file, "memory", bytes, size, &err), 0);
+        ck_assert_int_eq(tacit_safetensors_hash(whole, &of_file, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_safetensors_hash(file, &of_bytes, &err), TACIT_OK);
+        ck_assert(of_file == of_bytes);
+        tacit_tensor_source a = tacit_safetensors_source(whole), b = tacit_safetensors_source(file);
+        ck_assert_uint_eq(a.count, b.count);
+        for (size_t i = 0; i < a.count; i++) {
+            size_t n = a.tensors[i].bytes;
+            unsigned char *x = malloc(n + 1), *y = malloc(n + 1);
+            ck_assert_int_eq(a.read(a.ctx, i, 0, n, x, &err), TACIT_OK);
+            ck_assert_int_eq(b.read(b.ctx, i, 0, n, y, &err), TACIT_OK);
+            ck_assert_str_eq(a.tensors[i].name, b.tensors[i].name);
+            ck_assert(!memcmp(x, y, n));
+            free(x), free(y);
+        }
+        tacit_safetensors_close(&whole);
+        tacit_safetensors_close(&file);
+        while (size--) { /* each prefix in memory of its own, so that a read behind it shows */
+            unsigned char *cut = malloc(size + !size);
+            memcpy(cut, bytes, size);
+            ck_assert_int_eq(tacit_safetensors_open_bytes(&file, "memory", cut, size, &err),
+                             TACIT_EFORMAT);
+            free(cut);
+        }
+        free(bytes);
+    }
+}
+END_TEST
+
 START_TEST(every_allocation_fails_once)
 {
     const char *metadata[] = { "k", "v", NULL };
@@ -700,6 +740,7 @@ int main(void)
     tcase_add_test(tcase, large_headers);
     tcase_add_test(tcase, limits);
     tcase_add_test(tcase, every_prefix_and_every_flip);
+    tcase_add_test(tcase, bytes_in_memory);
     tcase_add_test(tcase, every_allocation_fails_once);
     tcase_add_test(tcase, what_cannot_be_written);
     suite_add_tcase(suite, tcase);

@@ -7,12 +7,16 @@
 #include "extractor.h"
 #include "mem.h"
 #include "meta.h"
+#include "rng.h"
 #include "safetensors.h"
 #include "scratch.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Of the vector of one picture of noise; moves with the default backbone and with nothing else. */
+#define DEFAULT_SUM 0x1.5668b6p+6f
 
 static tacit_err err;
 static const tacit_kernels *kernels;
@@ -283,6 +287,35 @@ START_TEST(a_foreign_config_is_not_used)
 END_TEST
 
 /* Anything in the two files that is not what it should be: one line that names file and key. */
+/* The backbone in the program: a file like any other, and the same vector everywhere. */
+START_TEST(the_default_is_in_the_program)
+{
+    tacit_model_options options;
+    tacit_model m;
+    tacit_session session;
+    float *vector, sum = 0;
+    uint8_t rgb[48 * 64 * 3];
+    for (size_t i = 0; i < sizeof rgb; i++)
+        rgb[i] = (uint8_t)(tacit_rng_u32(1, 2, i) % 256);
+    tacit_model_defaults(&options);
+    options.weights = TACIT_WEIGHTS_DEFAULT;
+    ck_assert_msg(!tacit_model_open(&m, &options, true, NULL, &err), "%s", err.text);
+    ck_assert_str_eq(m.dialect, "tacit pretrain simclr");
+    ck_assert_uint_eq(m.dim, 256);
+    ck_assert_uint_ne(m.hash, 0);
+    ck_assert_int_eq(tacit_session_open(&session, &m, 1, NULL, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_session_put_rgb8(&session, 0, rgb, 64, 48, &err), TACIT_OK);
+    ck_assert_ptr_nonnull(vector = tacit_alloc(m.dim * sizeof *vector));
+    tacit_session_embed(&session, 1, vector);
+    for (size_t i = 0; i < m.dim; i++)
+        sum += vector[i];
+    ck_assert_msg(sum == DEFAULT_SUM, "the sum of its vector is %a", (double)sum);
+    tacit_free(vector);
+    tacit_session_close(&session);
+    tacit_model_close(&m);
+}
+END_TEST
+
 START_TEST(wrong_files_are_refused)
 {
     static const struct {
@@ -625,6 +658,7 @@ int main(void)
     tcase_add_loop_test(t, the_files_beside_decide, 0, sizeof besides / sizeof *besides);
     tcase_add_test(t, open_clip_has_a_file_of_its_own);
     tcase_add_test(t, a_foreign_config_is_not_used);
+    tcase_add_test(t, the_default_is_in_the_program);
     tcase_add_test(t, wrong_files_are_refused);
     tcase_add_test(t, hostile_files_are_refused_at_once);
     tcase_add_loop_test(t, converted_files_give_the_same_bits, 0, (int)DIALECTS);

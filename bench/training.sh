@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# training.sh - real training, and what it is worth beside the same network at random weights.
+#
+#     bench/training.sh DATA OUT [simclr-cifar10|mae-cifar10|mae-imagenette96]...
+#
+# DATA holds cifar10/ (CIFAR's binary records) and photos/imagenette96/ (folders of JPEGs). Each run is
+# trained (or gone on with) in OUT, then both backbones embed the training and the test set, and
+# k-NN (k = 20) and the linear probe (L-BFGS) are printed. TACIT: the program, build/tacit. Needs up to an hour
+# or so of two cores for each; results stand in results/training.
+set -euo pipefail
+data=${1:?the folder of the data} out=${2:?the folder of the runs}
+shift 2
+tacit=${TACIT:-$(dirname "$0")/../build/tacit}
+mkdir -p "$out"
+
+# score NAME BACKBONE TRAIN TEST FEATURES
+score() {
+    local part
+    for part in "$3" "$4"; do
+        "$tacit" extract --weights "$2" --images "$part" --features "$5" --batch 32 --resume \
+            --out "$out/$1.$(basename "$part").$5" 2>/dev/null
+    done
+    set -- "$1" "$out/$1.$(basename "$3").$5" "$out/$1.$(basename "$4").$5" "$5"
+    printf '%s, %s: k-NN (k = 20) %s %%, linear probe %s %%\n' "$1" "$4" \
+        "$("$tacit" knn --train "$2" --test "$3" --k 20 | awk '$1 == 20 && NF == 5 { print $2; exit }')" \
+        "$("$tacit" probe --train "$2" --test "$3" | awk '$1 == "test" { top1 = $2 } END { print top1 }')"
+}
+
+# run NAME METHOD TRAIN TEST FEATURES OPTION...
+run() {
+    local name=$1 method=$2 train=$3 test=$4 features=$5
+    shift 5
+    "$tacit" pretrain "$method" --images "$train" --out "$out/$name" --seed 1 --resume "$@"
+    "$tacit" pretrain "$method" --images "$train" --out "$out/$name-random" --seed 1 --resume "$@" \
+        --epochs 0 --set warmup_epochs=0 2>/dev/null
+    for features in $features; do
+        score "$name" "$out/$name/backbone.safetensors" "$train" "$test" "$features"
+        score "$name-random" "$out/$name-random/backbone.safetensors" "$train" "$test" "$features"
+    done
+}
+
+for one in "${@:-simclr-cifar10 mae-cifar10 mae-imagenette96}"; do
+    for name in $one; do
+        case $name in
+        simclr-cifar10)
+            run "$name" simclr "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
+                --preset quick --set log_steps=20
+            ;;
+        mae-cifar10)
+            run "$name" mae "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" 'cls mean' \
+                --preset small32 --epochs 11 --batch 64 --set warmup_epochs=1 --set lr=4e-3 \
+                --set decoder_dim=64 --set decoder_heads=2 --set crop_min=0.4 --set log_steps=50
+            ;;
+        mae-imagenette96)
+            run "$name" mae "$data/photos/imagenette96/train" "$data/photos/imagenette96/val" 'cls mean' \
+                --preset small32 --epochs 24 --batch 64 --set size=64 --set patch=8 --set dim=192 \
+                --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
+                --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
+            ;;
+        *) echo "training.sh: no run '$name'" >&2; exit 2 ;;
+        esac
+    done
+done
