@@ -172,6 +172,19 @@ static tacit_status load_packed(const tacit_pack *pack, size_t index, tacit_samp
     return st;
 }
 
+/* Encoded bytes to the sample's picture. */
+static tacit_status decode(tacit_sample *sample, const uint8_t *bytes, size_t size,
+                           const char *name, tacit_err *err)
+{
+    tacit_status st = tacit_image_decode(&sample->image, bytes, size, NULL, err);
+    if (st < 0)
+        return tacit_fail_at(err, st, "%s", name);
+    sample->rgb = sample->image.rgb;
+    sample->width = sample->image.width;
+    sample->height = sample->image.height;
+    return TACIT_OK;
+}
+
 tacit_status tacit_samples_load(const tacit_samples *samples, size_t index, tacit_sample *sample,
                                 tacit_err *err)
 {
@@ -200,12 +213,22 @@ tacit_status tacit_samples_load(const tacit_samples *samples, size_t index, taci
         break;
     case TACIT_ITEM_BYTES: break;
     }
-    if ((st = tacit_image_decode(&sample->image, bytes, size, NULL, err)) < 0)
-        return tacit_fail_at(err, st, "%s", e->name);
-    sample->rgb = sample->image.rgb;
-    sample->width = sample->image.width;
-    sample->height = sample->image.height;
-    return TACIT_OK;
+    return decode(sample, bytes, size, e->name, err);
+}
+
+tacit_status tacit_sample_decode(tacit_sample *sample, tacit_err *err)
+{
+    tacit_item *item = &sample->item;
+    if (item->form == TACIT_ITEM_BAD)
+        return tacit_fail(err, item->status, "%s", item->problem.text);
+    if (item->form == TACIT_ITEM_PIXELS) {
+        sample->rgb = item->bytes;
+        sample->width = item->width;
+        sample->height = item->height;
+        return TACIT_OK;
+    }
+    tacit_status st = tacit_item_load(item, err);
+    return st == TACIT_OK ? decode(sample, item->bytes, item->size, item->path, err) : st;
 }
 
 void tacit_sample_free(tacit_sample *sample)

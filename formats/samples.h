@@ -30,6 +30,9 @@ typedef struct tacit_sample {
 /* The index-th picture. TACIT_ENOMEM aside, an error is one of this item alone. */
 tacit_status tacit_samples_load(const tacit_samples *samples, size_t index, tacit_sample *sample,
                                 tacit_err *err);
+/* The picture of sample->item, as tacit_dataset_next filled it: for sets that are read but once, in
+ * order. The same errors; a file is loaded. */
+tacit_status tacit_sample_decode(tacit_sample *sample, tacit_err *err);
 void tacit_sample_free(tacit_sample *sample);
 
 #endif
