@@ -16,14 +16,25 @@ static tacit_status next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch 
     return tacit_loader_next(f->loader, batch, err);
 }
 
+tacit_status tacit_loader_feed_views(const tacit_engine *e, tacit_view *views, size_t *count,
+                                     tacit_err *err)
+{
+    unsigned height, width;
+    tacit_backbone_input(&e->learner.backbone, &height, &width);
+    tacit_status st = e->method->views(e->learner.config, height, views, count, err);
+    for (size_t i = 0; st == TACIT_OK && i < *count; i++) {
+        tacit_normalisation(e->learner.config, views[i].mean, views[i].std);
+        st = tacit_view_check(&views[i], err);
+    }
+    return st;
+}
+
 tacit_status tacit_loader_feed_open(tacit_loader_feed *f, const tacit_engine *e,
                                     void (*bad)(void *ctx, const char *line), void *ctx,
                                     tacit_err *err)
 {
-    unsigned height, width;
     size_t count = 0;
     *f = (tacit_loader_feed){ 0 };
-    tacit_backbone_input(&e->learner.backbone, &height, &width);
     const tacit_config *c = e->learner.config;
     const char *images = tacit_config_string(c, "images"), *name = tacit_config_string(c, "kind");
     tacit_dataset_kind kind = TACIT_DATASET_AUTO;
@@ -31,11 +42,7 @@ tacit_status tacit_loader_feed_open(tacit_loader_feed *f, const tacit_engine *e,
         return tacit_fail(err, TACIT_EINVAL, "--images is missing: where the images are");
     tacit_status st = *name ? tacit_dataset_kind_parse(name, &kind, err) : TACIT_OK;
     if (st == TACIT_OK)
-        st = e->method->views(c, height, f->views, &count, err);
-    for (size_t i = 0; st == TACIT_OK && i < count; i++) {
-        tacit_normalisation(c, f->views[i].mean, f->views[i].std);
-        st = tacit_view_check(&f->views[i], err);
-    }
+        st = tacit_loader_feed_views(e, f->views, &count, err);
     const tacit_loader_options options = { .path = images,
                                            .kind = kind,
                                            .views = f->views,
