@@ -279,7 +279,7 @@ static tacit_status forward(pass *p, size_t index, tacit_err *err)
     lap(&p->clock, &p->result->data_s);
     if (st < 0)
         return st;
-    p->part = (tacit_part){ &p->batch, index, e->parts, e->seed };
+    p->part = (tacit_part){ &p->batch, e->learner.part, index, e->parts, e->seed };
     e->method->forward(e->state, &p->part);
     return TACIT_OK;
 }

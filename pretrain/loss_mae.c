@@ -24,11 +24,18 @@ typedef struct job {
     float *predictions, scale;
 } job;
 
+/* A patch's first pixel in the red plane. */
+static const float *corner(const tacit_mae_target *t, const float *image, size_t index)
+{
+    size_t side = t->image / t->patch;
+    return image + index / side * t->patch * t->image + index % side * t->patch;
+}
+
 /* The pixels of a patch, channels last. */
 static void take_patch(const tacit_mae_target *t, const float *image, size_t index, float *to)
 {
-    size_t side = t->image / t->patch, plane = t->image * t->image;
-    const float *from = image + index / side * t->patch * t->image + index % side * t->patch;
+    size_t plane = t->image * t->image;
+    const float *from = corner(t, image, index);
     for (size_t y = 0; y < t->patch; y++, from += t->image)
         for (size_t x = 0; x < t->patch; x++)
             for (size_t c = 0; c < 3; c++)
@@ -69,4 +76,24 @@ double tacit_mae_loss(const tacit_mae_target *target, const tacit_work *work, co
     for (size_t i = 0; i < batch; i++)
         sum += ((const double *)(const void *)work->partial)[i];
     return sum / count;
+}
+
+void tacit_mae_pixels(const tacit_mae_target *target, const float *image, size_t index,
+                      float *prediction)
+{
+    const float *from = corner(target, image, index);
+    size_t values = values_of(target);
+    double n = (double)values, sum = 0, squares = 0;
+    if (!target->normalised)
+        return;
+    for (size_t c = 0; c < 3; c++)
+        for (size_t y = 0; y < target->patch; y++)
+            for (size_t x = 0; x < target->patch; x++) {
+                double value = (double)from[(c * target->image + y) * target->image + x];
+                sum += value;
+                squares += value * value;
+            }
+    double mean = sum / n, deviation = sqrt((squares - sum * mean) / (n - 1) + 1e-6);
+    for (size_t i = 0; i < values; i++)
+        prediction[i] = (float)((double)prediction[i] * deviation + mean);
 }

@@ -24,4 +24,10 @@ double tacit_mae_loss(const tacit_mae_target *target, const tacit_work *work, co
                       size_t batch, const uint32_t *mask, size_t masked, size_t of,
                       float *predictions, size_t ld);
 
+/* A prediction (3 patch^2) of patch `index` of an image (3, image, image) becomes pixels as those
+ * of the image are: normalisation, where it is in the target, is undone by the patch's own mean and
+ * variance. */
+void tacit_mae_pixels(const tacit_mae_target *target, const float *image, size_t index,
+                      float *prediction);
+
 #endif

@@ -40,6 +40,7 @@ typedef struct tacit_learner {
 /* A part of a step. */
 typedef struct tacit_part {
     const tacit_batch *batch; /* its images */
+    size_t images;            /* how many: the learner's part, or for pictures up to that */
     size_t index, count;      /* which of how many parts */
     uint64_t seed;
 } tacit_part;
@@ -80,6 +81,12 @@ typedef struct tacit_method {
     void (*backward)(void *state, const tacit_part *part);
     /* Behind the optimiser: teachers, queues. step: of the run, from 0. NULL: nothing. */
     void (*after)(void *state, uint64_t step, uint64_t steps);
+
+    /* What it reconstructs, for a person to judge; both NULL where it does not. Behind a forward,
+     * which then changes no tensor, and once for each image of the part: image i as panels, one for
+     * each name, (3, size, size) with the size of view 0; values from 0 to 1, others are cut. */
+    const char *const *panels; /* names, NULL at the end */
+    void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
     tacit_embeddings (*embeddings)(const void *state);
     double (*flops)(const void *state); /* of a forward and a backward of one image */

@@ -9,7 +9,10 @@
 #include "loss_mae.h"
 #include "mae.h"
 #include "method.h"
+#include "panels.h"
 #include "view_settings.h"
+
+#include <string.h>
 
 static const tacit_setting settings[] = {
     { "mask_ratio", TACIT_SETTING_REAL, "0.75", 0.01, 0.99, NULL,
@@ -61,6 +64,7 @@ static const tacit_preset presets[] = {
 typedef struct state {
     tacit_mae mae;
     tacit_mae_target target;
+    tacit_panels panels;
     tacit_work *work;
     size_t part, whole, patches, kept;
     uint32_t *keep, *mask; /* (part, kept), (part, patches - kept) */
@@ -107,6 +111,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     s->target = (tacit_mae_target){ .image = vit->height,
                                     .patch = vit->patch,
                                     .normalised = tacit_config_flag(l->config, "norm_pixels") };
+    s->panels = tacit_panels_of(l->config, vit->height, vit->patch);
     tacit_mae_loss_declare(&s->target, l->part, l->work);
     return st;
 }
@@ -136,10 +141,10 @@ static void forward(void *ctx, const tacit_part *part)
 {
     state *s = ctx;
     const tacit_batch *b = part->batch;
-    for (size_t i = 0; i < s->part; i++)
+    for (size_t i = 0; i < part->images; i++)
         tacit_draw_mask(part->seed, b->epoch, b->samples[i], s->patches, s->kept,
                         s->keep + i * s->kept, s->mask + i * (s->patches - s->kept));
-    tacit_mae_forward(&s->mae, b->views[0], s->part, s->keep, s->mask);
+    tacit_mae_forward(&s->mae, b->views[0], part->images, s->keep, s->mask);
 }
 
 static double loss(void *ctx, const tacit_part *part, double *parts)
@@ -154,6 +159,25 @@ static void backward(void *ctx, const tacit_part *part)
 {
     (void)part;
     tacit_mae_backward(&((state *)ctx)->mae);
+}
+
+/* The image, what was seen of it, and that with the other patches as they were predicted. */
+static void picture(void *ctx, const tacit_part *part, size_t i, float *panels)
+{
+    state *s = ctx;
+    size_t masked = s->patches - s->kept, values = 3 * s->panels.size * s->panels.size;
+    const float *image = part->batch->views[0] + i * values;
+    const uint32_t *mask = s->mask + i * masked;
+    float *prediction = s->mae.predictions + i * masked * s->mae.ld_pixels;
+    float *seen = panels + values, *reconstructed = seen + values;
+    tacit_panel_image(&s->panels, image, panels);
+    memcpy(seen, panels, values * sizeof *seen);
+    memcpy(reconstructed, panels, values * sizeof *panels);
+    for (size_t k = 0; k < masked; k++, prediction += s->mae.ld_pixels) {
+        tacit_mae_pixels(&s->target, image, mask[k], prediction);
+        tacit_panel_grey(&s->panels, mask[k], 0.5f, seen);
+        tacit_panel_patch(&s->panels, mask[k], prediction, reconstructed);
+    }
 }
 
 /* The encoder's class tokens. */
@@ -180,6 +204,7 @@ const tacit_method tacit_masked_autoencoder = {
     .presets = presets,
     .loss_parts = (const char *const[]){ NULL },
     .heads = (const char *const[]){ "decoder_", "mask_token", NULL },
+    .panels = (const char *const[]){ "image", "masked", "reconstruction", NULL },
     .vit = true,
     .features = TACIT_FEATURES_CLS,
     .state = sizeof(state),
@@ -191,6 +216,7 @@ const tacit_method tacit_masked_autoencoder = {
     .forward = forward,
     .loss = loss,
     .backward = backward,
+    .picture = picture,
     .embeddings = embeddings,
     .flops = flops,
 };
