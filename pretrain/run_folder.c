@@ -65,7 +65,8 @@ static void remove_temporary(void *ctx, const char *name)
     const tacit_run_folder *f = ctx;
     size_t n = strlen(name);
     if ((!strncmp(name, "checkpoint.safetensors.", 23) ||
-         !strncmp(name, "backbone.safetensors.", 21) || !strncmp(name, "config.ini.", 11)) &&
+         !strncmp(name, "backbone.safetensors.", 21) || !strncmp(name, "config.ini.", 11) ||
+         !strncmp(name, "pictures-", 9)) &&
         n > 4 && !strcmp(name + n - 4, ".tmp"))
         unlinkat(f->lock, name, 0);
 }

@@ -4,6 +4,7 @@
  *   log.jsonl                       a line for each logged step
  *   checkpoint.safetensors          the last; checkpoint-<step>.safetensors those before it
  *   backbone.safetensors            as of the last checkpoint
+ *   pictures-<step>.png             what was reconstructed, where that is asked for
  *
  * At every instant and after any crash:
  *  (1) one process at a time writes there: the folder is locked until it ends, however it ends;

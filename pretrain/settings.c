@@ -83,5 +83,9 @@ const tacit_setting tacit_trainer_settings[] = {
     WHOLE("knn_k", "20", 1, 1000, "neighbours that vote", true),
     { "knn_temperature", TACIT_SETTING_REAL, "0.07", 0, 100, NULL,
       "of the votes' weights; 0: they weigh the same", true },
+    STRING("pictures", "",
+           "images of which the first 16 are drawn as they are reconstructed: pictures-<step>.png",
+           true),
+    WHOLE("picture_epochs", "10", 0, 1000000, "epochs between such sheets; 0: none", true),
     { 0 },
 };

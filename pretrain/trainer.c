@@ -9,6 +9,7 @@
 #include "encoder.h"
 #include "knn_watch.h"
 #include "loader_feed.h"
+#include "pictures.h"
 #include "rng.h"
 #include "run_folder.h"
 #include "watch.h"
@@ -22,6 +23,9 @@
 
 #define LINE 2048
 #define SAID 20 /* bad images */
+
+#define PICTURES        16 /* images of a sheet */
+#define PICTURE_COLUMNS 2
 
 static double now(void)
 {
@@ -92,7 +96,10 @@ static tacit_status open_data(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
     const char *knn = tacit_config_string(t->config, "knn");
+    const char *pictures = tacit_config_string(t->config, "pictures");
     tacit_status st = *knn ? tacit_knn_watch_check(knn, err) : TACIT_OK;
+    if (st == TACIT_OK && *pictures)
+        st = tacit_pictures_check(pictures, err);
     t->batches = o->feed ? o->feed : &t->images.feed;
     if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
@@ -259,6 +266,36 @@ static bool classify(trainer *t)
     return st == TACIT_OK;
 }
 
+static tacit_picture_options pictures_of(const tacit_config *config)
+{
+    return (tacit_picture_options){ .images = tacit_config_string(config, "pictures"),
+                                    .count = PICTURES,
+                                    .columns = PICTURE_COLUMNS };
+}
+
+/* A sheet of what is reconstructed; where it fails the run goes on without. */
+static void draw(trainer *t)
+{
+    const tacit_picture_options options = pictures_of(t->config);
+    unsigned long long step = t->engine.step;
+    double start = now();
+    tacit_sheet_size size;
+    tacit_err err = { "out of memory" };
+    char name[64], text[sizeof err.text + 64];
+    snprintf(name, sizeof name, "pictures-%llu.png", step);
+    char *path = tacit_run_folder_name(&t->folder, name);
+    tacit_status st =
+        path ? tacit_pictures_write(path, &t->engine, &options, &size, &err) : TACIT_ENOMEM;
+    tacit_free(path);
+    t->aside_s += now() - start;
+    if (st < 0)
+        snprintf(text, sizeof text, "step %llu: pictures: %s", step, err.text);
+    else
+        snprintf(text, sizeof text, "step %llu: %zu images are drawn in %s", step, size.images,
+                 name);
+    say(t, text);
+}
+
 static void warn(trainer *t)
 {
     char text[200];
@@ -274,11 +311,12 @@ static void warn(trainer *t)
 
 /* The run ------------------------------------------------------------------------------------- */
 
-/* Behind a step: classification, log, checkpoint, in this order. */
+/* Behind a step: classification, pictures, log, checkpoint, in this order. */
 static tacit_status after_step(trainer *t, const tacit_step *r, tacit_err *err)
 {
     const tacit_config *c = t->config;
     uint64_t classify_steps = tacit_config_whole(c, "knn_epochs") * t->engine.epoch_steps;
+    uint64_t picture_steps = tacit_config_whole(c, "picture_epochs") * t->engine.epoch_steps;
     bool knn = *tacit_config_string(c, "knn") && due(t, classify_steps);
     double minutes = tacit_config_number(c, "checkpoint_minutes");
     tacit_status st = TACIT_OK;
@@ -294,6 +332,8 @@ static tacit_status after_step(trainer *t, const tacit_step *r, tacit_err *err)
         t->o->progress(t->o->ctx, &progress);
     }
     knn = knn && classify(t);
+    if (*tacit_config_string(c, "pictures") && picture_steps && due(t, picture_steps))
+        draw(t);
     if (st == TACIT_OK && (knn || t->look || due(t, tacit_config_whole(c, "log_steps"))))
         st = write_line(t, r, knn, err);
     if (st == TACIT_OK && t->engine.step < t->end && !stopped(t) &&
@@ -482,6 +522,9 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
         estimate->loader_bytes = tacit_loader_bytes(images.loader);
         estimate->peak_bytes = resident() + estimate->parameter_bytes + estimate->activation_bytes +
                                estimate->loader_bytes;
+        const tacit_picture_options pictures = pictures_of(o->config);
+        if (*pictures.images)
+            tacit_pictures_plan(&e, &pictures, &estimate->peak_bytes);
         estimate->flops =
             (double)e.learner.whole * e.method->flops(e.state) * (again ? 4.0 / 3 : 1);
         /* parameters, gradients and state are read and written once; activations in each part */

@@ -676,7 +676,8 @@ static void pretrain_finish(const struct child *child, unsigned steps)
         lines += log[i] == '\n';
     free(log);
     ck_assert_uint_eq(lines, steps);
-    ck_assert_uint_eq(count_names(out), 5); /* config, log, two checkpoints, backbone */
+    /* config, log, two checkpoints, backbone; a sheet that failed is left out */
+    ck_assert_uint_eq(count_names(out), 5 + there("pictures-3.png") + there("pictures-6.png"));
 }
 
 /* For every operation: the run with the fault, once more with it, then one without. */
@@ -709,14 +710,46 @@ START_TEST(pretrain_output_operations)
 }
 END_TEST
 
+/* With sheets after 3 and 6 steps, which a fault may cost, but nothing else. */
+START_TEST(pretrain_picture_operations)
+{
+    char text[1024];
+    size_t sizes[2];
+    unsigned char *sheets[2];
+    snprintf(text, sizeof text, SHORT_MAE "pictures = %s\npicture_epochs = 1\n", images);
+    pretrain_reference("mae", text);
+    for (int i = 0; i < 2; i++)
+        sheets[i] = file_get(in_out(i ? "pictures-6.png" : "pictures-3.png"), &sizes[i]);
+    struct child child = { shim("TACIT_IO_SHIM"), out, io_faults[_i], 0 };
+    clear_out();
+    for (unsigned long n = 1;; n++) {
+        child.call = n;
+        struct outcome o = pretrain(&child);
+        expect_orderly(&child, &o);
+        pretrain_finish(&child, PRETRAIN_STEPS);
+        for (int i = 0; i < 2; i++) {
+            const char *name = i ? "pictures-6.png" : "pictures-3.png";
+            ck_assert_msg(!there(name) || same_bytes(in_out(name), sheets[i], sizes[i]),
+                          "%s at %lu: %s", child.fault, n, name);
+            ck_assert_msg(there(name) || strstr(o.text, ": pictures: "), "%s at %lu: no %s: %s",
+                          child.fault, n, name, o.text);
+        }
+        clear_out();
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    free(sheets[0]), free(sheets[1]);
+}
+END_TEST
+
 START_TEST(pretrain_image_operations)
 {
     pretrain_faults(shim("TACIT_IO_SHIM"), images, io_faults[_i]);
 }
 END_TEST
 
-/* Of files, as libarchive, which streams go through, does not survive all of this. */
-START_TEST(pretrain_allocations)
+/* Of files, as libarchive, which streams go through, does not survive allocations that fail. */
+static void files_for_images(void)
 {
     size_t end = strlen(images);
     memcpy(images + end - strlen("records.bin"), "in", sizeof "in");
@@ -727,10 +760,17 @@ START_TEST(pretrain_allocations)
         copy_image(i % 2 ? "jpeg-decoder/jpg-size-17x17.jpg" : "pngsuite/basn2c08.png",
                    strcat(name, i % 2 ? ".jpg" : ".png"));
     }
+}
+
+START_TEST(pretrain_allocations)
+{
+    files_for_images();
     pretrain_reference("mae", SHORT_MAE);
     pretrain_faults(shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i]);
 }
 END_TEST
+
+/* ---- killed at random ---- */
 
 /* Runs for `microseconds` at most; gives the signal that ended it, 0 where it came to its end. */
 static int pretrain_until(unsigned microseconds, int signal_number, const char *threads, bool ref)
@@ -835,6 +875,11 @@ int main(int argc, char **argv)
     tcase_add_loop_test(trained, pretrain_image_operations, 0, COUNT(io_faults));
     tcase_add_loop_test(trained, pretrain_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, trained);
+    TCase *drawn = tcase_create("pictures");
+    tcase_add_checked_fixture(drawn, pretrain_setup, extract_teardown);
+    tcase_set_timeout(drawn, 0);
+    tcase_add_loop_test(drawn, pretrain_picture_operations, 0, COUNT(io_faults));
+    suite_add_tcase(suite, drawn);
     trained = tcase_create("kills");
     tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);
     tcase_set_timeout(trained, 0);

@@ -298,6 +298,11 @@ START_TEST(bad_sheets_are_refused)
     ck_assert_str_eq(err.text, "simclr does not reconstruct");
     ck_assert(!tacit_pictures_plan(&e, &some, &bytes));
     tacit_engine_close(&e);
+    config_set(&c, "pictures=in");
+    ck_assert_int_eq(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err),
+                     TACIT_EINVAL);
+    ck_assert_str_eq(err.text, "simclr does not reconstruct: leave pictures empty");
+    tacit_engine_close(&e);
     tacit_config_close(&c);
 
     config_open(&c, "mae", tiny_mae);

@@ -1,6 +1,7 @@
 /* test_pretrain.c - whole runs, from a file of images to a backbone: the same bytes on every ISA,
  * with 1 to 8 threads, stopped and resumed anywhere; checkpoints that are damaged, folders that are
- * taken, images that do not fit, numbers that are not finite, memory that runs out; monitors.
+ * taken, images that do not fit, numbers that are not finite, memory that runs out; monitors,
+ * pictures.
  */
 #include "extractor.h"
 #include "knn_watch.h"
@@ -489,6 +490,7 @@ START_TEST(bad_images_are_refused)
         { IMAGES, "images=", "--images is missing" },
         { IMAGES, "kind=zip", "no kind of input" },
         { IMAGES, "knn=/nonexistent", "k-NN: /nonexistent" },
+        { IMAGES, "pictures=/nonexistent", "pictures: /nonexistent" },
         { IMAGES, "batch=44", "43 images are fewer than a batch of 44" },
         { IMAGES, "batch=64", "43 images are fewer than a batch of 64" },
         { 1, "seed=11", "1 images are fewer than a batch of 8" },
@@ -699,6 +701,76 @@ START_TEST(a_run_is_watched)
 }
 END_TEST
 
+/* Pictures ------------------------------------------------------------------------------------ */
+
+static void run_with_pictures(run *r, const char *out, unsigned threads)
+{
+    char text[1100];
+    run_open(r, true, out);
+    snprintf(text, sizeof text, "pictures=%s", images);
+    config_set(&r->config, text);
+    config_set(&r->config, "picture_epochs=2");
+    ck_assert_msg(!run_go(r, threads), "%s", r->err.text);
+}
+
+/* All that is trained is the same without them, though the settings are others. */
+static void check_trained(const run *r, const char *plain)
+{
+    tacit_engine e;
+    tacit_err err;
+    double want[STEPS], got[STEPS];
+    ck_assert(same_files(in(plain, "backbone.safetensors"), in(r->o.out, "backbone.safetensors")));
+    engine_ready(&e, &r->config, isas[isa_count - 1], NULL);
+    size_t bytes = e.params.arena.size;
+    ck_assert_int_eq(tacit_snapshot_load(in(plain, "checkpoint.safetensors"), &e, &err), TACIT_OK);
+    void *before = malloc(bytes); /* values and the optimiser's state */
+    memcpy(before, e.params.arena.base, bytes);
+    ck_assert_int_eq(tacit_snapshot_load(in(r->o.out, "checkpoint.safetensors"), &e, &err),
+                     TACIT_OK);
+    ck_assert(!memcmp(before, e.params.arena.base, bytes) && e.step == STEPS);
+    free(before);
+    tacit_engine_close(&e);
+    check_log(plain, want);
+    check_log(r->o.out, got);
+    ck_assert(!memcmp(want, got, sizeof want));
+}
+
+START_TEST(pictures_move_nothing)
+{
+    run_whole(true, scratch("plain"), 2);
+    for (unsigned threads = 1; threads <= 3; threads++) {
+        run r;
+        char name[16];
+        snprintf(name, sizeof name, "p%u", threads);
+        run_with_pictures(&r, scratch(name), threads);
+        check_trained(&r, scratch("plain"));
+        ck_assert_msg(strstr(r.said, "step 10: 16 images are drawn in pictures-10.png\n"), "%s",
+                      r.said);
+        ck_assert_uint_eq(count_names(r.o.out), 6); /* steps 10 and 20 */
+        ck_assert(same_files(in(r.o.out, "pictures-10.png"), in(scratch("p1"), "pictures-10.png")));
+        ck_assert(same_files(in(r.o.out, "pictures-20.png"), in(scratch("p1"), "pictures-20.png")));
+        ck_assert(!same_files(in(r.o.out, "pictures-10.png"), in(r.o.out, "pictures-20.png")));
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
+START_TEST(pictures_that_fail_cost_a_line)
+{
+    run r;
+    run_whole(true, scratch("plain"), 1);
+    ck_assert_int_eq(mkdir(scratch("run"), 0777), 0);
+    ck_assert_int_eq(mkdir(scratch("run/pictures-10.png"), 0777), 0); /* in their place */
+    run_with_pictures(&r, scratch("run"), 1);
+    check_trained(&r, scratch("plain"));
+    ck_assert_msg(strstr(r.said, "step 10: pictures: ") == r.said, "%s", r.said);
+    ck_assert_msg(strchr(r.said, '\n') + 1 == strstr(r.said, "step 20: 16 images are drawn"), "%s",
+                  r.said);
+    ck_assert_uint_eq(count_names(r.o.out), 6);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
 /* The backbone -------------------------------------------------------------------------------- */
 
 /* tacit extract has the features that the network had in training. */
@@ -778,6 +850,8 @@ int main(void)
     tcase_add_test(tests, collapse_is_told);
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
+    tcase_add_test(tests, pictures_move_nothing);
+    tcase_add_test(tests, pictures_that_fail_cost_a_line);
     tcase_add_loop_test(tests, the_backbone_loads, 0, TINY_COUNT);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
