@@ -160,7 +160,8 @@ static void look_at_oldest(void *ctx, const char *name)
     }
 }
 
-static tacit_status load(tacit_run_folder *f, const char *name, tacit_engine *e, tacit_err *err)
+static tacit_status load(const tacit_run_folder *f, const char *name, tacit_engine *e,
+                         tacit_err *err)
 {
     char *path = tacit_run_folder_name(f, name);
     tacit_status st = path ? tacit_snapshot_load(path, e, err) : out_of_memory(f, err);
@@ -246,6 +247,36 @@ tacit_status tacit_run_folder_save(tacit_run_folder *f, tacit_engine *e, size_t 
     tacit_free(backbone);
     tacit_free(config);
     return st;
+}
+
+/* To look at ----------------------------------------------------------------------------------- */
+
+/* The first line of config.ini, as describe has it, names the method. */
+tacit_status tacit_run_folder_settings(tacit_config *config, const char *path, tacit_err *err)
+{
+    const tacit_run_folder f = { .path = (char *)path };
+    char method[64] = "", *text = NULL, *file = tacit_run_folder_name(&f, "config.ini");
+    size_t size;
+    *config = (tacit_config){ 0 };
+    tacit_status st =
+        file ? tacit_file_read(file, (size_t)1 << 20, &text, &size, err) : out_of_memory(&f, err);
+    if (st == TACIT_OK &&
+        (sscanf(text, "# tacit %*s pretrain %63s", method) != 1 || !tacit_method_find(method)))
+        st = tacit_fail(err, TACIT_EFORMAT, "%s: its first line names no method of tacit pretrain",
+                        file);
+    if (st == TACIT_OK)
+        st = tacit_config_open(config, tacit_method_find(method), err);
+    if (st == TACIT_OK)
+        st = tacit_config_parse(config, text, file, err);
+    tacit_free(text);
+    tacit_free(file);
+    return st;
+}
+
+tacit_status tacit_run_folder_peek(tacit_engine *e, const char *path, tacit_err *err)
+{
+    const tacit_run_folder f = { .path = (char *)path };
+    return load(&f, CHECKPOINT, e, err);
 }
 
 /* Log ----------------------------------------------------------------------------------------- */

@@ -48,6 +48,12 @@ tacit_status tacit_run_folder_load(tacit_run_folder *folder, tacit_engine *engin
 tacit_status tacit_run_folder_save(tacit_run_folder *folder, tacit_engine *engine, size_t keep,
                                    tacit_err *err);
 
+/* To look at the run in folder `path`, though another process trains there; nothing is written.
+ * First its settings, with its method; to be closed, opened well or badly. */
+tacit_status tacit_run_folder_settings(tacit_config *config, const char *path, tacit_err *err);
+/* Then checkpoint.safetensors, into an engine of these settings that was opened. */
+tacit_status tacit_run_folder_peek(tacit_engine *engine, const char *path, tacit_err *err);
+
 /* Opens the log behind its last line of a step up to `step`; later lines are cut off. */
 tacit_status tacit_run_folder_log_open(tacit_run_folder *folder, uint64_t step, tacit_err *err);
 /* One line, with its newline. */

@@ -179,7 +179,7 @@ static tacit_status check_origin(const tacit_engine *e, const char *const *value
     tacit_status st = tacit_config_compare(e->learner.config, values[CONFIG], path, err);
     if (st < 0)
         return st == TACIT_ENOMEM ? st : TACIT_ECONFLICT;
-    if (strtoull(values[EPOCH], NULL, 10) != e->epoch_steps)
+    if (e->epoch_steps && strtoull(values[EPOCH], NULL, 10) != e->epoch_steps)
         return tacit_fail(err, TACIT_ECONFLICT,
                           "was begun with %s steps to an epoch, not %" PRIu64
                           ": give the same images",

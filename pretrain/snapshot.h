@@ -19,10 +19,10 @@
 tacit_status tacit_snapshot_save(const char *path, tacit_engine *engine, const char *config,
                                  tacit_err *err);
 
-/* Into an engine that was opened and scheduled, with settings of which none that is not free may
- * differ. After a failure the engine's values are of no use until another load succeeds.
- * TACIT_ECONFLICT: whole, but of another method, other settings or as many images as give other
- * epochs. All else but TACIT_ENOMEM: damaged, or nothing that was saved here. */
+/* Into an engine that was opened and, where it is to go on, scheduled, with settings of which none
+ * that is not free may differ. After a failure the engine's values are of no use until another load
+ * succeeds. TACIT_ECONFLICT: whole, but of another method, other settings or as many images as give
+ * other epochs. All else but TACIT_ENOMEM: damaged, or nothing that was saved here. */
 tacit_status tacit_snapshot_load(const char *path, tacit_engine *engine, tacit_err *err);
 
 #endif

@@ -505,6 +505,88 @@ START_TEST(pretrain_stops_in_order)
 }
 END_TEST
 
+/* tacit reconstruct --------------------------------------------------------------------------- */
+
+#define RECONSTRUCT "reconstruct m --images records.bin --out o.png "
+
+static void make_runs(void)
+{
+    make_records("records.bin");
+    ck_assert_int_eq(run("", PRETRAIN "--out m --epochs 0 --resume"), 0);
+    ck_assert_int_eq(run("",
+                         "pretrain simclr --images records.bin --preset quick --out s --epochs 0 "
+                         "--resume"),
+                     0);
+}
+
+START_TEST(reconstruct_refuses)
+{
+    static const struct {
+        int status;
+        const char *arguments, *says;
+    } table[] = {
+        { 2, "reconstruct --images records.bin --out o.png", "name one folder" },
+        { 2, RECONSTRUCT "s", "name one folder" },
+        { 2, "reconstruct m --out o.png", "required: 'images'" },
+        { 2, "reconstruct m --images records.bin", "required: 'out'" },
+        { 2, RECONSTRUCT "--count 0", "--count '0'" },
+        { 2, RECONSTRUCT "--columns x", "--columns 'x'" },
+        { 2, RECONSTRUCT "--kind zip", "--kind 'zip'" },
+        { 1, "reconstruct s --images records.bin --out o.png", "simclr does not reconstruct" },
+        { 1, "reconstruct nowhere --images records.bin --out o.png", "nowhere/config.ini" },
+        { 1, "reconstruct m --images nowhere --out o.png", "nowhere" },
+        { 1, RECONSTRUCT "--kind idx", "records.bin" },
+        { 1, "reconstruct m --images records.bin --out no/where.png", "no/where.png" },
+        { 1, "reconstruct m-cut --images records.bin --out o.png", "m-cut/checkpoint.safetensors" },
+        { 1, "reconstruct m-bad --images records.bin --out o.png", "is damaged" },
+        { 1, "reconstruct m-none --images records.bin --out o.png",
+          "m-none/checkpoint.safetensors" },
+        { 1, "reconstruct m-ini --images records.bin --out o.png", "names no method" },
+    };
+    make_runs();
+    size_t size;
+    for (const char *const *copy = (const char *const[]){ "cut", "bad", "none", "ini", NULL };
+         *copy; copy++) {
+        char command[64];
+        snprintf(command, sizeof command, "cp -r m m-%s", *copy);
+        ck_assert_int_eq(system(command), 0);
+    }
+    unsigned char *bytes = file_get("m/checkpoint.safetensors", &size);
+    file_put("m-cut/checkpoint.safetensors", bytes, size / 2);
+    bytes[size - 9] ^= 1;
+    file_put("m-bad/checkpoint.safetensors", bytes, size);
+    free(bytes);
+    remove("m-none/checkpoint.safetensors");
+    file_put("m-ini/config.ini", "batch = 128\n", 12);
+    for (unsigned i = 0; i < sizeof table / sizeof *table; i++)
+        fails(table[i].status, "", table[i].arguments, table[i].says);
+    ck_assert_int_ne(access("o.png", F_OK), 0);
+}
+END_TEST
+
+START_TEST(reconstruct_draws)
+{
+    make_runs();
+    ck_assert_int_eq(run("", RECONSTRUCT "--json --count 3 --threads 1"), 0);
+    ck_assert_double_eq(number("images"), 3);
+    ck_assert_double_eq(number("width"), 12 + 2 * (3 * 96 + 2 * 4 + 12));
+    ck_assert_double_eq(number("height"), 12 + 2 * (96 + 12));
+    ck_assert_ptr_nonnull(strstr(out_text, "\"panels\":[\"image\",\"masked\",\"reconstruction\"]"));
+    for (unsigned threads = 2; threads <= 3; threads++) {
+        char arguments[128];
+        snprintf(arguments, sizeof arguments,
+                 "reconstruct m --images records.bin --out %u.png --count 3 --threads %u", threads,
+                 threads);
+        ck_assert_int_eq(run(threads == 3 ? "TACIT_CPU=ref" : "", arguments), 0);
+        ck_assert_ptr_nonnull(strstr(err_text, ".png: 3 images of step 0, each as image, masked"));
+    }
+    ck_assert_int_eq(system("cmp o.png 2.png && cmp o.png 3.png"), 0);
+    ck_assert_int_eq(run("", "reconstruct m --images images --out photos.png"), 0);
+    ck_assert_msg(strstr(err_text, ": 6 images of step 0") && strstr(err_text, "could not be used"),
+                  "%s", err_text);
+}
+END_TEST
+
 /* The images of a and b as one set, classified by each other and by themselves. */
 START_TEST(knn_of_a_folder)
 {
@@ -703,6 +785,8 @@ int main(void)
     tcase_add_test(tcase, pretrain_refuses);
     tcase_add_test(tcase, pretrain_from_settings_to_vectors);
     tcase_add_test(tcase, pretrain_stops_in_order);
+    tcase_add_test(tcase, reconstruct_refuses);
+    tcase_add_test(tcase, reconstruct_draws);
     tcase_add_test(tcase, knn_of_a_folder);
     tcase_add_test(tcase, probe_and_predict);
     tcase_add_test(tcase, dups_are_listed);

@@ -770,6 +770,73 @@ START_TEST(pretrain_allocations)
 }
 END_TEST
 
+/* ---- tacit reconstruct ---- */
+
+static char sheet[512], sheets[300];
+
+static struct outcome reconstruct(const struct child *child)
+{
+    const char *argv[] = {
+        getenv("TACIT_EXE"), "reconstruct", out,       "--images", images, "--out", sheet,
+        "--threads",         "1",           "--count", "6",        NULL
+    };
+    return run(child, argv);
+}
+
+/* For every operation: the sheet is the new one where that is said, or what was there before. */
+static void reconstruct_faults(const char *preload, const char *under, const char *fault)
+{
+    struct child child = { preload, under, fault, 0 };
+    unsigned long failures = 0;
+    snprintf(sheets, sizeof sheets, "%s/sheets", scratch_folder);
+    snprintf(sheet, sizeof sheet, "%s/sheet.png", sheets);
+    for (unsigned long n = 0;; n++) {
+        mkdir(sheets, 0777);
+        file_put(sheet, "old", 3);
+        child.call = n;
+        struct outcome o = reconstruct(&child);
+        expect_orderly(&child, &o);
+        if (n == 0) {
+            free(want_rows);
+            want_rows = file_get(sheet, &want_rows_size);
+        }
+        bool fresh = same_bytes(sheet, want_rows, want_rows_size);
+        bool late = strstr(o.text, "the folder cannot be synced") != NULL;
+        ck_assert_msg(fresh || same_bytes(sheet, (const unsigned char *)"old", 3), "%s at %lu",
+                      fault, n);
+        ck_assert_msg(o.status > 1 || fresh == (o.status == 0 || late), "%s at %lu: %s", fault, n,
+                      o.text);
+        ck_assert_msg(o.status > 1 || count_names(sheets) == 1, "%s at %lu", fault, n);
+        ck_assert_msg(strcmp(fault, "SHORT") || o.status == 0, "short at %lu: %s", n, o.text);
+        failures += o.status != 0;
+        nftw(sheets, scratch_remove, 16, FTW_DEPTH | FTW_PHYS);
+        if (o.status == 0 && n > o.calls)
+            break;
+    }
+    bool harmless = !strcmp(fault, "SHORT") || !strcmp(fault, "EINTR");
+    ck_assert_msg(harmless ? failures < 2 : failures > 3, "%s: %lu failures", fault, failures);
+}
+
+static void reconstruct_setup(void)
+{
+    pretrain_images();
+    pretrain_reference("mae", TINY_MAE "epochs = 0\n");
+}
+
+/* Those of the run, of the images and of the sheet. */
+START_TEST(reconstruct_operations)
+{
+    reconstruct_faults(shim("TACIT_IO_SHIM"), scratch_folder, io_faults[_i]);
+}
+END_TEST
+
+START_TEST(reconstruct_allocations)
+{
+    files_for_images();
+    reconstruct_faults(shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i]);
+}
+END_TEST
+
 /* ---- killed at random ---- */
 
 /* Runs for `microseconds` at most; gives the signal that ended it, 0 where it came to its end. */
@@ -876,9 +943,11 @@ int main(int argc, char **argv)
     tcase_add_loop_test(trained, pretrain_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, trained);
     TCase *drawn = tcase_create("pictures");
-    tcase_add_checked_fixture(drawn, pretrain_setup, extract_teardown);
+    tcase_add_checked_fixture(drawn, reconstruct_setup, extract_teardown);
     tcase_set_timeout(drawn, 0);
     tcase_add_loop_test(drawn, pretrain_picture_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(drawn, reconstruct_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(drawn, reconstruct_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, drawn);
     trained = tcase_create("kills");
     tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);

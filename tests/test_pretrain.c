@@ -5,6 +5,7 @@
  */
 #include "extractor.h"
 #include "knn_watch.h"
+#include "pictures.h"
 #include "pretrain_feed.h"
 #include "run_folder.h"
 #include "safetensors.h"
@@ -706,7 +707,7 @@ END_TEST
 static void run_with_pictures(run *r, const char *out, unsigned threads)
 {
     char text[1100];
-    run_open(r, true, out);
+    run_open(r, TINY_MAE, out);
     snprintf(text, sizeof text, "pictures=%s", images);
     config_set(&r->config, text);
     config_set(&r->config, "picture_epochs=2");
@@ -752,6 +753,33 @@ START_TEST(pictures_move_nothing)
         ck_assert(!same_files(in(r.o.out, "pictures-10.png"), in(r.o.out, "pictures-20.png")));
         tacit_config_close(&r.config);
     }
+}
+END_TEST
+
+/* Who looks at a run sees the sheet that it drew itself. */
+START_TEST(a_run_is_looked_at)
+{
+    run r;
+    tacit_config config;
+    tacit_engine e;
+    tacit_sheet_size size;
+    tacit_err err;
+    const tacit_picture_options o = { .images = images, .count = 16, .columns = 2 };
+    run_with_pictures(&r, scratch("run"), 2);
+    int lock = open(r.o.out, O_RDONLY | O_DIRECTORY); /* as if it went on */
+    ck_assert_int_eq(flock(lock, LOCK_EX), 0);
+    ck_assert_msg(!tacit_run_folder_settings(&config, r.o.out, &err), "%s", err.text);
+    ck_assert_str_eq(config.method->name, "mae");
+    ck_assert_int_eq(tacit_engine_declare(&e, &config, r.o.kernels, NULL, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_engine_open(&e, &err), TACIT_OK);
+    ck_assert_msg(!tacit_run_folder_peek(&e, r.o.out, &err), "%s", err.text);
+    ck_assert_uint_eq(e.step, STEPS);
+    ck_assert_int_eq(tacit_pictures_write(scratch("s.png"), &e, &o, &size, &err), TACIT_OK);
+    ck_assert(same_files(scratch("s.png"), in(r.o.out, "pictures-20.png")));
+    close(lock);
+    tacit_engine_close(&e);
+    tacit_config_close(&config);
+    tacit_config_close(&r.config);
 }
 END_TEST
 
@@ -851,6 +879,7 @@ int main(void)
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     tcase_add_test(tests, pictures_move_nothing);
+    tcase_add_test(tests, a_run_is_looked_at);
     tcase_add_test(tests, pictures_that_fail_cost_a_line);
     tcase_add_loop_test(tests, the_backbone_loads, 0, TINY_COUNT);
     suite_add_tcase(suite, tests);
