@@ -738,7 +738,7 @@ static void check_trained(const run *r, const char *plain)
 
 START_TEST(pictures_move_nothing)
 {
-    run_whole(true, scratch("plain"), 2);
+    run_whole(TINY_MAE, scratch("plain"), 2);
     for (unsigned threads = 1; threads <= 3; threads++) {
         run r;
         char name[16];
@@ -786,7 +786,7 @@ END_TEST
 START_TEST(pictures_that_fail_cost_a_line)
 {
     run r;
-    run_whole(true, scratch("plain"), 1);
+    run_whole(TINY_MAE, scratch("plain"), 1);
     ck_assert_int_eq(mkdir(scratch("run"), 0777), 0);
     ck_assert_int_eq(mkdir(scratch("run/pictures-10.png"), 0777), 0); /* in their place */
     run_with_pictures(&r, scratch("run"), 1);
