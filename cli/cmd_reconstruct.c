@@ -9,11 +9,12 @@
 
 static const tacit_option options[] = {
     { "images", "PATH", NULL,
-      "folder (with class sub-folders or flat), text list, tar, CIFAR binary or IDX file", true },
+      "folder (with class sub-folders or flat), text list, tar, pack, CIFAR binary or IDX file",
+      true },
     { "out", "FILE", NULL, "the PNG, written whole or not at all", true },
     { "count", "N", "16", "images, the first that can be used", false },
     { "columns", "N", "2", "images side by side", false },
-    { "kind", "folder|list|tar|cifar10|cifar100|idx", NULL, "what PATH is (default: detected)",
+    { "kind", "folder|list|tar|cifar10|cifar100|idx|pack", NULL, "what PATH is (default: detected)",
       false },
     { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
     { "json", NULL, NULL, "print what was written as one JSON object on standard output", false },
