@@ -163,7 +163,7 @@ START_TEST(room_for_a_batch_is_room_for_less)
     float *want = embed(resnet, images, MOST, 1, TACIT_FEATURES_MEAN, NULL);
     size_t n = tacit_resnet_feature_count(resnet, TACIT_FEATURES_MEAN), before = 0;
     float *got = tacit_alloc(MOST * n * sizeof *got);
-    for (size_t batch = 1; batch <= MOST; batch++) {
+    for (size_t batch = 1; batch <= MOST; batch += batch < 5 ? 2 : 4) {
         size_t bytes = tacit_resnet_scratch(resnet, batch, NULL);
         unsigned char *memory = tacit_alloc(bytes + CANARY);
         ck_assert_uint_ge(bytes, before);
