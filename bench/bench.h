@@ -20,9 +20,15 @@ typedef struct tacit_bench_options {
  * pool: time, GFLOP/s or GB/s, and the share of the limit that was measured in turns with it. */
 tacit_status tacit_bench_kernels(const tacit_bench_options *options, FILE *out, tacit_err *err);
 
-/* Whole steps of training, forward, backward and AdamW, of a ViT and of a masked autoencoder: time,
- * images a second, the share of the FMA limit that what a step needs amounts to, and memory. */
+/* Whole steps of training, forward, backward and AdamW, of ViTs, masked autoencoders and ResNets:
+ * time, images a second, the share of the FMA limit that what a step needs amounts to, and memory.
+ * Last, what a masked autoencoder's step is of the full step of its ViT. */
 tacit_status tacit_bench_pretrain(const tacit_bench_options *options, FILE *out, tacit_err *err);
+
+/* The same for the first of them whose name holds the filter: it stays, and does a step for each
+ * line of `in`. */
+tacit_status tacit_bench_steps(const tacit_bench_options *options, FILE *in, FILE *out,
+                               tacit_err *err);
 
 /* Everything from nothing to the vector of the first image, whose first value is printed: what the
  * cold start of tacit_bench_extract runs. */

@@ -1,10 +1,12 @@
 /* bench_pretrain.c - whole steps of training against the FMA limit: forward, backward, optimiser.
  *
- * Images and masks are made up and stay the same; the loss is a sum with given weights, or for the
- * masked autoencoder squared errors. What a step needs in FLOPs counts as much for any program:
- * scores and norms that are made again do not count.
+ * Images are made up and stay the same; the loss is half the features' squared sum, or for the
+ * masked autoencoder its own, with masks that are drawn anew. What a step needs in FLOPs counts as
+ * much for any program: scores and norms that are made again do not count.
  */
 #include "bench.h"
+#include "draws.h"
+#include "loss_mae.h"
 #include "mae.h"
 #include "measure.h"
 #include "optimiser.h"
@@ -41,6 +43,8 @@ static const subject subjects[] = {
     { "resnet50", RESNET, 16, { { .image = 224, .patch = 224 }, 0, 0, 0, 0 } },
 };
 
+#define SUBJECTS (sizeof subjects / sizeof *subjects)
+
 /* One network with all that a step of it needs. */
 typedef struct network {
     const subject *s;
@@ -49,6 +53,7 @@ typedef struct network {
     tacit_arena arena, data;
     tacit_vit_train vit;
     tacit_mae mae;
+    tacit_mae_target target;
     tacit_resnet_train resnet;
     float *images;
     uint32_t *keep, *mask;
@@ -81,14 +86,18 @@ static tacit_status declare(network *n, tacit_err *err)
     if (n->s->kind == RESNET && tacit_resnet_find(n->s->name, &resnet))
         return tacit_resnet_train_declare(&n->resnet, &resnet, true, n->batch, &n->params, &n->work,
                                           err);
-    if (n->s->kind == MAE)
+    if (n->s->kind == MAE) {
+        n->target =
+            (tacit_mae_target){ n->s->config.encoder.image, n->s->config.encoder.patch, true };
+        tacit_mae_loss_declare(&n->target, n->batch, &n->work);
         return tacit_mae_declare(&n->mae, &n->s->config, n->batch, patches_of(n) / 4, &n->params,
                                  &n->work, err);
+    }
     return tacit_vit_train_declare(&n->vit, &n->s->config.encoder, n->batch, 0, &n->params,
                                    &n->work, err);
 }
 
-/* Images of noise; of each image's patches, every fourth from another first one is kept. */
+/* Images of noise. */
 static tacit_status make_data(network *n, tacit_err *err)
 {
     size_t total = 0, patches = patches_of(n), side = n->s->config.encoder.image;
@@ -104,12 +113,6 @@ static tacit_status make_data(network *n, tacit_err *err)
     n->mask = tacit_arena_take(&n->data, n->batch * patches, sizeof(uint32_t));
     for (size_t i = 0; i < pixels; i++)
         n->images[i] = tacit_rng_uniform(1, 2, i) * 4 - 2;
-    for (size_t b = 0, k = 0, m = 0; b < n->batch; b++)
-        for (size_t p = 0; p < patches; p++)
-            if ((p + b) % 4 == 0)
-                n->keep[k++] = (uint32_t)p;
-            else
-                n->mask[m++] = (uint32_t)p;
     return TACIT_OK;
 }
 
@@ -135,16 +138,15 @@ static tacit_status network_open(network *n, tacit_err *err)
     return TACIT_OK;
 }
 
-/* Predictions become the gradients of their squares, as one pass of a loss would. */
-static void loss_chunk(void *ctx, size_t image, unsigned worker)
+static void forward_mae(network *n)
 {
-    (void)worker;
-    network *n = ctx;
-    size_t values = n->mae.encoder.embed.in;
-    for (size_t i = image * n->mae.masked; i < (image + 1) * n->mae.masked; i++) {
-        float *row = n->mae.predictions + i * n->mae.ld_pixels;
-        n->work.kernels->scale_add_f32(values, row, 1e-3f, NULL, row);
-    }
+    size_t kept = n->mae.kept, masked = n->mae.masked;
+    for (size_t b = 0; b < n->batch; b++)
+        tacit_draw_mask(1, n->step, b, kept + masked, kept, n->keep + b * kept,
+                        n->mask + b * masked);
+    tacit_mae_forward(&n->mae, n->images, n->batch, n->keep, n->mask);
+    tacit_mae_loss(&n->target, &n->work, n->images, n->batch, n->mask, masked, n->batch,
+                   n->mae.predictions, n->mae.ld_pixels);
 }
 
 /* A step; the seconds of its three parts. */
@@ -159,8 +161,7 @@ static void step(network *n, double parts[3])
         const float *y = tacit_resnet_train_forward(&n->resnet, n->images, n->batch);
         memcpy(n->resnet.d, y, n->batch * n->resnet.dim * sizeof *y);
     } else if (n->s->kind == MAE) {
-        tacit_mae_forward(&n->mae, n->images, n->batch, n->keep, n->mask);
-        tacit_parallel_for(n->work.pool, n->batch, loss_chunk, n);
+        forward_mae(n);
     } else {
         const float *y = tacit_vit_train_forward(&n->vit, n->images, n->batch, NULL, 0, false);
         size_t rows = n->batch * (1 + n->vit.patches), ld = n->vit.trunk.ld;
@@ -192,14 +193,13 @@ static double flops_of(const network *n)
            2.0 * (double)tacit_convolution_size(stem) * (double)stem->dense.in;
 }
 
-static void measure(const tacit_bench_options *o, FILE *out, network *n)
+/* What `rounds` steps took, behind one that touches the memory; gives the seconds of an image. */
+static double measure(const tacit_bench_options *o, FILE *out, network *n, size_t rounds)
 {
     double seconds[64], shares[64], parts[3][64], part[3];
     unsigned threads = tacit_pool_threads(n->work.pool);
-    size_t rounds = o->rounds ? o->rounds : ROUNDS;
     double flops = (double)n->batch * flops_of(n);
     size_t bytes = n->params.arena.size + n->work.arena.size + n->arena.size + n->data.size;
-    step(n, part); /* first touch */
     for (size_t r = 0; r < rounds; r++) {
         double limit = tacit_fma_limit(n->work.kernels->isa, n->work.pool, SLICE);
         step(n, part);
@@ -225,31 +225,104 @@ static void measure(const tacit_bench_options *o, FILE *out, network *n)
                 part[2] * 1e3, (double)n->batch / time, flops * 1e-9, 100 * share,
                 (double)bytes * 0x1p-20);
     fflush(out);
+    return time / (double)n->batch;
+}
+
+/* A masked autoencoder's step beside the full step of the same ViT, where both were measured. */
+static void say_masked(const tacit_bench_options *o, FILE *out, const double *seconds)
+{
+    for (size_t m = 0; m < SUBJECTS; m++)
+        for (size_t v = 0; v < SUBJECTS; v++) {
+            const subject *mae = &subjects[m], *vit = &subjects[v];
+            if (mae->kind != MAE || vit->kind != VIT || !strstr(mae->name, vit->name) ||
+                seconds[m] <= 0 || seconds[v] <= 0)
+                continue;
+            size_t side = vit->config.encoder.image / vit->config.encoder.patch;
+            double flops = tacit_mae_flops(&mae->config, side * side / 4) /
+                           tacit_vit_train_flops(&vit->config.encoder, 0);
+            double time = seconds[m] / seconds[v];
+            fprintf(out,
+                    o->json ? "{\"masked\":\"%s\",\"full\":\"%s\",\"flop_ratio\":%.4g,"
+                              "\"time_ratio\":%.4g}\n"
+                            : "%s beside %s: %.3f of its FLOPs, %.3f of its time\n",
+                    mae->name, vit->name, flops, time);
+        }
+}
+
+typedef struct ground {
+    tacit_pool *pool;
+    tacit_isa isa;
+} ground;
+
+static tacit_status ground_open(ground *g, const tacit_bench_options *o, tacit_err *err)
+{
+    tacit_threads threads;
+    tacit_status st = tacit_threads_select(o->threads, &threads, err);
+    if (st < 0 || (st = tacit_isa_select(NULL, &g->isa, err)) < 0)
+        return st;
+    return tacit_pool_open(&g->pool, threads.use, err);
+}
+
+static bool chosen(const tacit_bench_options *o, const subject *s)
+{
+    return !o->filter || strstr(s->name, o->filter);
+}
+
+/* Opened, and one step done: its memory is touched. */
+static tacit_status network_begin(network *n, const tacit_bench_options *o, const ground *g,
+                                  const subject *s, tacit_err *err)
+{
+    double part[3];
+    *n = (network){ .s = s,
+                    .batch = o->batch ? o->batch : s->batch,
+                    .work = { .kernels = tacit_kernels_for(g->isa), .pool = g->pool } };
+    tacit_status st = network_open(n, err);
+    if (st == TACIT_OK)
+        step(n, part);
+    return st;
 }
 
 tacit_status tacit_bench_pretrain(const tacit_bench_options *o, FILE *out, tacit_err *err)
 {
-    tacit_threads threads;
-    tacit_pool *pool = NULL;
-    tacit_isa isa;
-    tacit_status st = tacit_threads_select(o->threads, &threads, err);
-    if (st < 0 || (st = tacit_isa_select(NULL, &isa, err)) < 0 ||
-        (st = tacit_pool_open(&pool, threads.use, err)) < 0)
-        return st;
-    if (!o->json)
+    ground g = { 0 };
+    double seconds[SUBJECTS] = { 0 };
+    tacit_status st = ground_open(&g, o, err);
+    if (st == TACIT_OK && !o->json)
         fprintf(out, "%-36s %5s %2s %9s %9s %9s %9s %9s %9s %8s %7s\n", "step", "batch", "T", "ms",
                 "forward", "backward", "optimiser", "images/s", "GFLOP", "of limit", "MiB");
-    for (size_t i = 0; st == TACIT_OK && i < sizeof subjects / sizeof *subjects; i++) {
-        if (o->filter && !strstr(subjects[i].name, o->filter))
+    for (size_t i = 0; st == TACIT_OK && i < SUBJECTS; i++) {
+        if (!chosen(o, &subjects[i]))
             continue;
-        network n = { .s = &subjects[i],
-                      .batch = o->batch ? o->batch : subjects[i].batch,
-                      .work = { .kernels = tacit_kernels_for(isa), .pool = pool } };
-        st = network_open(&n, err);
+        network n;
+        st = network_begin(&n, o, &g, &subjects[i], err);
         if (st == TACIT_OK)
-            measure(o, out, &n);
+            seconds[i] = measure(o, out, &n, o->rounds ? o->rounds : ROUNDS);
         network_close(&n);
     }
-    tacit_pool_close(&pool);
+    if (st == TACIT_OK)
+        say_masked(o, out, seconds);
+    tacit_pool_close(&g.pool);
+    return st;
+}
+
+tacit_status tacit_bench_steps(const tacit_bench_options *o, FILE *in, FILE *out, tacit_err *err)
+{
+    ground g = { 0 };
+    network n;
+    size_t i = 0;
+    int c;
+    while (i < SUBJECTS && !chosen(o, &subjects[i]))
+        i++;
+    if (i == SUBJECTS)
+        return tacit_fail(err, TACIT_EINVAL, "no network's name holds '%.80s'", o->filter);
+    tacit_status st = ground_open(&g, o, err);
+    if (st < 0)
+        return st;
+    st = network_begin(&n, o, &g, &subjects[i], err);
+    while (st == TACIT_OK && (c = getc(in)) != EOF)
+        if (c == '\n')
+            measure(o, out, &n, 1);
+    network_close(&n);
+    tacit_pool_close(&g.pool);
     return st;
 }
