@@ -1,6 +1,6 @@
 /* view_settings.h - the settings of views that joint-embedding methods share: crop, flip, colour,
- * blur, solarise. A method puts the rows among its own; where its paper has other values than
- * these, they stand among its defaults.
+ * blur, solarise. A method names the tables beside its own rows; where its paper has other values
+ * than these, they stand among its defaults.
  *
  * A second view with a recipe of its own (Grill et al. 2020, arXiv:2006.07733, appendix B) differs
  * in two probabilities, blur and solarise; all else is the same.
