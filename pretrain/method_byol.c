@@ -6,7 +6,8 @@
  * the target's batch norm is in training mode with statistics of its own. Behind the optimiser's
  * step the target's parameters become momentum times themselves plus the rest of the online
  * network's, with a momentum that rises to 1 by half a cosine. (There the target begins with
- * another seed, here as a copy: the authors saw no difference.)
+ * another seed, here as a copy: the authors saw no difference. Views are torchvision's on pictures
+ * of Pillow, whose brightness is a factor where theirs is a term.)
  */
 #include "loss_cosine.h"
 #include "schedule.h"
