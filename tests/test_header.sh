@@ -29,7 +29,7 @@ build() { # COMPILER STANDARD SUFFIX
     "$1" -std="$2" $flags -fsyntax-only "$dir/alone.$3"
     "$1" -std="$2" $flags "$dir/example.$3" -L"$lib" -Wl,-rpath,"$lib" -ltacit -o "$dir/example"
     "$dir/example" "$photo" >"$dir/out"
-    grep -q '^192 values, the first is ' "$dir/out"
+    grep -q '^256 values, the first is ' "$dir/out"
     if "$dir/example" "$source/tacit.h" 2>"$dir/out"; then
         echo "text passes for an image" >&2
         exit 1
