@@ -242,8 +242,11 @@ static double unseen(const tacit_param *p, const float *got, const float *want)
     if (!head || (strcmp(layer, "0.bias") && strcmp(layer, "3.bias")))
         return -1;
     double most = 0; /* of what is of the order of 1 elsewhere */
-    for (size_t i = 0; i < p->count; i++)
-        most = fmax(most, fabs((double)got[i] - (double)want[i]));
+    for (size_t i = 0; i < p->count; i++) {
+        double error = fabs((double)got[i] - (double)want[i]);
+        if (!(error <= most))
+            most = error;
+    }
     return most;
 }
 
