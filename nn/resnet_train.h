@@ -34,6 +34,7 @@ typedef struct tacit_resnet_train {
     tacit_residual *blocks;
     float *input, *pooled; /* images with channels last; the stem's map after pooling */
     float *features;       /* (max_batch, dim) */
+    float *unpooled;       /* the gradient of the map before pooling */
     float *turn[4];        /* maps of the moment */
     size_t most;           /* values of the largest of them, for one image */
     const float *images;   /* during a forward */
