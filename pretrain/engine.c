@@ -228,6 +228,12 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
     return TACIT_OK;
 }
 
+tacit_status tacit_engine_fits(const tacit_engine *e, tacit_err *err)
+{
+    uint64_t images = e->epoch_steps * e->learner.whole;
+    return e->method->fits ? e->method->fits(e->state, images, err) : TACIT_OK;
+}
+
 /* A step -------------------------------------------------------------------------------------- */
 
 static double now(void)

@@ -71,6 +71,8 @@ typedef struct tacit_method {
     /* Declares all tensors. What was declared, well or badly, is closed. */
     tacit_status (*declare)(void *state, const tacit_learner *learner, tacit_err *err);
     void (*close)(void *state);
+    /* Whether a run over so many images can be, before its first step. NULL: it can. */
+    tacit_status (*fits)(const void *state, uint64_t images, tacit_err *err);
     bool (*plan)(const void *state, size_t *total);
     void (*take)(void *state, tacit_arena *arena);
 
@@ -92,7 +94,7 @@ typedef struct tacit_method {
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 
-extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
+extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_byol, tacit_barlow_twins,
     tacit_variance_invariance_covariance, tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */

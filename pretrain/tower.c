@@ -21,9 +21,10 @@ tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *confi
     if (st == TACIT_OK)
         st = tacit_mlp_declare(&t->head, "projector", t->encoder.dim, config->layer_count,
                                config->layers, rows, params, l->work, err);
+    size_t groups = config->groups ? config->groups : 1;
     if (st == TACIT_OK && config->apart) {
-        tacit_encoder_split(&t->encoder, t->views, false);
-        tacit_mlp_split(&t->head, t->views, false);
+        tacit_encoder_split(&t->encoder, t->views * groups, groups);
+        tacit_mlp_split(&t->head, t->views * groups, groups);
     }
     return st;
 }

@@ -13,8 +13,9 @@
 #include "mlp_train.h"
 
 typedef struct tacit_tower_config {
-    size_t views; /* of an image */
-    bool apart;   /* batch norm takes each view for itself, as if it went through alone */
+    size_t views;  /* of an image */
+    bool apart;    /* batch norm takes each view for itself, as if it went through alone */
+    size_t groups; /* and each in so many equal groups, as on so many machines; 0: 1 */
     tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
     size_t layer_count;
 } tacit_tower_config;

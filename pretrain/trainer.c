@@ -104,7 +104,9 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
-    return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
+    if (st == TACIT_OK)
+        st = tacit_engine_schedule(&t->engine, t->feed.parts, err);
+    return st == TACIT_OK ? tacit_engine_fits(&t->engine, err) : st;
 }
 
 static size_t machine_bytes(void)
@@ -509,6 +511,8 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
         st = tacit_loader_feed_open(&images, &e, o->say, o->ctx, err);
     if (st == TACIT_OK)
         st = tacit_engine_schedule(&e, images.feed.parts, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_fits(&e, err);
     if (st == TACIT_OK)
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {

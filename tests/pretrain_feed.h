@@ -88,17 +88,30 @@ static const char *const tiny_simclr[] = {
 static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+#define TINY_MOCO TINY_RESNET, "bn_groups=2", "key_momentum=0.9", "temperature=0.2"
+static const char *const tiny_moco[] = { TINY_MOCO, "queue=24", NULL };
+static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symmetric=true", NULL };
 
-/* A tiny run of every method. */
+/* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
+    { "moco", 12, tiny_moco_symmetric },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
+
+/* The place of a method's first tiny run. */
+static inline size_t tiny_of(const char *method)
+{
+    size_t i = 0;
+    while (strcmp(tiny[i].method, method) != 0)
+        ck_assert(++i < TINY_COUNT);
+    return i;
+}
 
 static void config_open(tacit_config *c, const char *method, const char *const *settings)
 {
