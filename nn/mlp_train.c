@@ -19,7 +19,6 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
         const tacit_mlp_layer *l = &layers[i];
         char name[TACIT_PARAM_NAME];
         mlp->layers[i] = *l;
-        assert(has_norm(mlp, i) || !l->relu);
         snprintf(name, sizeof name, "%s.%s", prefix, l->name);
         bool own = l->weight.size > 0;
         tacit_status st = tacit_dense_declare(&mlp->dense[i], name, in, l->out, l->bias, 0, NULL,
@@ -41,7 +40,7 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
     return TACIT_OK;
 }
 
-void tacit_mlp_split(tacit_mlp *mlp, size_t groups, bool pooled)
+void tacit_mlp_split(tacit_mlp *mlp, size_t groups, size_t pooled)
 {
     for (size_t i = 0; i < mlp->count; i++) {
         mlp->bn[i].groups = groups;
@@ -87,6 +86,13 @@ void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena)
         mlp->d[i] = tacit_arena_take(arena, mlp->max_rows, widest(mlp) * sizeof(float));
 }
 
+/* In place; a NaN stays one. */
+static void relu(size_t n, float *x)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] < 0 ? 0 : x[i];
+}
+
 const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size_t ldx)
 {
     assert(rows && rows <= mlp->max_rows);
@@ -98,6 +104,8 @@ const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size
         tacit_dense_forward(mlp->work, &mlp->dense[i], rows, x, ldx, mlp->before[i], out, NULL);
         if (has_norm(mlp, i))
             tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, mlp->after[i], out);
+        else if (mlp->layers[i].relu)
+            relu(rows * out, mlp->after[i]);
         x = mlp->after[i];
         ldx = out;
     }
@@ -111,6 +119,8 @@ void tacit_mlp_backward(tacit_mlp *mlp, float *dy, float *dx, size_t lddx)
         if (has_norm(mlp, i))
             tacit_bn_backward(mlp->work, &mlp->bn[i], mlp->rows, mlp->before[i], out, dy, out, dy,
                               out);
+        else if (mlp->layers[i].relu)
+            mlp->work->kernels->relu_backward_f32(mlp->rows * out, mlp->after[i], dy, dy);
         float *to = i ? mlp->d[i % 2] : dx;
         tacit_dense_backward(mlp->work, &mlp->dense[i], mlp->rows, dy, out,
                              i ? mlp->after[i - 1] : mlp->x, i ? in : mlp->ldx, to, i ? in : lddx,

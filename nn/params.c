@@ -32,6 +32,11 @@ tacit_init tacit_init_default(size_t in)
     return (tacit_init){ .kind = TACIT_INIT_UNIFORM, .size = 1 / sqrt((double)in) };
 }
 
+static bool same_shape(const tacit_param *p, unsigned rank, const size_t *shape)
+{
+    return p->rank == rank && !memcmp(p->shape, shape, rank * sizeof *shape);
+}
+
 tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned rank,
                               const size_t *shape, tacit_init init, tacit_param **out,
                               tacit_err *err)
@@ -40,8 +45,14 @@ tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned r
     if (strlen(name) >= TACIT_PARAM_NAME || rank > 4)
         return tacit_fail(err, TACIT_ELIMIT, "tensor %s: a name of %d letters at most, rank 4",
                           name, TACIT_PARAM_NAME - 1);
-    if (tacit_params_find(params, name))
-        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice", name);
+    tacit_param *there = tacit_params_find(params, name);
+    if (there && params->again && same_shape(there, rank, shape)) {
+        *out = there;
+        return TACIT_OK;
+    }
+    if (there)
+        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice%s", name,
+                          params->again ? ", in two shapes" : "");
     size_t count = 1, bytes;
     for (unsigned i = 0; i < rank; i++)
         if (!tacit_mul_size(count, shape[i], &count))
@@ -229,6 +240,18 @@ static void init_sincos(const tacit_piece *piece)
     }
 }
 
+static void unit_rows(tacit_param *p)
+{
+    size_t dim = p->shape[p->rank - 1];
+    for (float *row = p->value; row < p->value + p->count; row += dim) {
+        double sum = 0;
+        for (size_t i = 0; i < dim; i++)
+            sum += (double)row[i] * (double)row[i];
+        for (size_t i = 0; i < dim; i++)
+            row[i] = (float)((double)row[i] / sqrt(sum));
+    }
+}
+
 typedef struct init_job {
     const tacit_params *params;
     uint64_t seed;
@@ -254,6 +277,7 @@ static void init_piece(void *ctx, size_t chunk, unsigned worker)
                             p->init.size);
         break;
     case TACIT_INIT_NORMAL:
+    case TACIT_INIT_SPHERE:
     case TACIT_INIT_TRUNCATED: init_normal(piece, j->seed); break;
     case TACIT_INIT_SINCOS: init_sincos(piece); break;
     }
@@ -263,6 +287,9 @@ void tacit_params_init(tacit_params *params, uint64_t seed, tacit_pool *pool)
 {
     init_job j = { params, seed };
     tacit_parallel_for(pool, params->piece_count, init_piece, &j);
+    for (size_t i = 0; i < params->count; i++)
+        if (params->list[i]->init.kind == TACIT_INIT_SPHERE)
+            unit_rows(params->list[i]);
 }
 
 /* All pieces ---------------------------------------------------------------------------------- */

@@ -112,13 +112,13 @@ tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_res
     return st;
 }
 
-static void split_part(tacit_conv_bn *part, size_t groups, bool pooled)
+static void split_part(tacit_conv_bn *part, size_t groups, size_t pooled)
 {
     part->bn.groups = groups;
     part->bn.pooled = pooled;
 }
 
-void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, bool pooled)
+void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, size_t pooled)
 {
     split_part(&net->stem, groups, pooled);
     for (size_t i = 0; i < net->count; i++) {

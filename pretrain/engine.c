@@ -221,11 +221,19 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
     e->rate.warmup = warmup;
     for (size_t i = 0; i < e->rate.drop_count; i++)
         e->rate.drops[i] *= each;
+    for (size_t i = 0; i < e->params.count; i++)
+        e->params.list[i]->wait = floor(e->params.list[i]->wait * each + 0.5);
     if (e->steps && warmup > e->rate.steps)
         return tacit_fail(err, TACIT_EINVAL,
                           "warmup_epochs = %g is longer than the run: %g steps of %g",
                           e->rate.warmup / each, warmup, e->rate.steps);
     return TACIT_OK;
+}
+
+tacit_status tacit_engine_fits(const tacit_engine *e, tacit_err *err)
+{
+    uint64_t images = e->epoch_steps * e->learner.whole;
+    return e->method->fits ? e->method->fits(e->state, images, err) : TACIT_OK;
 }
 
 /* A step -------------------------------------------------------------------------------------- */

@@ -61,6 +61,9 @@ void tacit_engine_close(tacit_engine *engine);
  * fewer than a step takes, or the warm-up is longer. */
 tacit_status tacit_engine_schedule(tacit_engine *engine, uint64_t parts, tacit_err *err);
 
+/* TACIT_EINVAL where the method cannot train on as many images as are scheduled. */
+tacit_status tacit_engine_fits(const tacit_engine *engine, tacit_err *err);
+
 /* The next step. Where the loss or a gradient is not finite, TACIT_EFORMAT tells the step and the
  * tensor, and no weight was changed. An error of the feed leaves all as it was before the step. */
 tacit_status tacit_engine_step(tacit_engine *engine, const tacit_feed *feed, tacit_step *result,

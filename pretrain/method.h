@@ -14,7 +14,8 @@
  * All that is to survive an interruption lies in tacit_params: the networks, and as frozen buffers
  * beside them queues, centres and prototypes. A moving teacher is a second set, which begins with
  * the values of the first and follows it by tacit_params_average. Random draws of a method are
- * functions of (seed, epoch, sample).
+ * functions of (seed, epoch, sample). A tensor that is to begin late is given a wait in epochs, of
+ * which tacit_engine_schedule makes steps.
  */
 #ifndef TACIT_METHOD_H
 #define TACIT_METHOD_H
@@ -71,6 +72,8 @@ typedef struct tacit_method {
     /* Declares all tensors. What was declared, well or badly, is closed. */
     tacit_status (*declare)(void *state, const tacit_learner *learner, tacit_err *err);
     void (*close)(void *state);
+    /* Whether a run over so many images can be, before its first step. NULL: it can. */
+    tacit_status (*fits)(const void *state, uint64_t images, tacit_err *err);
     bool (*plan)(const void *state, size_t *total);
     void (*take)(void *state, tacit_arena *arena);
 
@@ -92,7 +95,7 @@ typedef struct tacit_method {
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 
-extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
+extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_byol, tacit_barlow_twins,
     tacit_variance_invariance_covariance, tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */

@@ -104,7 +104,9 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
-    return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
+    if (st == TACIT_OK)
+        st = tacit_engine_schedule(&t->engine, t->feed.parts, err);
+    return st == TACIT_OK ? tacit_engine_fits(&t->engine, err) : st;
 }
 
 static size_t machine_bytes(void)
@@ -399,7 +401,7 @@ tacit_status tacit_train(const tacit_trainer_options *options, tacit_trainer_res
 
 /* A batch of noise. */
 typedef struct noise {
-    float *pixels; /* all views are the same */
+    float *pixels; /* of the largest view; all are the same */
     const float *views[TACIT_METHOD_VIEWS];
     uint32_t *samples;
 } noise;
@@ -415,11 +417,15 @@ static tacit_status next_noise(void *ctx, uint64_t epoch, uint64_t index, tacit_
 
 static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
 {
-    unsigned height, width;
-    size_t values;
-    tacit_backbone_input(&e->learner.backbone, &height, &width);
+    tacit_view views[TACIT_METHOD_VIEWS];
+    size_t count, side = 0, values;
     *n = (noise){ 0 };
-    if (tacit_mul_size(e->learner.part * 3 * sizeof(float), (size_t)height * width, &values))
+    tacit_status st = tacit_loader_feed_views(e, views, &count, err);
+    if (st < 0)
+        return st;
+    for (size_t v = 0; v < count; v++)
+        side = views[v].size > side ? views[v].size : side;
+    if (tacit_mul_size(e->learner.part * 3 * sizeof(float), side * side, &values))
         n->pixels = tacit_alloc(values);
     n->samples = tacit_calloc(e->learner.part, sizeof *n->samples);
     if (!n->pixels || !n->samples)
@@ -509,6 +515,8 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
         st = tacit_loader_feed_open(&images, &e, o->say, o->ctx, err);
     if (st == TACIT_OK)
         st = tacit_engine_schedule(&e, images.feed.parts, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_fits(&e, err);
     if (st == TACIT_OK)
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {

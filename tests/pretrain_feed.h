@@ -8,7 +8,8 @@
 #include <check.h>
 #include <string.h>
 
-enum { FEED_EPOCH = 5, FEED_VIEWS = 2, FEED_MOST = 16 };
+/* The first two views have the side that is asked for, the others, local crops, have FEED_LOCAL. */
+enum { FEED_EPOCH = 5, FEED_VIEWS = 4, FEED_LOCAL = 8, FEED_MOST = 16 };
 
 typedef struct test_feed {
     tacit_feed feed;
@@ -18,17 +19,25 @@ typedef struct test_feed {
     uint64_t poison; /* from this step on a pixel is NaN; 0: never */
 } test_feed;
 
+static size_t feed_values(const test_feed *f, size_t view)
+{
+    size_t side = view < 2 ? f->side : FEED_LOCAL;
+    return 3 * side * side;
+}
+
 /* The pixels of a step are the same whatever parts it has. */
 static tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
                               tacit_err *err)
 {
     test_feed *f = ctx;
-    size_t parts = f->whole / f->part, values = 3 * f->side * f->side;
+    size_t parts = f->whole / f->part;
     uint64_t step = epoch * FEED_EPOCH + index / parts, first = index % parts * f->part;
     (void)err;
-    for (size_t v = 0; v < FEED_VIEWS; v++)
+    for (size_t v = 0; v < FEED_VIEWS; v++) {
+        size_t values = feed_values(f, v);
         for (size_t i = 0; i < f->part * values; i++)
             f->views[v][i] = tacit_rng_uniform(7, 1000 * step + v, first * values + i) * 4 - 2;
+    }
     if (f->poison && step >= f->poison)
         f->views[0][5] = nanf("");
     for (size_t i = 0; i < f->part; i++)
@@ -48,7 +57,8 @@ static void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
                       .part = whole / parts };
     ck_assert(whole <= FEED_MOST);
     for (size_t v = 0; v < FEED_VIEWS; v++)
-        ck_assert_ptr_nonnull(f->views[v] = tacit_alloc(f->part * 3 * side * side * sizeof(float)));
+        ck_assert_ptr_nonnull(f->views[v] =
+                                  tacit_alloc(f->part * feed_values(f, v) * sizeof(float)));
 }
 
 static void feed_close(test_feed *f)
@@ -88,17 +98,30 @@ static const char *const tiny_simclr[] = {
 static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+#define TINY_MOCO TINY_RESNET, "bn_groups=2", "key_momentum=0.9", "temperature=0.2"
+static const char *const tiny_moco[] = { TINY_MOCO, "queue=24", NULL };
+static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symmetric=true", NULL };
 
-/* A tiny run of every method. */
+/* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
+    { "moco", 12, tiny_moco_symmetric },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
+
+/* The place of a method's first tiny run. */
+static inline size_t tiny_of(const char *method)
+{
+    size_t i = 0;
+    while (strcmp(tiny[i].method, method) != 0)
+        ck_assert(++i < TINY_COUNT);
+    return i;
+}
 
 static void config_open(tacit_config *c, const char *method, const char *const *settings)
 {

@@ -5,6 +5,7 @@
 #include "pretrain_feed.h"
 #include "safetensors.h"
 #include "scratch.h"
+#include "tower.h"
 
 #include <math.h>
 
@@ -137,6 +138,10 @@ static const struct {
     { "simclr", { "batch=1" }, "tells images of a batch apart" },
     { "simclr", { "patch=4" }, "a ViT's" },
     { "simclr", { "drop_path=0.1" }, "a ViT's" },
+    { "moco", { "queue=20" }, "queue = 20 is no multiple of the 8 keys of a step" },
+    { "moco", { "symmetric=true" }, "queue = 24 is no multiple of the 16 keys" },
+    { "moco", { "bn_groups=3" }, "parts of 8 images do not divide into groups" },
+    { "moco", { "bn_groups=8" }, "groups of 2 or more" },
 };
 
 START_TEST(contradictions_are_refused)
@@ -145,8 +150,8 @@ START_TEST(contradictions_are_refused)
         tacit_config c;
         tacit_engine e;
         tacit_err err = { "" };
-        bool mae = !strcmp(contradictions[i].method, "mae");
-        config_open(&c, contradictions[i].method, mae ? tiny_mae : tiny_simclr);
+        const char *method = contradictions[i].method;
+        config_open(&c, method, tiny[tiny_of(method)].settings);
         for (size_t j = 0; j < 4 && contradictions[i].settings[j]; j++)
             config_set(&c, contradictions[i].settings[j]);
         tacit_status st = tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err);
@@ -205,11 +210,11 @@ static float *find(const char *method, const char *kind, const char *tensor, siz
     return NULL;
 }
 
-static void load_init(const tacit_engine *e, const tacit_params *params)
+static void load_init(const char *run, const tacit_params *params)
 {
     for (size_t i = 0; i < params->count; i++) {
         tacit_param *p = params->list[i];
-        float *values = find(e->method->name, "init", p->name, p->count);
+        float *values = find(run, "init", p->name, p->count);
         ck_assert_msg(values || p->frozen, "no initial %s", p->name);
         if (values)
             tacit_param_copy_in(p, values);
@@ -251,14 +256,14 @@ static double unseen(const tacit_param *p, const float *got, const float *want)
 }
 
 /* grads: gradients; else values, and by how much they moved. */
-static void check_tensors(const tacit_engine *e, const tacit_params *params, const char *kind,
-                          bool grads, double tolerance, double of_moves)
+static void check_tensors(const char *run, const tacit_params *params, const char *kind, bool grads,
+                          double tolerance, double of_moves)
 {
     for (size_t i = 0; i < params->count; i++) {
         const tacit_param *p = params->list[i];
         if (p->frozen)
             continue;
-        float *want = find(e->method->name, kind, p->name, p->count);
+        float *want = find(run, kind, p->name, p->count);
         float *got = tacit_alloc(p->count * sizeof *got);
         ck_assert_msg(want && got, "no %s of %s", kind, p->name);
         tacit_param_copy_out(p, grads, got);
@@ -266,7 +271,7 @@ static void check_tensors(const tacit_engine *e, const tacit_params *params, con
         if (error < 0)
             error = error_of(got, want, p->count);
         ck_assert_msg(error <= tolerance, "%s of %s is off by %.3g", kind, p->name, error);
-        float *begin = grads ? NULL : find(e->method->name, "init", p->name, p->count);
+        float *begin = grads ? NULL : find(run, "init", p->name, p->count);
         for (size_t j = 0; begin && j < p->count; j++) {
             want[j] -= begin[j];
             got[j] -= begin[j];
@@ -277,9 +282,40 @@ static void check_tensors(const tacit_engine *e, const tacit_params *params, con
     }
 }
 
+/* Queues and their like. */
+static void check_state(const char *run, const tacit_params *params)
+{
+    for (size_t i = 0; i < params->count; i++) {
+        const tacit_param *p = params->list[i];
+        float *want = p->frozen ? find(run, "state", p->name, p->count) : NULL;
+        double error = want ? error_of(p->value, want, p->count) : 0;
+        ck_assert_msg(error <= 1e-4, "%s is off by %.3g", p->name, error);
+        tacit_free(want);
+    }
+}
+
+/* Of a batch norm in the middle of a ResNet. */
+static void check_running(const char *run, const tacit_params *params, const char *kind)
+{
+    const tacit_param *p = tacit_params_find(params, "layer2.0.bn1.running_var");
+    float *want = p ? find(run, kind, "", p->count) : NULL;
+    ck_assert(!want || error_of(p->value, want, p->count) < 1e-4);
+    tacit_free(want);
+}
+
+static void golden_name(const struct tiny *t, char *name, size_t size)
+{
+    unsigned nth = 1;
+    for (const struct tiny *before = tiny; before < t; before++)
+        nth += !strcmp(before->method, t->method);
+    snprintf(name, size, nth > 1 ? "%s-%u" : "%s", t->method, nth);
+}
+
 START_TEST(twenty_steps_as_pytorch)
 {
     const struct tiny *t = &tiny[(size_t)_i / isa_count];
+    char run[32];
+    golden_name(t, run, sizeof run);
     tacit_config c;
     tacit_engine e;
     test_feed feed;
@@ -288,27 +324,24 @@ START_TEST(twenty_steps_as_pytorch)
     config_open(&c, t->method, t->settings);
     feed_open(&feed, t->side, 8, 1);
     engine_ready(&e, &c, isas[(size_t)_i % isa_count], NULL);
-    load_init(&e, &e.params);
-    load_init(&e, &e.teacher);
-    float *losses = find(t->method, "losses", "", 20);
+    load_init(run, &e.params);
+    load_init(run, &e.teacher);
+    float *losses = find(run, "losses", "", 20);
     ck_assert_ptr_nonnull(losses);
     ck_assert_uint_eq(e.steps, 20);
     for (size_t step = 0; step < 20; step++) {
         ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
         double error = fabs(r.loss - (double)losses[step]) / fabs((double)losses[step]);
-        ck_assert_msg(error <= (step ? 1e-4 : 1e-5), "%s, step %zu: loss %.9g, not %.9g", t->method,
-                      step, r.loss, (double)losses[step]);
+        ck_assert_msg(error <= (step ? 1e-4 : 1e-5), "%s, step %zu: loss %.9g, not %.9g", run, step,
+                      r.loss, (double)losses[step]);
         if (!step) /* the rate was 0 */
-            check_tensors(&e, &e.params, "grad", true, 1e-5, 0);
+            check_tensors(run, &e.params, "grad", true, 1e-5, 0);
     }
-    check_tensors(&e, &e.params, "after", false, 1e-4, 2e-3);
-    check_tensors(&e, &e.teacher, "teacher", false, 1e-4, 2e-3);
-    const tacit_param *running = tacit_params_find(&e.params, "layer2.0.bn1.running_var");
-    if (running) {
-        float *want = find(t->method, "running", "", running->count);
-        ck_assert(want && error_of(running->value, want, running->count) < 1e-4);
-        tacit_free(want);
-    }
+    check_tensors(run, &e.params, "after", false, 1e-4, 2e-3);
+    check_tensors(run, &e.teacher, "teacher", false, 1e-4, 2e-3);
+    check_state(run, &e.params);
+    check_running(run, &e.params, "running");
+    check_running(run, &e.teacher, "teacher_running");
     tacit_free(losses);
     tacit_engine_close(&e);
     feed_close(&feed);
@@ -457,6 +490,100 @@ START_TEST(parts_of_a_contrastive_loss_see_each_other)
 }
 END_TEST
 
+/* Crops ---------------------------------------------------------------------------------------- */
+
+/* A tower over made-up views, with a head of one layer and no batch norm in it. */
+typedef struct test_tower {
+    tacit_config config;
+    tacit_learner learner;
+    tacit_params params;
+    tacit_work work;
+    tacit_arena arena;
+    tacit_tower tower;
+} test_tower;
+
+static void tower_open(test_tower *t, const char *size, size_t views, size_t local, bool apart)
+{
+    const tacit_tower_config c = {
+        .views = views,
+        .local = local,
+        .local_size = FEED_LOCAL,
+        .apart = apart,
+        .layers = { { .out = 5, .norm = TACIT_MLP_NO_NORM, .name = "0" } },
+        .layer_count = 1
+    };
+    size_t total = 0;
+    tacit_err err;
+    *t = (test_tower){ .work = { .kernels = tacit_kernels_for(isas[isa_count - 1]) } };
+    config_open(&t->config, "simclr", tiny_simclr);
+    config_set(&t->config, size);
+    t->learner = (tacit_learner){ .config = &t->config, .whole = 4, .part = 4, .work = &t->work };
+    ck_assert_int_eq(tacit_encoder_config(&t->config, &t->learner.backbone, &err), TACIT_OK);
+    ck_assert_msg(!tacit_tower_declare(&t->tower, &c, &t->learner, &t->params, &err), "%s",
+                  err.text);
+    ck_assert(tacit_tower_plan(&t->tower, &total));
+    ck_assert_int_eq(tacit_params_open(&t->params, 0, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_work_open(&t->work, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_arena_open(&t->arena, total, &err), TACIT_OK);
+    tacit_tower_take(&t->tower, &t->arena);
+    ck_assert_uint_eq(t->arena.used, total);
+    tacit_params_init(&t->params, 3, NULL);
+}
+
+/* A forward and a backward of views `first` on, with a gradient by the place of a row. */
+static void tower_run(test_tower *t, const tacit_batch *all, size_t first, const float *dz)
+{
+    const tacit_batch batch = { .samples = all->samples, .views = all->views + first };
+    const tacit_part part = { .batch = &batch, .images = 4, .count = 1 };
+    size_t n = t->tower.views * 4 * t->tower.dim;
+    tacit_tower_forward(&t->tower, &part);
+    memcpy(t->tower.dz, dz + first * 4 * t->tower.dim, n * sizeof *dz);
+    tacit_tower_backward_part(&t->tower, &part);
+}
+
+static void tower_close(test_tower *t)
+{
+    tacit_tower_close(&t->tower);
+    tacit_arena_close(&t->arena);
+    tacit_work_close(&t->work);
+    tacit_params_close(&t->params);
+    tacit_config_close(&t->config);
+}
+
+/* Crops of two sizes have the embeddings that each size has alone, and the sum of the gradients. */
+START_TEST(crops_of_two_sizes_share_a_network)
+{
+    test_tower both, large, small;
+    test_feed feed;
+    tacit_batch batch;
+    float dz[4 * 4 * 5];
+    feed_open(&feed, 12, 4, 1);
+    ck_assert_int_eq(feed_next(&feed, 0, 0, &batch, NULL), TACIT_OK);
+    for (size_t i = 0; i < 4 * 4 * 5; i++)
+        dz[i] = tacit_rng_uniform(1, 1, i) - 0.5f;
+    tower_open(&both, "size=12", 4, 2, _i);
+    tower_open(&large, "size=12", 2, 0, _i);
+    tower_open(&small, "size=8", 2, 0, _i);
+    ck_assert_uint_eq(both.params.count, large.params.count);
+    tower_run(&both, &batch, 0, dz);
+    tower_run(&large, &batch, 0, dz);
+    tower_run(&small, &batch, 2, dz);
+    size_t half = 2 * 4 * 5;
+    ck_assert_mem_eq(both.tower.z, large.tower.z, half * sizeof *dz);
+    ck_assert_mem_eq(both.tower.z + half, small.tower.z, half * sizeof *dz);
+    for (size_t i = 0; i < large.params.floats; i++)
+        large.params.grads[i] += small.params.grads[i];
+    ck_assert_double_lt(error_of(both.params.grads, large.params.grads, large.params.floats), 1e-6);
+    ck_assert_double_eq_tol(tacit_tower_flops(&both.tower),
+                            tacit_tower_flops(&large.tower) + tacit_tower_flops(&small.tower), 1);
+    tacit_embeddings e = tacit_tower_embeddings(&both.tower);
+    ck_assert(e.pairs && e.count == 8);
+    ck_assert_mem_eq(e.rows, large.tower.features, e.dim * sizeof *e.rows);
+    tower_close(&both), tower_close(&large), tower_close(&small);
+    feed_close(&feed);
+}
+END_TEST
+
 /* Trouble ------------------------------------------------------------------------------------- */
 
 START_TEST(values_that_are_not_finite_stop_the_run)
@@ -562,6 +689,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bits, 0, 2 * TINY_COUNT);
     tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
     tcase_add_test(tests, parts_of_a_contrastive_loss_see_each_other);
+    tcase_add_loop_test(tests, crops_of_two_sizes_share_a_network, 0, 2);
     tcase_add_test(tests, values_that_are_not_finite_stop_the_run);
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, the_plan_is_what_is_taken);
