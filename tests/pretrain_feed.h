@@ -98,6 +98,9 @@ static const char *const tiny_simclr[] = {
 static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+static const char *const tiny_swav[] = { TINY_RESNET,     "lr_start=0",      "local_crops=2",
+                                         "local_size=8",  "prototypes=6",    "queue=19",
+                                         "queue_epoch=1", "freeze_epochs=1", NULL };
 
 /* A tiny run of every method. */
 static const struct tiny {
@@ -106,7 +109,7 @@ static const struct tiny {
     const char *const *settings;
 } tiny[] = {
     { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg }, { "swav", 12, tiny_swav },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

@@ -275,6 +275,18 @@ static void check_tensors(const tacit_engine *e, const tacit_params *params, con
     }
 }
 
+/* Queues, and what else a method keeps beside its weights. */
+static void check_state(const tacit_engine *e)
+{
+    for (size_t i = 0; i < e->params.count; i++) {
+        const tacit_param *p = e->params.list[i];
+        float *want = p->frozen ? find(e->method->name, "state", p->name, p->count) : NULL;
+        double error = want ? error_of(p->value, want, p->count) : 0;
+        ck_assert_msg(error <= 1e-4, "%s is off by %.3g", p->name, error);
+        tacit_free(want);
+    }
+}
+
 START_TEST(twenty_steps_as_pytorch)
 {
     const struct tiny *t = &tiny[(size_t)_i / isa_count];
@@ -301,6 +313,7 @@ START_TEST(twenty_steps_as_pytorch)
     }
     check_tensors(&e, &e.params, "after", false, 1e-4, 2e-3);
     check_tensors(&e, &e.teacher, "teacher", false, 1e-4, 2e-3);
+    check_state(&e);
     const tacit_param *running = tacit_params_find(&e.params, "layer2.0.bn1.running_var");
     if (running) {
         float *want = find(t->method, "running", "", running->count);
