@@ -9,6 +9,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,
+    &tacit_swapping_assignments,
     &tacit_masked_autoencoder,
     NULL,
 };

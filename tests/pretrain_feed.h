@@ -101,6 +101,9 @@ static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
 #define TINY_MOCO TINY_RESNET, "bn_groups=2", "key_momentum=0.9", "temperature=0.2"
 static const char *const tiny_moco[] = { TINY_MOCO, "queue=24", NULL };
 static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symmetric=true", NULL };
+static const char *const tiny_swav[] = { TINY_RESNET,     "lr_start=0",      "local_crops=2",
+                                         "local_size=8",  "prototypes=6",    "queue=19",
+                                         "queue_epoch=1", "freeze_epochs=1", NULL };
 
 /* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
@@ -110,7 +113,7 @@ static const struct tiny {
 } tiny[] = {
     { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
     { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
-    { "moco", 12, tiny_moco_symmetric },
+    { "moco", 12, tiny_moco_symmetric }, { "swav", 12, tiny_swav },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

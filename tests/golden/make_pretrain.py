@@ -7,7 +7,7 @@ mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
-vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco: make_pretrain_moco.py.
+vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, swav: make_pretrain_<method>.py.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
 initial weights, the losses, the gradients of the first step, the weights after the last, those of a
 teacher, a queue. Needs torch, timm, numpy and safetensors.
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-import make_pretrain_moco as moco
+import make_pretrain_moco
+import make_pretrain_swav
 import make_train as base
 from make_train import Residual, generator, half
 
@@ -311,6 +312,7 @@ if __name__ == "__main__":
     make_barlow()
     make_vicreg()
     this = sys.modules[__name__]
-    moco.make_moco(this, "moco", False, 24, 41, 0.02)
-    moco.make_moco(this, "moco-2", True, 32, 42, 0.02)
+    make_pretrain_moco.make_moco(this, "moco", False, 24, 41, 0.02)
+    make_pretrain_moco.make_moco(this, "moco-2", True, 32, 42, 0.02)
+    make_pretrain_swav.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
