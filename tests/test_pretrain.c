@@ -636,6 +636,32 @@ START_TEST(collapse_is_told)
 }
 END_TEST
 
+static size_t tiny_of(const char *method)
+{
+    size_t i = 0;
+    while (strcmp(tiny[i].method, method) != 0)
+        i++;
+    return i;
+}
+
+/* Without Sinkhorn one prototype comes to have all images. */
+START_TEST(codes_of_one_prototype_are_told)
+{
+    static const char *const more[] = { "optimiser=adamw", "epochs=8", "freeze_epochs=0",
+                                        "jitter=0",        "gray=0",   "watch_steps=10" };
+    for (int balanced = 0; balanced < 2; balanced++) {
+        run r;
+        run_open(&r, tiny_of("swav"), scratch(balanced ? "balanced" : "run"));
+        for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+            config_set(&r.config, more[i]);
+        config_set(&r.config, balanced ? "sinkhorn_iterations=3" : "sinkhorn_iterations=0");
+        ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+        ck_assert_msg((strstr(r.said, ": collapse: ") == NULL) == balanced, "%s", r.said);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 /* Each bad image once, and no more than a screenful. */
 START_TEST(bad_images_are_told)
 {
@@ -876,6 +902,7 @@ int main(void)
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, collapse_is_seen);
     tcase_add_test(tests, collapse_is_told);
+    tcase_add_test(tests, codes_of_one_prototype_are_told);
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     tcase_add_test(tests, pictures_move_nothing);
