@@ -298,11 +298,11 @@ static tacit_status forward(pass *p, size_t index, tacit_err *err)
 static void take_loss(pass *p)
 {
     tacit_engine *e = p->e;
+    p->result->loss += e->method->loss(e->state, &p->part, p->result->parts);
     if (e->look && p->part.index + 1 == e->parts) {
         tacit_embeddings embeddings = e->method->embeddings(e->state);
         e->look(e->ctx, &embeddings);
     }
-    p->result->loss += e->method->loss(e->state, &p->part, p->result->parts);
     lap(&p->clock, &p->result->forward_s);
 }
 

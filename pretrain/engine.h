@@ -34,7 +34,7 @@ typedef struct tacit_engine {
     uint64_t step, steps, epoch_steps; /* done; of the run; of an epoch */
     float *buffers; /* batch norm's statistics before a step of several parts, or NULL */
     size_t buffer_floats;
-    /* Called between forward and backward of a step's last part; NULL: nothing. */
+    /* Called between loss and backward of a step's last part; NULL: nothing. */
     void (*look)(void *ctx, const tacit_embeddings *embeddings);
     void *ctx;
 } tacit_engine;

@@ -4,12 +4,15 @@
  * z = g(f(x)) as unit vectors for two global and some local crops, scores s = z C^T with prototypes
  * C. Of each global crop Sinkhorn makes codes that use all prototypes alike, sinkhorn.h; the other
  * crops predict them, loss_swav.h. Before a step the rows of C become unit vectors, outside of the
- * gradient; in the first epochs C takes no step. For small batches a queue of earlier z joins in the
- * codes: from its epoch on it fills, newest first, and counts once it is full.
+ * gradient; in the first epochs C takes no step. For small batches a queue of earlier z joins in
+ * the codes: from its epoch on it fills, newest first, and counts once it is full.
+ *
+ * Monitors see softmax(s / temperature): where all images come to have one code, or none more than
+ * another, features stay apart long after the predictions are all the same.
  *
  * The head g is Linear, BN, ReLU, Linear, over all crops at once. (There one deviation of pixels is
- * 0.228, here ImageNet's 0.229; blur is Pillow's, not OpenCV's; the warm-up reaches its end one step
- * later; C waits whole epochs, where 313 steps were one and a step.)
+ * 0.228, here ImageNet's 0.229; blur is Pillow's, not OpenCV's; the warm-up reaches its end one
+ * step later; C waits whole epochs, where 313 steps were one and a step.)
  */
 #include "loss_swav.h"
 #include "sinkhorn.h"
@@ -19,6 +22,7 @@
 #include <math.h>
 #include <string.h>
 
+#define SEEN 32   /* images that monitors see */
 #define UNIT 2e-6 /* a squared length this near to 1 is one, rounded */
 
 static const tacit_setting settings[] = {
@@ -37,24 +41,47 @@ static const tacit_setting settings[] = {
       false },
     { "queue_epoch", TACIT_SETTING_WHOLE, "15", 0, 1000000, NULL, "from which the queue fills",
       false },
-    { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL, "width of the head's hidden layer",
-      false },
+    { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL,
+      "width of the head's hidden layer", false },
     { "head_dim", TACIT_SETTING_WHOLE, "128", 2, 16384, NULL, "width of the embeddings", false },
     { 0 },
 };
 
 /* scripts/swav_100ep_pretrain.sh. */
 static const char *const defaults[] = {
-    "arch=resnet50",     "optimiser=larc", "lr=4.8",          "lr_final=0.0048", "lr_start=0.3",
-    "lr_scale=none",     "batch=4096",     "accumulate=128",  "epochs=100",      "warmup_epochs=10",
-    "weight_decay=1e-6", "crop_min=0.14",  "filter=bilinear", NULL,
+    "arch=resnet50",
+    "optimiser=larc",
+    "lr=4.8",
+    "lr_final=0.0048",
+    "lr_start=0.3",
+    "lr_scale=none",
+    "batch=4096",
+    "accumulate=128",
+    "epochs=100",
+    "warmup_epochs=10",
+    "weight_decay=1e-6",
+    "crop_min=0.14",
+    "filter=bilinear",
+    NULL,
 };
 static const char *const imagenet[] = { NULL };
 /* solo-learn, CIFAR-10. */
 static const char *const small32[] = {
-    "arch=resnet18_cifar", "batch=256",       "accumulate=1",     "epochs=1000",    "lr=0.6",
-    "lr_start=3e-5",       "lr_final=0",      "optimiser=larc-clip", "trust=0.02", "queue=3840",
-    "queue_epoch=50",      "freeze_epochs=2", "local_crops=0",    "crop_min=0.08",  "filter=bicubic",
+    "arch=resnet18_cifar",
+    "batch=256",
+    "accumulate=1",
+    "epochs=1000",
+    "lr=0.6",
+    "lr_start=3e-5",
+    "lr_final=0",
+    "optimiser=larc-clip",
+    "trust=0.02",
+    "queue=3840",
+    "queue_epoch=50",
+    "freeze_epochs=2",
+    "local_crops=0",
+    "crop_min=0.08",
+    "filter=bicubic",
     NULL,
 };
 static const char *const quick[] = {
@@ -86,7 +113,7 @@ static const tacit_preset presets[] = {
 };
 
 typedef struct state {
-    tacit_tower tower; /* first, for its hooks */
+    tacit_tower tower;               /* first, for its hooks */
     tacit_param *prototypes, *queue; /* (K, dim); (2, length, dim), newest first, NULL: none */
     tacit_swav loss;
     tacit_sinkhorn sinkhorn;
@@ -94,6 +121,7 @@ typedef struct state {
     uint64_t epoch; /* of the last loss */
     float *scores;  /* (length + whole, K): of a crop, with the queue's before them */
     float *codes;   /* (2, whole, K) */
+    float *seen;    /* (2, seen_images, K): predictions, for the monitors */
 } state;
 
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
@@ -134,6 +162,11 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     return st;
 }
 
+static size_t seen_images(const state *s)
+{
+    return s->tower.whole < SEEN ? s->tower.whole : SEEN;
+}
+
 static bool plan(const void *ctx, size_t *total)
 {
     const state *s = ctx;
@@ -141,7 +174,8 @@ static bool plan(const void *ctx, size_t *total)
     return tacit_tower_plan(&s->tower, total) && tacit_swav_plan(&s->loss, total) &&
            tacit_sinkhorn_plan(&s->sinkhorn, total) &&
            tacit_arena_plan(total, s->length + n, row) &&
-           tacit_arena_plan(total, TACIT_SWAV_CODES * n, row);
+           tacit_arena_plan(total, TACIT_SWAV_CODES * n, row) &&
+           tacit_arena_plan(total, TACIT_GLOBAL_CROPS * seen_images(s), row);
 }
 
 static void take(void *ctx, tacit_arena *arena)
@@ -153,6 +187,7 @@ static void take(void *ctx, tacit_arena *arena)
     tacit_sinkhorn_take(&s->sinkhorn, arena);
     s->scores = tacit_arena_take(arena, s->length + n, row);
     s->codes = tacit_arena_take(arena, TACIT_SWAV_CODES * n, row);
+    s->seen = tacit_arena_take(arena, TACIT_GLOBAL_CROPS * seen_images(s), row);
 }
 
 /* Rows of unit length stay as they are, so that a step that is left and done again has the same
@@ -194,6 +229,16 @@ static void assign(const state *s, size_t crop)
     memcpy(s->codes + crop * count, own, count * sizeof *own);
 }
 
+static void show(const state *s)
+{
+    size_t n = s->tower.whole, m = seen_images(s), k = s->loss.prototypes;
+    for (size_t crop = 0; crop < TACIT_GLOBAL_CROPS; crop++) {
+        float *p = s->seen + crop * m * k;
+        tacit_swav_scores(&s->loss, m, s->loss.unit + crop * n * s->loss.dim, p);
+        s->loss.work->kernels->softmax_f32(m, k, p, k, (float)(1 / s->loss.temperature), p, k);
+    }
+}
+
 static double loss(void *ctx, const tacit_part *part, double *parts)
 {
     state *s = ctx;
@@ -203,6 +248,7 @@ static double loss(void *ctx, const tacit_part *part, double *parts)
     tacit_swav_begin(&s->loss, s->tower.whole, s->tower.z, s->prototypes->value);
     for (size_t crop = 0; crop < TACIT_SWAV_CODES; crop++)
         assign(s, crop);
+    show(s);
     return tacit_swav_loss(&s->loss, s->tower.whole, s->tower.z, s->codes, s->tower.dz,
                            s->prototypes->grad);
 }
@@ -213,11 +259,19 @@ static void after(void *ctx, uint64_t step, uint64_t steps)
     const state *s = ctx;
     size_t n = s->tower.whole * s->loss.dim, all = s->length * s->loss.dim;
     (void)step, (void)steps;
-    for (size_t crop = 0; s->queue && s->epoch >= s->queue_epoch && crop < TACIT_SWAV_CODES; crop++) {
+    for (size_t crop = 0; s->queue && s->epoch >= s->queue_epoch && crop < TACIT_SWAV_CODES;
+         crop++) {
         float *queue = queue_of(s, crop);
         memmove(queue + n, queue, (all - n) * sizeof *queue);
         memcpy(queue, s->loss.unit + crop * n, n * sizeof *queue);
     }
+}
+
+static tacit_embeddings embeddings(const void *ctx)
+{
+    const state *s = ctx;
+    size_t k = s->loss.prototypes;
+    return (tacit_embeddings){ s->seen, TACIT_GLOBAL_CROPS * seen_images(s), k, k, true };
 }
 
 static double flops(const void *ctx)
@@ -253,6 +307,6 @@ const tacit_method tacit_swapping_assignments = {
     .loss = loss,
     .backward = tacit_tower_hook_backward,
     .after = after,
-    .embeddings = tacit_tower_hook_embeddings,
+    .embeddings = embeddings,
     .flops = flops,
 };

@@ -1,12 +1,13 @@
 /* sinkhorn.h - soft assignments of rows to columns that use all columns alike: Sinkhorn and Knopp,
- * as SwAV has them (Caron et al. 2020, arXiv:2006.09882, section 3.1; Cuturi 2013, arXiv:1306.0895).
+ * as SwAV has them (Caron et al. 2020, arXiv:2006.09882, section 3.1; Cuturi 2013,
+ * arXiv:1306.0895).
  *
  * Q = exp(s / epsilon); so many times: every column of Q is divided by its sum, then every row by
- * its own. Rows sum to 1 behind the last time, columns nearly to rows / columns. With no time at all
- * Q is the softmax of each row alone.
+ * its own. Rows sum to 1 behind the last time, columns nearly to rows / columns. With no time at
+ * all Q is the softmax of each row alone.
  *
- * No exp overflows, however small epsilon is: Q is kept as the rows' softmax P, a factor for each row and
- * one for each column, and the factors, in double, are all that changes.
+ * No exp overflows, however small epsilon is: Q is kept as the rows' softmax P, a factor for each
+ * row and one for each column, and the factors, in double, are all that changes.
  */
 #ifndef TACIT_SINKHORN_H
 #define TACIT_SINKHORN_H

@@ -105,8 +105,9 @@ START_TEST(codes_are_sinkhorns)
             for (size_t k = 0; k < n; k++) {
                 double error = fabs((double)q[b * n + k] - want[b * n + k]);
                 /* s / epsilon is rounded to a float before its exp */
-                ck_assert_msg(error < 1e-6 + 1e-7 / cases[c].epsilon, "case %zu, %zu %zu: %g, not %g",
-                              c, b, k, (double)q[b * n + k], want[b * n + k]);
+                ck_assert_msg(error < 1e-6 + 1e-7 / cases[c].epsilon,
+                              "case %zu, %zu %zu: %g, not %g", c, b, k, (double)q[b * n + k],
+                              want[b * n + k]);
                 sum += (double)q[b * n + k];
             }
             ck_assert_double_eq_tol(sum, 1, 1e-5);
@@ -220,8 +221,8 @@ static void check_gradient(const char *of, double *x, size_t count, const float 
         most = larger(most, fabs(want[i]));
     }
     for (size_t i = 0; i < count; i++)
-        ck_assert_msg(fabs((double)got[i] - want[i]) < 1e-5 * most, "%s, %zu x %zu, %zu: %g, not %g",
-                      of, n, k, i, (double)got[i], want[i]);
+        ck_assert_msg(fabs((double)got[i] - want[i]) < 1e-5 * most,
+                      "%s, %zu x %zu, %zu: %g, not %g", of, n, k, i, (double)got[i], want[i]);
     free(want);
 }
 

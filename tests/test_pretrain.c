@@ -645,6 +645,9 @@ static const struct {
       { "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",
         "lr=0.01", "key_momentum=0.5", "head_layers=1" },
       { "negatives=false" } },
+    { "swav",
+      { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
+      { "sinkhorn_iterations=0" } },
 };
 
 START_TEST(what_protects_from_collapse)
