@@ -299,10 +299,8 @@ static void take_loss(pass *p)
 {
     tacit_engine *e = p->e;
     p->result->loss += e->method->loss(e->state, &p->part, p->result->parts);
-    if (e->look && p->part.index + 1 == e->parts) {
-        tacit_embeddings embeddings = e->method->embeddings(e->state);
-        e->look(e->ctx, &embeddings);
-    }
+    if (e->look && p->part.index + 1 == e->parts)
+        e->look(e->ctx);
     lap(&p->clock, &p->result->forward_s);
 }
 

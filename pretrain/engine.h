@@ -35,7 +35,7 @@ typedef struct tacit_engine {
     float *buffers; /* batch norm's statistics before a step of several parts, or NULL */
     size_t buffer_floats;
     /* Called between loss and backward of a step's last part; NULL: nothing. */
-    void (*look)(void *ctx, const tacit_embeddings *embeddings);
+    void (*look)(void *ctx);
     void *ctx;
 } tacit_engine;
 

@@ -52,6 +52,7 @@ typedef struct tacit_embeddings {
     const float *rows;
     size_t count, dim, ld;
     bool pairs;
+    bool absolute; /* their lengths tell something, too: a deviation of 1 is good */
 } tacit_embeddings;
 
 typedef struct tacit_method {
@@ -91,7 +92,8 @@ typedef struct tacit_method {
     const char *const *panels; /* names, NULL at the end */
     void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
-    tacit_embeddings (*embeddings)(const void *state);
+    tacit_embeddings (*embeddings)(const void *state); /* the features */
+    tacit_embeddings (*outputs)(const void *state);    /* what the loss is of, or NULL */
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 

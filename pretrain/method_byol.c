@@ -200,6 +200,11 @@ static tacit_embeddings embeddings(const void *ctx)
     return tacit_tower_embeddings(&((const state *)ctx)->online);
 }
 
+static tacit_embeddings outputs(const void *ctx)
+{
+    return tacit_tower_outputs(&((const state *)ctx)->online);
+}
+
 static double flops(const void *ctx)
 {
     const state *s = ctx;
@@ -233,5 +238,6 @@ const tacit_method tacit_byol = {
     .backward = backward,
     .after = after,
     .embeddings = embeddings,
+    .outputs = outputs,
     .flops = flops,
 };

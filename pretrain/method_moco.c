@@ -282,6 +282,11 @@ static tacit_embeddings embeddings(const void *ctx)
     return tacit_tower_embeddings(&((const state *)ctx)->query);
 }
 
+static tacit_embeddings outputs(const void *ctx)
+{
+    return tacit_tower_outputs(&((const state *)ctx)->query);
+}
+
 static double flops(const void *ctx)
 {
     const state *s = ctx;
@@ -315,5 +320,6 @@ const tacit_method tacit_momentum_contrast = {
     .backward = backward,
     .after = after,
     .embeddings = embeddings,
+    .outputs = outputs,
     .flops = flops,
 };

@@ -7,8 +7,8 @@
  * gradient; in the first epochs C takes no step. For small batches a queue of earlier z joins in
  * the codes: from its epoch on it fills, newest first, and counts once it is full.
  *
- * Monitors see softmax(s / temperature): where all images come to have one code, or none more than
- * another, features stay apart long after the predictions are all the same.
+ * The watch sees softmax(s / temperature): where all images come to have one code, or none more
+ * than another, features stay apart long after the predictions are all the same.
  *
  * The head g is Linear, BN, ReLU, Linear, over all crops at once. (There one deviation of pixels is
  * 0.228, here ImageNet's 0.229; blur is Pillow's, not OpenCV's; the warm-up reaches its end one
@@ -267,11 +267,11 @@ static void after(void *ctx, uint64_t step, uint64_t steps)
     }
 }
 
-static tacit_embeddings embeddings(const void *ctx)
+static tacit_embeddings outputs(const void *ctx)
 {
     const state *s = ctx;
     size_t k = s->loss.prototypes;
-    return (tacit_embeddings){ s->seen, TACIT_GLOBAL_CROPS * seen_images(s), k, k, true };
+    return (tacit_embeddings){ s->seen, TACIT_GLOBAL_CROPS * seen_images(s), k, k, true, false };
 }
 
 static double flops(const void *ctx)
@@ -307,6 +307,7 @@ const tacit_method tacit_swapping_assignments = {
     .loss = loss,
     .backward = tacit_tower_hook_backward,
     .after = after,
-    .embeddings = embeddings,
+    .embeddings = tacit_tower_hook_embeddings,
+    .outputs = outputs,
     .flops = flops,
 };

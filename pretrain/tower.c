@@ -188,10 +188,15 @@ void tacit_tower_backward_part(tacit_tower *t, const tacit_part *part)
     tacit_tower_backward(t, t->d);
 }
 
+tacit_embeddings tacit_tower_outputs(const tacit_tower *t)
+{
+    return (tacit_embeddings){ t->z, t->global * t->whole, t->dim, t->dim, t->global == 2, false };
+}
+
 tacit_embeddings tacit_tower_embeddings(const tacit_tower *t)
 {
-    return (tacit_embeddings){ t->features, t->global * t->part, feature_dim(t), t->ld,
-                               t->global == 2 };
+    return (tacit_embeddings){ t->features, t->global * t->part, feature_dim(t),
+                               t->ld,       t->global == 2,      false };
 }
 
 double tacit_tower_flops(const tacit_tower *t)
@@ -218,6 +223,11 @@ void tacit_tower_hook_forward(void *state, const tacit_part *part)
 void tacit_tower_hook_backward(void *state, const tacit_part *part)
 {
     tacit_tower_backward_part(state, part);
+}
+
+tacit_embeddings tacit_tower_hook_outputs(const void *state)
+{
+    return tacit_tower_outputs(state);
 }
 
 tacit_embeddings tacit_tower_hook_embeddings(const void *state)

@@ -74,6 +74,8 @@ size_t tacit_tower_at(const tacit_tower *tower, const tacit_part *part, size_t v
 
 /* The backbone's features of the last forward, of the global views. */
 tacit_embeddings tacit_tower_embeddings(const tacit_tower *tower);
+/* The embeddings of the step's global views. */
+tacit_embeddings tacit_tower_outputs(const tacit_tower *tower);
 
 /* FLOPs of a forward and a backward of one image, all its views. */
 double tacit_tower_flops(const tacit_tower *tower);
@@ -83,5 +85,6 @@ void tacit_tower_hook_close(void *state);
 void tacit_tower_hook_forward(void *state, const tacit_part *part);
 void tacit_tower_hook_backward(void *state, const tacit_part *part);
 tacit_embeddings tacit_tower_hook_embeddings(const void *state);
+tacit_embeddings tacit_tower_hook_outputs(const void *state);
 
 #endif

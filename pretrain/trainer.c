@@ -85,11 +85,26 @@ static tacit_status next_batch(void *ctx, uint64_t epoch, uint64_t index, tacit_
 
 /* Opening ------------------------------------------------------------------------------------- */
 
-static void look(void *ctx, const tacit_embeddings *embeddings)
+static void look(void *ctx)
 {
     trainer *t = ctx;
-    if (t->look)
-        tacit_watch_look(&t->watch, embeddings);
+    const tacit_method *m = t->engine.method;
+    if (!t->look)
+        return;
+    const tacit_embeddings features = m->embeddings(t->engine.state);
+    tacit_watch_look(&t->watch, &features);
+    if (m->outputs) {
+        const tacit_embeddings outputs = m->outputs(t->engine.state);
+        tacit_watch_look_outputs(&t->watch, &outputs);
+    }
+}
+
+static tacit_status open_watch(trainer *t, tacit_err *err)
+{
+    const tacit_method *m = t->engine.method;
+    size_t dim = m->embeddings(t->engine.state).dim;
+    size_t outputs = m->outputs ? m->outputs(t->engine.state).dim : 0;
+    return tacit_watch_open(&t->watch, dim > outputs ? dim : outputs, err);
 }
 
 static tacit_status open_data(trainer *t, tacit_err *err)
@@ -141,7 +156,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     if (st == TACIT_OK)
         st = tacit_engine_open(e, err);
     if (st == TACIT_OK)
-        st = tacit_watch_open(&t->watch, e->method->embeddings(e->state).dim, err);
+        st = open_watch(t, err);
     if (st == TACIT_OK && t->folder.begun)
         st = tacit_run_folder_load(&t->folder, e, o->say, o->ctx, err);
     if (st == TACIT_OK)
@@ -219,6 +234,8 @@ static tacit_status write_line(trainer *t, const tacit_step *r, bool classified,
             w->rank, w->uniformity);
     if (t->look && w->seen && w->pairs)
         add(line, ",\"alignment\":%.6g", w->alignment);
+    if (t->look && w->seen_outputs)
+        add(line, ",\"output_spread\":%.6g,\"output_rank\":%.6g", w->output_spread, w->output_rank);
     if (classified)
         add(line, ",\"knn_top1\":%.6g,\"knn_rows\":%zu", t->result->knn_top1, t->result->knn_rows);
     add(line,
@@ -300,14 +317,19 @@ static void draw(trainer *t)
 
 static void warn(trainer *t)
 {
-    char text[200];
-    if (t->warned || !t->look || !tacit_watch_collapsed(&t->watch))
+    char text[250];
+    const tacit_watch *w = &t->watch;
+    const char *what = t->look ? tacit_watch_collapse(w) : NULL;
+    if (t->warned || !what)
         return;
     t->warned = true;
-    snprintf(text, sizeof text,
-             "step %llu: collapse: the features of all images are nearly the same (spread %.3g, "
-             "effective rank %.3g)",
-             (unsigned long long)t->engine.step, t->watch.spread, t->watch.rank);
+    int n = snprintf(text, sizeof text, "step %llu: collapse: %s (spread %.3g, effective rank %.3g",
+                     (unsigned long long)t->engine.step, what, w->spread, w->rank);
+    if (w->seen_outputs)
+        snprintf(text + n, sizeof text - (size_t)n, "; there %.3g, %.3g)", w->output_spread,
+                 w->output_rank);
+    else
+        snprintf(text + n, sizeof text - (size_t)n, ")");
     say(t, text);
 }
 
@@ -354,7 +376,7 @@ static tacit_status steps(trainer *t, tacit_err *err)
     t->since.step = e->step;
     while (st == TACIT_OK && e->step < t->end && !stopped(t)) {
         t->look = watch && ((e->step + 1) % watch == 0 || e->step + 1 == e->steps);
-        t->watch.seen = false;
+        t->watch.seen = t->watch.seen_outputs = false;
         st = tacit_engine_step(e, &t->feed, &r, err);
         if (st == TACIT_EFORMAT) /* not finite */
             return kept(t, st, err);
