@@ -6,6 +6,7 @@
 #include "safetensors.h"
 #include "scratch.h"
 #include "tower.h"
+#include "view_settings.h"
 
 #include <math.h>
 
@@ -492,6 +493,30 @@ END_TEST
 
 /* Crops ---------------------------------------------------------------------------------------- */
 
+START_TEST(local_crops_are_drawn_for_themselves)
+{
+    tacit_config c;
+    tacit_view views[TACIT_METHOD_VIEWS];
+    tacit_err err;
+    size_t count;
+    config_open(&c, "swav",
+                (const char *const[]){ "local_crops=10", "blur_local=0.1", "blur_second=0.2",
+                                       "solarise=0.3", NULL });
+    ck_assert_int_eq(tacit_view_crops(&c, 224, views, &count, &err), TACIT_OK);
+    ck_assert_uint_eq(count, TACIT_METHOD_VIEWS);
+    for (size_t v = 0; v < count; v++) {
+        bool local = v >= 2;
+        ck_assert_msg(!tacit_view_check(&views[v], &err), "%s", err.text);
+        ck_assert_uint_eq(views[v].size, local ? 96 : 224);
+        ck_assert(views[v].scale[0] == (local ? 0.05f : 0.14f));
+        ck_assert(views[v].scale[1] == (local ? 0.14f : 1));
+        ck_assert(views[v].blur == (local ? 0.1f : v ? 0.2f : 0.5f));
+        ck_assert(views[v].solarise == 0.3f);
+    }
+    tacit_config_close(&c);
+}
+END_TEST
+
 /* A tower over made-up views, with a head of one layer and no batch norm in it. */
 typedef struct test_tower {
     tacit_config config;
@@ -689,6 +714,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bits, 0, 2 * TINY_COUNT);
     tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
     tcase_add_test(tests, parts_of_a_contrastive_loss_see_each_other);
+    tcase_add_test(tests, local_crops_are_drawn_for_themselves);
     tcase_add_loop_test(tests, crops_of_two_sizes_share_a_network, 0, 2);
     tcase_add_test(tests, values_that_are_not_finite_stop_the_run);
     tcase_add_test(tests, every_allocation_fails);
