@@ -32,6 +32,11 @@ tacit_init tacit_init_default(size_t in)
     return (tacit_init){ .kind = TACIT_INIT_UNIFORM, .size = 1 / sqrt((double)in) };
 }
 
+static bool same_shape(const tacit_param *p, unsigned rank, const size_t *shape)
+{
+    return p->rank == rank && !memcmp(p->shape, shape, rank * sizeof *shape);
+}
+
 tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned rank,
                               const size_t *shape, tacit_init init, tacit_param **out,
                               tacit_err *err)
@@ -40,8 +45,14 @@ tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned r
     if (strlen(name) >= TACIT_PARAM_NAME || rank > 4)
         return tacit_fail(err, TACIT_ELIMIT, "tensor %s: a name of %d letters at most, rank 4",
                           name, TACIT_PARAM_NAME - 1);
-    if (tacit_params_find(params, name))
-        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice", name);
+    tacit_param *there = tacit_params_find(params, name);
+    if (there && params->again && same_shape(there, rank, shape)) {
+        *out = there;
+        return TACIT_OK;
+    }
+    if (there)
+        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice%s", name,
+                          params->again ? ", in two shapes" : "");
     size_t count = 1, bytes;
     for (unsigned i = 0; i < rank; i++)
         if (!tacit_mul_size(count, shape[i], &count))

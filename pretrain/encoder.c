@@ -124,6 +124,34 @@ tacit_status tacit_encoder_declare(tacit_encoder *e, const tacit_config *config,
     return st;
 }
 
+/* The sizes at local_size pixels. */
+static tacit_status resize(tacit_backbone_config *backbone, unsigned size, tacit_err *err)
+{
+    tacit_status st = TACIT_OK;
+    if (backbone->family == TACIT_FAMILY_RESNET)
+        st = tacit_resnet_set_input(&backbone->resnet, size, size, err);
+    else if (size != backbone->vit.height)
+        st = tacit_fail(err, TACIT_EUNSUPPORTED, "a ViT's positions are of size = %u: set the same",
+                        backbone->vit.height);
+    return st < 0 ? tacit_fail_at(err, st, "local_size = %u", size) : st;
+}
+
+tacit_status tacit_encoder_declare_again(tacit_encoder *e, const tacit_config *config,
+                                         const tacit_backbone_config *backbone, unsigned size,
+                                         size_t max_batch, tacit_params *params, tacit_work *work,
+                                         tacit_err *err)
+{
+    tacit_backbone_config other = *backbone;
+    *e = (tacit_encoder){ .family = backbone->family };
+    tacit_status st = resize(&other, size, err);
+    if (st < 0)
+        return st;
+    params->again = true;
+    st = tacit_encoder_declare(e, config, &other, max_batch, params, work, err);
+    params->again = false;
+    return st;
+}
+
 void tacit_encoder_split(tacit_encoder *e, size_t groups, bool pooled)
 {
     if (!is_vit(e))
