@@ -131,9 +131,9 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     tacit_engine *e = &t->engine;
     tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
-        st = check_memory(e, err);
-    if (st == TACIT_OK)
         st = open_data(t, err);
+    if (st == TACIT_OK)
+        st = check_memory(e, err);
     if (st == TACIT_OK)
         st = tacit_run_folder_open(&t->folder, o->out, o->resume, err);
     if (st == TACIT_OK)
@@ -437,9 +437,10 @@ static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
     return TACIT_OK;
 }
 
-/* The second of two steps of one part, as many times as a step has parts. */
-static tacit_status time_part(const tacit_trainer_options *o, size_t parts, double *seconds,
-                              tacit_err *err)
+/* The second of two steps of one part, as many times as a step has parts; within an epoch, so that
+ * it is none of what comes before its first. */
+static tacit_status time_part(const tacit_trainer_options *o, size_t parts, uint64_t epoch_parts,
+                              double *seconds, tacit_err *err)
 {
     static const char *const still[] = { "accumulate=1", "lr=0", "warmup_epochs=0" };
     tacit_config config;
@@ -461,12 +462,13 @@ static tacit_status time_part(const tacit_trainer_options *o, size_t parts, doub
     if (st == TACIT_OK)
         st = tacit_engine_declare(&e, &config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
+        st = tacit_engine_schedule(&e, epoch_parts + 3, err);
+    if (st == TACIT_OK)
         st = tacit_engine_open(&e, err);
     if (st == TACIT_OK)
-        st = tacit_engine_schedule(&e, 2, err);
-    if (st == TACIT_OK)
         st = noise_open(&n, &e, err);
-    const tacit_feed feed = { &n, 2, next_noise };
+    const tacit_feed feed = { &n, epoch_parts, next_noise };
+    e.step = 1;
     for (int i = 0; st == TACIT_OK && i < 2; i++)
         st = tacit_engine_step(&e, &feed, &r, err);
     if (st == TACIT_OK) {
@@ -536,9 +538,10 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
                                (double)e.parts * (double)estimate->activation_bytes);
     }
     size_t parts = e.parts;
+    uint64_t epoch_parts = images.feed.parts;
     tacit_loader_feed_close(&images);
     tacit_engine_close(&e);
     if (st == TACIT_OK && estimate->peak_bytes < estimate->machine_bytes)
-        st = time_part(o, parts, &estimate->step_s, err);
+        st = time_part(o, parts, epoch_parts, &estimate->step_s, err);
     return st;
 }

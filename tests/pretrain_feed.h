@@ -128,8 +128,8 @@ static void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa, 
 {
     tacit_err err;
     ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);
-    ck_assert_msg(!tacit_engine_open(e, &err), "%s", err.text);
     ck_assert_msg(!tacit_engine_schedule(e, FEED_EPOCH * e->parts, &err), "%s", err.text);
+    ck_assert_msg(!tacit_engine_open(e, &err), "%s", err.text);
 }
 
 #endif
