@@ -21,10 +21,10 @@ typedef struct tacit_kmeans {
     size_t max_rows, max_clusters, dim;
     bool spherical;
     const tacit_work *work;
-    float *packed;       /* the centroids */
-    float *bias;         /* (max_clusters): Euclidean, -|c|^2 / 2 */
-    uint32_t *order;     /* (max_rows): rows by cluster */
-    size_t *first;       /* (max_clusters + 1): where a cluster's rows begin in order */
+    float *packed;   /* the centroids */
+    float *bias;     /* (max_clusters): Euclidean, -|c|^2 / 2 */
+    uint32_t *order; /* (max_rows): rows by cluster */
+    size_t *first;   /* (max_clusters + 1): where a cluster's rows begin in order */
 } tacit_kmeans;
 
 /* Clusters may be more than rows: those over stay empty. Rows fit 32 bits. */
@@ -37,8 +37,8 @@ void tacit_kmeans_take(tacit_kmeans *kmeans, tacit_arena *arena);
 void tacit_kmeans_assign(const tacit_kmeans *kmeans, size_t rows, const float *x, size_t clusters,
                          const float *centroids, uint32_t *labels);
 
-/* x (rows, dim), rows > 0, of unit length where spherical. Gives the centroids (clusters, dim) after
- * so many iterations, and which of them each row belongs to. */
+/* x (rows, dim), rows > 0, of unit length where spherical. Gives the centroids (clusters, dim)
+ * after so many iterations, and which of them each row belongs to. */
 void tacit_kmeans_run(const tacit_kmeans *kmeans, size_t rows, const float *x, size_t clusters,
                       size_t iterations, uint64_t seed, uint64_t stream, float *centroids,
                       uint32_t *labels);

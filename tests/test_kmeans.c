@@ -59,7 +59,8 @@ static float *make_rows(size_t rows, size_t dim, size_t centres, float noise, bo
     return x;
 }
 
-/* The definition --------------------------------------------------------------------------------- */
+/* The definition ---------------------------------------------------------------------------------
+ */
 
 static void nearest(size_t rows, const float *x, size_t clusters, size_t dim, const double *c,
                     bool spherical, uint32_t *labels)
@@ -250,7 +251,8 @@ START_TEST(same_bits)
     static const unsigned threads[] = { 1, 2, 3, 8 };
     bool spherical = _i;
     float *x = make_rows(ROWS, DIM, 50, 1, spherical);
-    float *want = malloc(CLUSTERS * DIM * sizeof *want), *got = malloc(CLUSTERS * DIM * sizeof *got);
+    float *want = malloc(CLUSTERS * DIM * sizeof *want),
+          *got = malloc(CLUSTERS * DIM * sizeof *got);
     uint32_t first[ROWS], labels[ROWS];
     for (size_t n = 0; n < isa_count * 4; n++) {
         run r;
