@@ -146,6 +146,7 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
 
 static bool plan(const tacit_engine *e, size_t *total)
 {
+    assert(!e->method->data || e->epoch_steps); /* scheduled */
     return e->method->plan(e->state, total) &&
            tacit_arena_plan(total, e->buffer_floats, sizeof(float));
 }
@@ -180,7 +181,6 @@ tacit_status tacit_engine_plan(const tacit_engine *e, size_t *parameters, size_t
 tacit_status tacit_engine_open(tacit_engine *e, tacit_err *err)
 {
     size_t total = 0;
-    assert(!e->method->data || e->epoch_steps);
     if (!plan(e, &total))
         return tacit_fail(err, TACIT_ELIMIT, "parts of %zu images are too large", e->learner.part);
     tacit_status st = tacit_params_open(&e->params, tacit_optimiser_states(e->optimiser.kind), err);

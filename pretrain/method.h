@@ -107,7 +107,7 @@ typedef struct tacit_method {
 } tacit_method;
 
 extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_masked_autoencoder;
+    tacit_variance_invariance_covariance, tacit_masked_autoencoder, tacit_deepcluster;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -99,14 +99,18 @@ static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NUL
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
 
+static const char *const tiny_deepcluster[] = { TINY_RESNET,    "lr_start=0",   "local_crops=2",
+                                                "local_size=8", "prototypes=4", NULL };
+
 /* A tiny run of every method. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },
+    { "byol", 12, tiny_byol },     { "barlow", 12, tiny_barlow },
+    { "vicreg", 12, tiny_vicreg }, { "deepcluster", 12, tiny_deepcluster },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 
