@@ -3,9 +3,9 @@
  * facebookresearch/swav, main_deepclusterv2.py).
  *
  * With unit vectors u = z / |z|, and for each head its centroids C (clusters, dim), which are
- * constant: L = weight / heads * sum over heads and rows of the cross entropy of u C^T / temperature
- * with the row's label. Rows without a label add nothing. Scores are made for some rows at a time
- * and never whole. Bound: 4 rows clusters dim FLOP for each head.
+ * constant: L = weight / heads * sum over heads and rows of the cross entropy of u C^T /
+ * temperature with the row's label. Rows without a label add nothing. Scores are made for some rows
+ * at a time and never whole. Bound: 4 rows clusters dim FLOP for each head.
  */
 #ifndef TACIT_LOSS_CLUSTERS_H
 #define TACIT_LOSS_CLUSTERS_H
@@ -21,7 +21,7 @@ typedef struct tacit_cluster_loss {
     double temperature;
     const tacit_work *work;
     float *by_row[TACIT_CLUSTER_HEADS], *by_column[TACIT_CLUSTER_HEADS]; /* the centroids' packs */
-    float *losses; /* (max_rows, heads) */
+    float *losses;                                                       /* (max_rows, heads) */
 } tacit_cluster_loss;
 
 /* temperature > 0, 0 < heads <= TACIT_CLUSTER_HEADS. */

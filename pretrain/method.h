@@ -48,8 +48,8 @@ typedef struct tacit_part {
     uint64_t seed;
 } tacit_part;
 
-/* Vectors of the last forward, for the monitors: (rows, dim), ld apart. Of pairs, row i and row
- * i + rows / 2 are views of one image. */
+/* Vectors of the last forward, for the monitors: (rows, dim), ld apart; dim is known before it. Of
+ * pairs, row i and row i + rows / 2 are views of one image. */
 typedef struct tacit_embeddings {
     const float *rows;
     size_t count, dim, ld;

@@ -31,7 +31,7 @@ static const tacit_setting settings[] = {
     { "prototypes", TACIT_SETTING_WHOLE, "3000", 2, 1048576, NULL, "clusters of each", false },
     { "kmeans_iterations", TACIT_SETTING_WHOLE, "10", 0, 10000, NULL, "before each epoch", false },
     { "kmeans", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
-      "k-means; without it prototypes are random and stay so, and the features collapse", false },
+      "k-means; without it prototypes are random and stay so, and the embeddings collapse", false },
     { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL,
       "width of the head's hidden layer", false },
     { "head_dim", TACIT_SETTING_WHOLE, "128", 2, 16384, NULL, "width of the embeddings", false },
@@ -40,9 +40,20 @@ static const tacit_setting settings[] = {
 
 /* scripts/deepclusterv2_800ep_pretrain.sh. */
 static const char *const defaults[] = {
-    "arch=resnet50",     "optimiser=larc", "lr=4.8",          "lr_final=0.0048", "lr_start=0.3",
-    "lr_scale=none",     "batch=4096",     "accumulate=128",  "epochs=800",      "warmup_epochs=10",
-    "weight_decay=1e-6", "crop_min=0.14",  "filter=bilinear", NULL,
+    "arch=resnet50",
+    "optimiser=larc",
+    "lr=4.8",
+    "lr_final=0.0048",
+    "lr_start=0.3",
+    "lr_scale=none",
+    "batch=4096",
+    "accumulate=128",
+    "epochs=800",
+    "warmup_epochs=10",
+    "weight_decay=1e-6",
+    "crop_min=0.14",
+    "filter=bilinear",
+    NULL,
 };
 static const char *const imagenet[] = { NULL };
 /* solo-learn, CIFAR-10. */
@@ -54,7 +65,7 @@ static const char *const small32[] = {
     "optimiser=larc-clip",
     "trust=0.02",
     "lr=0.6",
-    "lr_start=3e-5",
+    "lr_start=0",
     "lr_final=0.0006",
     "warmup_epochs=11",
     "local_crops=0",
@@ -100,8 +111,8 @@ typedef struct state {
      * clusters of each image (heads, rows + whole), -1: none, and their centroids (heads, clusters,
      * dim). Floats hold places of images up to 2^24. */
     tacit_param *embeddings, *samples, *labels, *prototypes;
-    uint32_t *images;   /* (whole): those of the step */
-    uint32_t *assigned; /* (rows): clusters of the embeddings */
+    uint32_t *images;                      /* (whole): those of the step */
+    uint32_t *assigned;                    /* (rows): clusters of the embeddings */
     uint32_t *wanted[TACIT_CLUSTER_HEADS]; /* (views, part): clusters of a part's rows */
     const float *z;                        /* of the last forward */
 } state;
@@ -279,6 +290,14 @@ static void after(void *ctx, uint64_t step, uint64_t steps)
     remember(s, (size_t)(step % (s->rows / whole)) * whole, 0, whole);
 }
 
+/* Those of the head: a head can collapse over features that do not. */
+static tacit_embeddings embeddings(const void *ctx)
+{
+    const state *s = ctx;
+    return (tacit_embeddings){ s->z, TACIT_GLOBAL_CROPS * s->tower.part, s->tower.dim, s->tower.dim,
+                               true };
+}
+
 static double flops(const void *ctx)
 {
     const state *s = ctx;
@@ -312,6 +331,6 @@ const tacit_method tacit_deepcluster = {
     .loss = loss,
     .backward = backward,
     .after = after,
-    .embeddings = tacit_tower_hook_embeddings,
+    .embeddings = embeddings,
     .flops = flops,
 };

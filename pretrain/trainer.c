@@ -139,7 +139,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     if (st == TACIT_OK)
         st = tacit_engine_open(e, err);
     if (st == TACIT_OK)
-        st = tacit_watch_open(&t->watch, tacit_encoder_dim(&e->learner.backbone), err);
+        st = tacit_watch_open(&t->watch, e->method->embeddings(e->state).dim, err);
     if (st == TACIT_OK && t->folder.begun)
         st = tacit_run_folder_load(&t->folder, e, o->say, o->ctx, err);
     if (st == TACIT_OK)

@@ -37,8 +37,8 @@ static void problem_open(problem *p, size_t rows, size_t dim, const size_t *clus
         for (size_t i = 0; i < n; i++)
             p->centroids[h][i] = 2 * tacit_rng_uniform(4, h, i) - 1;
         for (size_t i = 0; i < rows; i++)
-            p->labels[h][i] = (i + h) % 5 ? tacit_rng_u32(5, h, i) % (uint32_t)clusters[h]
-                                          : TACIT_NO_CLUSTER;
+            p->labels[h][i] =
+                (i + h) % 5 ? tacit_rng_u32(5, h, i) % (uint32_t)clusters[h] : TACIT_NO_CLUSTER;
     }
 }
 
@@ -64,9 +64,8 @@ static double run(problem *p, tacit_isa isa, unsigned threads, double weight)
     tacit_cluster_loss_take(&loss, &arena);
     ck_assert_uint_eq(arena.used, total);
     uint64_t allocations = tacit_alloc_count();
-    double value =
-        tacit_cluster_loss_run(&loss, p->rows, p->z, (const float *const *)p->centroids,
-                               (const uint32_t *const *)p->labels, weight, p->dz);
+    double value = tacit_cluster_loss_run(&loss, p->rows, p->z, (const float *const *)p->centroids,
+                                          (const uint32_t *const *)p->labels, weight, p->dz);
     ck_assert_uint_eq(tacit_alloc_count(), allocations);
     tacit_arena_close(&arena);
     tacit_work_close(&work);
@@ -98,9 +97,7 @@ START_TEST(loss_and_gradient)
 {
     static const struct {
         size_t rows, dim, clusters[HEADS];
-    } shapes[] = {
-        { 1, 2, { 3, 3, 3 } }, { 33, 5, { 4, 1, 9 } }, { 70, 19, { 2, 40, 17 } }
-    };
+    } shapes[] = { { 1, 2, { 3, 3, 3 } }, { 33, 5, { 4, 1, 9 } }, { 70, 19, { 2, 40, 17 } } };
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         problem p;
         problem_open(&p, shapes[s].rows, shapes[s].dim, shapes[s].clusters);

@@ -268,6 +268,37 @@ START_TEST(a_step_left_in_its_middle)
 }
 END_TEST
 
+/* Before an epoch's first step, in its look at all images and behind it, and in an epoch. */
+START_TEST(an_epoch_left_in_its_middle)
+{
+    static const uint64_t places[] = { 0, 1, 3, 10, 11, 12, 15, 21, 22 };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        run r;
+        stopping_feed f = { .stop_at = places[i] }; /* 10 parts are seen, then come 5 steps of 2 */
+        char name[16];
+        snprintf(name, sizeof name, "at%u", (unsigned)places[i]);
+        run_open(&r, TINY_DEEPCLUSTER, scratch(name));
+        config_set(&r.config, "accumulate=2");
+        config_set(&r.config, "max_steps=12");
+        feed_open(&f.feed, 12, 8, 2);
+        f.stop = &r.stop;
+        const tacit_feed feed = { &f, f.feed.feed.parts, stopping_next };
+        r.o.feed = &feed;
+        r.o.resume = true;
+        tacit_status st = run_go(&r, 1);
+        ck_assert_msg(st == (i ? TACIT_ECANCELLED : TACIT_OK), "%s", r.err.text);
+        uint64_t want = places[i] <= 10 ? 0 : (places[i] - 11) / 2 + (places[i] % 2 == 0);
+        ck_assert_uint_eq(r.result.step, i ? want : 12);
+        if (i) {
+            ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+            check_same(scratch("at0"), r.o.out);
+        }
+        feed_close(&f.feed);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 static tacit_status failing_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
                                  tacit_err *err)
 {
@@ -636,6 +667,24 @@ START_TEST(collapse_is_told)
 }
 END_TEST
 
+/* Without k-means all images come to be of one cluster. */
+START_TEST(clusters_protect_from_collapse)
+{
+    static const char *const rates[] = { "optimiser=sgd", "lr=0.3",        "epochs=30",
+                                         "temperature=1", "prototypes=16", "watch_steps=10" };
+    for (int kmeans = 0; kmeans < 2; kmeans++) {
+        run r;
+        run_open(&r, TINY_DEEPCLUSTER, scratch(kmeans ? "with" : "without"));
+        for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+            config_set(&r.config, rates[i]);
+        config_set(&r.config, kmeans ? "kmeans=true" : "kmeans=false");
+        ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+        ck_assert_msg((strstr(r.said, ": collapse: ") == NULL) == kmeans, "%s", r.said);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 /* Each bad image once, and no more than a screenful. */
 START_TEST(bad_images_are_told)
 {
@@ -864,6 +913,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bytes, 0, TINY_COUNT);
     tcase_add_loop_test(tests, stopped_and_resumed, 0, TINY_COUNT);
     tcase_add_test(tests, a_step_left_in_its_middle);
+    tcase_add_test(tests, an_epoch_left_in_its_middle);
     tcase_add_test(tests, data_that_fails_costs_no_step);
     tcase_add_loop_test(tests, nothing_is_allocated_by_a_step, 0, TINY_COUNT);
     tcase_add_test(tests, checkpoints_are_kept);
@@ -876,6 +926,7 @@ int main(void)
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, collapse_is_seen);
     tcase_add_test(tests, collapse_is_told);
+    tcase_add_test(tests, clusters_protect_from_collapse);
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     tcase_add_test(tests, pictures_move_nothing);
