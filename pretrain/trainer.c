@@ -509,6 +509,7 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
 {
     tacit_engine e;
     tacit_loader_feed images = { 0 };
+    double remembered = 0;
     *estimate = (tacit_estimate){ .machine_bytes = machine_bytes() };
     tacit_status st = tacit_engine_declare(&e, o->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
@@ -533,8 +534,11 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
             tacit_pictures_plan(&e, &pictures, &estimate->peak_bytes);
         estimate->flops =
             (double)e.learner.whole * e.method->flops(e.state) * (again ? 4.0 / 3 : 1);
-        /* parameters, gradients and state are read and written once; activations in each part */
-        estimate->bytes = 2 * ((double)estimate->parameter_bytes +
+        /* parameters, gradients and state are read and written once, of the memory little;
+         * activations in each part */
+        for (size_t i = 0; i < e.memory.count; i++)
+            remembered += (double)e.memory.list[i]->count * sizeof(float);
+        estimate->bytes = 2 * ((double)estimate->parameter_bytes - remembered +
                                (double)e.parts * (double)estimate->activation_bytes);
     }
     size_t parts = e.parts;

@@ -112,7 +112,15 @@ static const struct tiny {
     { "byol", 12, tiny_byol },     { "barlow", 12, tiny_barlow },
     { "vicreg", 12, tiny_vicreg }, { "deepcluster", 12, tiny_deepcluster },
 };
-enum { TINY_SIMCLR, TINY_MAE, TINY_DEEPCLUSTER = 5, TINY_COUNT = sizeof tiny / sizeof *tiny };
+enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
+
+static inline size_t tiny_of(const char *method)
+{
+    size_t i = 0;
+    while (strcmp(tiny[i].method, method))
+        i++;
+    return i;
+}
 
 static void config_open(tacit_config *c, const char *method, const char *const *settings)
 {

@@ -277,7 +277,7 @@ START_TEST(an_epoch_left_in_its_middle)
         stopping_feed f = { .stop_at = places[i] }; /* 10 parts are seen, then come 5 steps of 2 */
         char name[16];
         snprintf(name, sizeof name, "at%u", (unsigned)places[i]);
-        run_open(&r, TINY_DEEPCLUSTER, scratch(name));
+        run_open(&r, tiny_of("deepcluster"), scratch(name));
         config_set(&r.config, "accumulate=2");
         config_set(&r.config, "max_steps=12");
         feed_open(&f.feed, 12, 8, 2);
@@ -674,7 +674,7 @@ START_TEST(clusters_protect_from_collapse)
                                          "temperature=1", "prototypes=16", "watch_steps=10" };
     for (int kmeans = 0; kmeans < 2; kmeans++) {
         run r;
-        run_open(&r, TINY_DEEPCLUSTER, scratch(kmeans ? "with" : "without"));
+        run_open(&r, tiny_of("deepcluster"), scratch(kmeans ? "with" : "without"));
         for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
             config_set(&r.config, rates[i]);
         config_set(&r.config, kmeans ? "kmeans=true" : "kmeans=false");
