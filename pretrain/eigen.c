@@ -116,8 +116,7 @@ void tacit_eigen_symmetric(size_t n, double *a, double *values, double *vectors,
     for (size_t l = 0; l < n; l++)
         for (int sweep = 0; sweep < SWEEPS; sweep++) {
             size_t m = l;
-            while (m + 1 < n &&
-                   fabs(e[m]) > DBL_EPSILON * (fabs(values[m]) + fabs(values[m + 1])))
+            while (m + 1 < n && fabs(e[m]) > DBL_EPSILON * (fabs(values[m]) + fabs(values[m + 1])))
                 m++;
             if (m == l)
                 break;

@@ -83,8 +83,8 @@ typedef struct tacit_method {
 
     /* Before an epoch's first step. survey: takes in a part of the epoch's images, one after the
      * other, all of them; batch norm's running statistics are then put back. epoch: clusters and
-     * the like; called again, it does the same again. Both change the memory alone; NULL: nothing.
-     */
+     * the like; called again, it does the same again. Both change the memory alone, and what begins
+     * anew with every epoch; NULL: nothing. */
     void (*survey)(void *state, const tacit_part *part);
     void (*epoch)(void *state, uint64_t seed, uint64_t epoch);
 
@@ -107,7 +107,8 @@ typedef struct tacit_method {
 } tacit_method;
 
 extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_masked_autoencoder, tacit_deepcluster;
+    tacit_variance_invariance_covariance, tacit_masked_autoencoder, tacit_deepcluster,
+    tacit_deepcluster1;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

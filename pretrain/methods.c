@@ -5,6 +5,7 @@
 
 const tacit_method *const tacit_methods[] = {
     &tacit_simclr,
+    &tacit_deepcluster1,
     &tacit_deepcluster,
     &tacit_byol,
     &tacit_barlow_twins,

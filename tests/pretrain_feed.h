@@ -102,15 +102,36 @@ static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
 static const char *const tiny_deepcluster[] = { TINY_RESNET,    "lr_start=0",   "local_crops=2",
                                                 "local_size=8", "prototypes=4", NULL };
 
+static const char *const tiny_deepcluster1[] = { "arch=resnet18_cifar",
+                                                 "size=12",
+                                                 "dim=2",
+                                                 "depth=1",
+                                                 "batch=8",
+                                                 "accumulate=1",
+                                                 "epochs=4",
+                                                 "warmup_epochs=1",
+                                                 "lr=0.02",
+                                                 "schedule=cosine",
+                                                 "weight_decay=0.01",
+                                                 "zero_init=false",
+                                                 "seed=11",
+                                                 "clusters=4",
+                                                 "pca=6",
+                                                 NULL };
+
 /* A tiny run of every method. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },
-    { "byol", 12, tiny_byol },     { "barlow", 12, tiny_barlow },
-    { "vicreg", 12, tiny_vicreg }, { "deepcluster", 12, tiny_deepcluster },
+    { "simclr", 12, tiny_simclr },
+    { "mae", 16, tiny_mae },
+    { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },
+    { "vicreg", 12, tiny_vicreg },
+    { "deepcluster", 12, tiny_deepcluster },
+    { "deepcluster1", 12, tiny_deepcluster1 },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

@@ -20,7 +20,8 @@ static double number(uint64_t stream, uint64_t i)
 
 enum { MOST = 70 };
 
-/* Random; of low rank; diagonal, with the same value often; all 0; a block and zeros; of all sizes. */
+/* Random; of low rank; diagonal, with the same value often; all 0; a block and zeros; of all sizes.
+ */
 static void fill(size_t kind, size_t n, double *a)
 {
     memset(a, 0, n * n * sizeof *a);
@@ -43,7 +44,8 @@ static void fill(size_t kind, size_t n, double *a)
 
 START_TEST(eigenvectors)
 {
-    static double a[MOST * MOST], kept[MOST * MOST], v[MOST * MOST], values[MOST], scratch[2 * MOST];
+    static double a[MOST * MOST], kept[MOST * MOST], v[MOST * MOST], values[MOST],
+        scratch[2 * MOST];
     static const size_t sizes[] = { 0, 1, 2, 3, 5, 16, 33, MOST };
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         size_t n = sizes[s];

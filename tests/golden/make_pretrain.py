@@ -312,4 +312,5 @@ if __name__ == "__main__":
     make_barlow()
     make_vicreg()
     make_pretrain_deepcluster.make(sys.modules[__name__])
+    make_pretrain_deepcluster.make_first(sys.modules[__name__])
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))

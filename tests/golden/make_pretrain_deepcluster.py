@@ -1,10 +1,14 @@
-"""DeepCluster's part of make_pretrain.py: v2, facebookresearch/swav, main_deepclusterv2.py and
+"""DeepCluster's part of make_pretrain.py. v2: facebookresearch/swav, main_deepclusterv2.py and
 src/resnet50.py, on one process. Of the memory's first pass the crops go through as in training, and
-batch norm's running statistics are put back."""
+batch norm's running statistics are put back. The first: facebookresearch/deepcluster, main.py and
+clustering.py, without Sobel, with clusters weighted in place of images drawn uniformly over them, and
+features by the batch's statistics."""
 import copy
+import math
 
+import numpy as np
 import torch
-from make_train import generator, half, larc
+from make_train import DECAY, generator, half, larc
 
 LOCAL, HEADS, PROTOTYPES, DIM = 8, 3, 4, 8
 TEMPERATURE, ITERATIONS, RATE, TRUST = 0.1, 10, 0.02, 0.01
@@ -28,6 +32,22 @@ def init(net, seed):
         norm = p.ndim == 1
         middle = 1 if norm and name.endswith("weight") else 0
         p.data = half(torch.randn(p.shape, generator=g) * (0.1 if norm else 0.3) + middle)
+
+
+def stream_of(to, epoch, use):
+    w = to.philox(to.SEED, epoch << 8 | use, [0])[0]
+    return int(w[0]) << 32 | int(w[1])
+
+
+def normals(to, seed, name, n):
+    """What tacit_param_init gives: params.c."""
+    stream = 0xcbf29ce484222325
+    for c in name.encode():
+        stream = (stream ^ c) * 0x100000001b3 & 0xFFFFFFFFFFFFFFFF
+    w = to.philox(seed, stream, np.arange((n + 3) // 4)).astype(np.float64)
+    radius, angle = np.sqrt(-2 * np.log((w[:, 0::2] + 1) * 2.0 ** -32)), w[:, 1::2] * 2.0 ** -31 * math.pi
+    x = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2).reshape(-1)[:n]
+    return torch.from_numpy(x)
 
 
 def make(to):
@@ -105,3 +125,65 @@ def make(to):
     to.put("deepcluster", "memory", {"embeddings": memory, "samples": index.double(),
                                      "labels": assignments.double(), "prototypes": prototypes})
     to.golden["deepcluster.running"] = net.layer2[0].bn1.running_var.float()
+
+
+def make_first(to):
+    clusters, pca, iterations, rate = 4, 6, 20, 0.02
+    n = torch.nn
+    net = to.JointNet(2).double()
+    net.projector = n.Identity()
+    net.classifier = n.Linear(net.width, clusters).double()
+    init(net, 96)
+    named = dict(net.named_parameters())
+    rest = [p for name, p in named.items() if "classifier" not in name]
+    sgd = torch.optim.SGD(rest, lr=1, momentum=0.9, weight_decay=DECAY)
+    images = to.EPOCH * to.BATCH
+    labels, weights, top = -torch.ones(images + to.BATCH).long(), torch.zeros(clusters).double(), None
+
+    def preprocess_features(x):
+        x = x - x.mean(0)
+        values, vectors = torch.linalg.eigh(x.T @ x)
+        values, vectors = values.flip(0)[:pca], vectors.flip(1)[:, :pca]
+        assert values[-1] > 1e-5 * values[0]
+        return n.functional.normalize(x @ vectors * values ** -0.5)
+
+    def run_kmeans(epoch, x):
+        centroids = x[first_rows(to, epoch, 5, 0, images, clusters)]
+        for i in range(iterations + 1):
+            labels = torch.cdist(x, centroids).min(dim=1)[1]
+            counts = torch.bincount(labels, minlength=clusters)
+            assert (counts > 0).all()  # nothing to split
+            if i < iterations:
+                centroids = torch.zeros_like(centroids).index_add_(0, labels, x) / counts[:, None]
+        return labels, counts
+
+    def begin(epoch):
+        nonlocal top
+        before = copy.deepcopy(net.state_dict())
+        with torch.no_grad():
+            features = torch.cat([net(to.pixels(epoch * to.EPOCH + s, 1, 12))
+                                  for s in range(to.EPOCH)])
+            net.load_state_dict(before)
+            found, counts = run_kmeans(epoch, preprocess_features(features))
+            labels[[to.sample(s, i) for s in range(to.EPOCH) for i in range(to.BATCH)]] = found
+            weights.copy_(images / (clusters * counts.double()))
+            w = normals(to, stream_of(to, epoch, 6), "classifier.weight", net.classifier.weight.numel())
+            net.classifier.weight.copy_((w * 0.01).float().reshape(clusters, -1))
+            net.classifier.bias.zero_()
+        top = torch.optim.SGD(net.classifier.parameters(), lr=1, weight_decay=DECAY)
+
+    def loss_of(step):
+        if step % to.EPOCH == 0:
+            begin(step // to.EPOCH)
+        target = labels[[to.sample(step, i) for i in range(to.BATCH)]]
+        output = net.classifier(net(to.pixels(step, 0, 12)))
+        return (weights[target] * n.functional.cross_entropy(output, target, reduction="none")).mean()
+
+    def step_of(step):
+        for optimizer in sgd, top:
+            optimizer.param_groups[0]["lr"] = to.rate_at(step, rate)
+            optimizer.step()
+
+    to.train("deepcluster1", named, loss_of, step_of)
+    to.put("deepcluster1", "memory", {"labels": labels.double(), "weights": weights})
+    to.golden["deepcluster1.running"] = net.layer2[0].bn1.running_var.float()
