@@ -1,17 +1,17 @@
 /* method_deepcluster1.c - DeepCluster: clusters of all images' features are labels to classify them
- * by, made anew with every epoch (Caron et al. 2018, arXiv:1807.05520; facebookresearch/deepcluster,
- * main.py, clustering.py).
+ * by, made anew with every epoch (Caron et al. 2018, arXiv:1807.05520;
+ * facebookresearch/deepcluster, main.py, clustering.py).
  *
  * Before an epoch all images pass, each as its centre; their features are whitened, whiten.h, and
  * clustered by k-means, kmeans.h, which leaves no cluster empty; a Linear layer begins at random.
- * In the epoch it learns each image's cluster from a random crop, without momentum, and the backbone
- * with it. Clusters are to count the same, whatever their size (section 3.3): the authors draw
- * images uniformly over clusters, here every image comes once and its loss has the weight that
+ * In the epoch it learns each image's cluster from a random crop, without momentum, and the
+ * backbone with it. Clusters are to count the same, whatever their size (section 3.3): the authors
+ * draw images uniformly over clusters, here every image comes once and its loss has the weight that
  * makes the expected gradient the same: images / clusters in use / images of its own.
  *
  * Theirs are AlexNet and VGG-16 behind a Sobel filter, with features of a layer of 4096 before its
- * ReLU, and by batch norm's running statistics. Here the features are the backbone's, a ResNet's mean
- * or a ViT's class token, of the pixels themselves, and by the batch's statistics.
+ * ReLU, and by batch norm's running statistics. Here the features are the backbone's, a ResNet's
+ * mean or a ViT's class token, of the pixels themselves, and by the batch's statistics.
  */
 #include "draws.h"
 #include "encoder.h"
@@ -38,9 +38,9 @@ static const tacit_setting settings[] = {
 
 /* main.py and main.sh. */
 static const char *const defaults[] = {
-    "arch=resnet50",     "optimiser=sgd",     "lr=0.05",         "lr_scale=none", "batch=256",
-    "accumulate=8",      "epochs=200",        "schedule=constant", "decay_all=true",
-    "weight_decay=1e-5", "filter=bilinear",   NULL,
+    "arch=resnet50",  "optimiser=sgd",     "lr=0.05",         "lr_scale=none",
+    "batch=256",      "accumulate=8",      "epochs=200",      "schedule=constant",
+    "decay_all=true", "weight_decay=1e-5", "filter=bilinear", NULL,
 };
 static const char *const imagenet[] = { NULL };
 /* No published one. */
@@ -49,10 +49,10 @@ static const char *const small32[] = {
     "crop_min=0.2",        NULL,
 };
 static const char *const quick[] = {
-    "arch=resnet18_cifar", "dim=32",       "depth=1",   "batch=128",       "accumulate=1",
-    "epochs=20",           "clusters=100", "pca=64",    "optimiser=adamw", "lr=0.002",
-    "schedule=cosine",     "centre=1",     "decay_all=false", "crop_min=0.2", "weight_decay=1e-4",
-    NULL,
+    "arch=resnet18_cifar", "dim=32",       "depth=1",           "batch=128",
+    "accumulate=1",        "epochs=20",    "clusters=100",      "pca=64",
+    "optimiser=adamw",     "lr=0.002",     "schedule=cosine",   "centre=1",
+    "decay_all=false",     "crop_min=0.2", "weight_decay=1e-4", NULL,
 };
 static const tacit_preset presets[] = {
     { "imagenet", imagenet }, { "small32", small32 }, { "quick", quick }, { NULL, NULL }
@@ -125,8 +125,8 @@ static tacit_status data(void *ctx, const tacit_learner *l, size_t rows, tacit_e
     s->rows = rows;
     tacit_kmeans_init(&s->kmeans, rows, s->clusters, s->pca, false, l->work);
     tacit_whiten_init(&s->whiten, s->encoder.dim, s->pca, l->work);
-    tacit_status st =
-        tacit_params_add(l->memory, "labels", 1, &most, (tacit_init){ .size = -1 }, &s->labels, err);
+    tacit_status st = tacit_params_add(l->memory, "labels", 1, &most, (tacit_init){ .size = -1 },
+                                       &s->labels, err);
     return st == TACIT_OK ? tacit_params_add(l->memory, "weights", 1, &s->clusters, TACIT_ZEROS,
                                              &s->weights, err)
                           : st;
@@ -175,7 +175,8 @@ static void survey(void *ctx, const tacit_part *part)
     state *s = ctx;
     const tacit_batch *b = part->batch;
     size_t row = (size_t)b->step * s->part, dim = s->encoder.dim;
-    const float *x = tacit_encoder_forward(&s->encoder, b->views[CENTRE], s->part, part->seed, NULL);
+    const float *x =
+        tacit_encoder_forward(&s->encoder, b->views[CENTRE], s->part, part->seed, NULL);
     for (size_t i = 0; i < s->part; i++)
         memcpy(s->features + (row + i) * dim, x + i * s->encoder.ld, dim * sizeof *x);
     memcpy(s->samples + row, b->samples, s->part * sizeof *b->samples);

@@ -437,6 +437,12 @@ static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
     return TACIT_OK;
 }
 
+/* Whether each image goes forward twice: in its step, or in it and before its epoch. */
+static bool goes_twice(const tacit_method *method, size_t parts)
+{
+    return (parts > 1 && method->joint) || method->surveys;
+}
+
 /* The second of two steps of one part, as many times as a step has parts; within an epoch, so that
  * it is none of what comes before its first. */
 static tacit_status time_part(const tacit_trainer_options *o, size_t parts, uint64_t epoch_parts,
@@ -472,7 +478,7 @@ static tacit_status time_part(const tacit_trainer_options *o, size_t parts, uint
     for (int i = 0; st == TACIT_OK && i < 2; i++)
         st = tacit_engine_step(&e, &feed, &r, err);
     if (st == TACIT_OK) {
-        double again = parts > 1 && config.method->joint ? r.forward_s : 0;
+        double again = goes_twice(config.method, parts) ? r.forward_s : 0;
         *seconds = (double)parts * (r.forward_s + r.backward_s + again) + r.optimiser_s;
     }
     tacit_free(n.pixels);
@@ -519,7 +525,7 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
     if (st == TACIT_OK)
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {
-        bool again = e.parts > 1 && e.method->joint;
+        bool again = goes_twice(e.method, e.parts);
         tacit_backbone_name(&e.learner.backbone, estimate->arch, sizeof estimate->arch);
         estimate->images = tacit_loader_samples(images.loader);
         estimate->steps = e.steps;

@@ -138,6 +138,7 @@ static const struct {
     { "simclr", { "batch=1" }, "tells images of a batch apart" },
     { "simclr", { "patch=4" }, "a ViT's" },
     { "simclr", { "drop_path=0.1" }, "a ViT's" },
+    { "deepcluster", { "prototypes=41" }, "prototypes = 41 are more than the 40 images" },
 };
 
 START_TEST(contradictions_are_refused)
