@@ -58,7 +58,7 @@ static const char *const settings[][2] = {
 static void list_methods(void)
 {
     for (const tacit_method *const *m = tacit_methods; *m; m++)
-        printf("%-10s %s (%s)\n", (*m)->name, (*m)->title, (*m)->paper);
+        printf("%-12s %s (%s)\n", (*m)->name, (*m)->title, (*m)->paper);
 }
 
 static void print_setting(const tacit_value *value)

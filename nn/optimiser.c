@@ -57,7 +57,8 @@ static tacit_sgd sgd_of(const job *j, const tacit_param *p, const double sums[3]
         scale *= rate;
         rate = 1;
     }
-    return (tacit_sgd){ (float)rate, (float)o->momentum, (float)decay, (float)scale, o->nesterov };
+    float momentum = p->no_momentum ? 0 : (float)o->momentum;
+    return (tacit_sgd){ (float)rate, momentum, (float)decay, (float)scale, o->nesterov };
 }
 
 static void step_chunk(void *ctx, size_t chunk, unsigned worker)

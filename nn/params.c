@@ -252,16 +252,8 @@ static void unit_rows(tacit_param *p)
     }
 }
 
-typedef struct init_job {
-    const tacit_params *params;
-    uint64_t seed;
-} init_job;
-
-static void init_piece(void *ctx, size_t chunk, unsigned worker)
+static void init_piece(const tacit_piece *piece, uint64_t seed)
 {
-    (void)worker;
-    const init_job *j = ctx;
-    const tacit_piece *piece = &j->params->pieces[chunk];
     const tacit_param *p = piece->param;
     float *to = p->value + piece->from;
     switch (p->init.kind) {
@@ -271,25 +263,45 @@ static void init_piece(void *ctx, size_t chunk, unsigned worker)
         break;
     case TACIT_INIT_UNIFORM:
         for (size_t i = 0; i < piece->count; i++)
-            to[i] = (float)((2 * (double)tacit_rng_uniform(j->seed, stream_of(p->name),
-                                                           piece->from + i) -
-                             1) *
-                            p->init.size);
+            to[i] =
+                (float)((2 * (double)tacit_rng_uniform(seed, stream_of(p->name), piece->from + i) -
+                         1) *
+                        p->init.size);
         break;
     case TACIT_INIT_NORMAL:
     case TACIT_INIT_SPHERE:
-    case TACIT_INIT_TRUNCATED: init_normal(piece, j->seed); break;
+    case TACIT_INIT_TRUNCATED: init_normal(piece, seed); break;
     case TACIT_INIT_SINCOS: init_sincos(piece); break;
     }
+}
+
+typedef struct init_job {
+    const tacit_params *params;
+    uint64_t seed;
+} init_job;
+
+static void init_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const init_job *j = ctx;
+    init_piece(&j->params->pieces[chunk], j->seed);
 }
 
 void tacit_params_init(tacit_params *params, uint64_t seed, tacit_pool *pool)
 {
     init_job j = { params, seed };
-    tacit_parallel_for(pool, params->piece_count, init_piece, &j);
+    tacit_parallel_for(pool, params->piece_count, init_chunk, &j);
     for (size_t i = 0; i < params->count; i++)
         if (params->list[i]->init.kind == TACIT_INIT_SPHERE)
             unit_rows(params->list[i]);
+}
+
+void tacit_param_init(tacit_param *param, uint64_t seed)
+{
+    const tacit_piece whole = { param, 0, param->count };
+    init_piece(&whole, seed);
+    if (param->init.kind == TACIT_INIT_SPHERE)
+        unit_rows(param);
 }
 
 /* All pieces ---------------------------------------------------------------------------------- */

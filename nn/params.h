@@ -45,9 +45,10 @@ typedef struct tacit_param {
     unsigned rank;
     size_t shape[4], count;
     tacit_init init;
-    bool no_decay; /* neither weight decay nor LARS' trust: by default what is 1-D */
-    bool frozen;   /* no step; its gradient is made all the same */
-    bool buffer;   /* frozen, and no part of a moving average: batch norm's running statistics */
+    bool no_decay;    /* neither weight decay nor LARS' trust: by default what is 1-D */
+    bool frozen;      /* no step; its gradient is made all the same */
+    bool no_momentum; /* of SGD and LARS */
+    bool buffer;      /* frozen, and no part of a moving average: batch norm's running statistics */
     bool channels_last; /* of shape (out, in, y, x), its values lie as (out, y, x, in) */
     float rate;         /* factor of the learning rate, 1 unless set */
     double wait;        /* no step, and no decay, in so many steps from the run's first */
@@ -103,6 +104,8 @@ void tacit_param_copy_in(tacit_param *param, const float *in);
 size_t tacit_params_trained(const tacit_params *params);
 
 void tacit_params_init(tacit_params *params, uint64_t seed, tacit_pool *pool);
+/* Of one tensor, to begin anew; by the caller alone. */
+void tacit_param_init(tacit_param *param, uint64_t seed);
 void tacit_params_clear_grads(tacit_params *params, tacit_pool *pool);
 
 /* The squared norm of all gradients of what is trained; not finite where one of them is not, and

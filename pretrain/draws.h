@@ -11,6 +11,8 @@ typedef enum tacit_draw_use {
     TACIT_DRAW_VIEW = 2,
     TACIT_DRAW_ORDER = 3,      /* of an epoch: sample 0 */
     TACIT_DRAW_SHUFFLE = 4,    /* of a part of a step, in place of the sample; and the view */
+    TACIT_DRAW_CENTROIDS = 5,  /* of k-means, in place of the sample */
+    TACIT_DRAW_CLASSIFIER = 6, /* of an epoch: sample 0 */
     TACIT_DRAW_DROP_PATH = 16, /* and the view */
 } tacit_draw_use;
 

@@ -121,9 +121,10 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
                                   .whole = tacit_config_whole(config, "batch"),
                                   .params = &e->params,
                                   .teacher = &e->teacher,
+                                  .memory = &e->memory,
                                   .work = &e->work };
     e->learner.part = e->learner.whole / e->parts;
-    e->teacher.fixed = true;
+    e->teacher.fixed = e->memory.fixed = true;
     e->clip = number(e, "clip");
     take_optimiser(e);
     tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
@@ -138,13 +139,14 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %s", m->name);
     if ((st = m->declare(e->state, &e->learner, err)) < 0)
         return st;
-    if (e->parts > 1)
+    if (e->parts > 1 || m->survey)
         e->buffer_floats = buffers(&e->params) + buffers(&e->teacher);
     return TACIT_OK;
 }
 
 static bool plan(const tacit_engine *e, size_t *total)
 {
+    assert(!e->method->data || e->epoch_steps); /* scheduled */
     return e->method->plan(e->state, total) &&
            tacit_arena_plan(total, e->buffer_floats, sizeof(float));
 }
@@ -165,7 +167,7 @@ tacit_status tacit_engine_plan(const tacit_engine *e, size_t *parameters, size_t
     *parameters = 0;
     bool fits = plan(e, &arena) &&
                 plan_params(&e->params, tacit_optimiser_states(e->optimiser.kind), parameters) &&
-                plan_params(&e->teacher, 0, parameters);
+                plan_params(&e->teacher, 0, parameters) && plan_params(&e->memory, 0, parameters);
     fits = fits && tacit_mul_size(e->work.partial_floats, sizeof(float), &partial) &&
            tacit_mul_size(e->work.worker_floats * sizeof(float), tacit_pool_threads(e->work.pool),
                           &worker) &&
@@ -183,6 +185,7 @@ tacit_status tacit_engine_open(tacit_engine *e, tacit_err *err)
         return tacit_fail(err, TACIT_ELIMIT, "parts of %zu images are too large", e->learner.part);
     tacit_status st = tacit_params_open(&e->params, tacit_optimiser_states(e->optimiser.kind), err);
     if (st < 0 || (st = tacit_params_open(&e->teacher, 0, err)) < 0 ||
+        (st = tacit_params_open(&e->memory, 0, err)) < 0 ||
         (st = tacit_work_open(&e->work, err)) < 0)
         return st;
     if ((st = tacit_arena_open(&e->arena, total, err)) < 0)
@@ -191,6 +194,7 @@ tacit_status tacit_engine_open(tacit_engine *e, tacit_err *err)
     e->buffers = tacit_arena_take(&e->arena, e->buffer_floats, sizeof(float));
     tacit_params_init(&e->params, e->seed, e->work.pool);
     tacit_params_init(&e->teacher, e->seed, e->work.pool);
+    tacit_params_init(&e->memory, e->seed, e->work.pool);
     return TACIT_OK;
 }
 
@@ -201,6 +205,7 @@ void tacit_engine_close(tacit_engine *e)
     tacit_free(e->state);
     tacit_arena_close(&e->arena);
     tacit_work_close(&e->work);
+    tacit_params_close(&e->memory);
     tacit_params_close(&e->teacher);
     tacit_params_close(&e->params);
     *e = (tacit_engine){ 0 };
@@ -227,13 +232,8 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
         return tacit_fail(err, TACIT_EINVAL,
                           "warmup_epochs = %g is longer than the run: %g steps of %g",
                           e->rate.warmup / each, warmup, e->rate.steps);
-    return TACIT_OK;
-}
-
-tacit_status tacit_engine_fits(const tacit_engine *e, tacit_err *err)
-{
-    uint64_t images = e->epoch_steps * e->learner.whole;
-    return e->method->fits ? e->method->fits(e->state, images, err) : TACIT_OK;
+    size_t rows = (size_t)e->epoch_steps * e->learner.whole;
+    return e->method->data ? e->method->data(e->state, &e->learner, rows, err) : TACIT_OK;
 }
 
 /* A step -------------------------------------------------------------------------------------- */
@@ -281,18 +281,45 @@ typedef struct pass {
     double clock;
 } pass;
 
+/* Part `index` of an epoch. */
+static tacit_status take_part(pass *p, uint64_t index, tacit_err *err)
+{
+    tacit_engine *e = p->e;
+    tacit_status st = p->feed->next(p->feed->ctx, p->result->epoch, index, &p->batch, err);
+    lap(&p->clock, &p->result->data_s);
+    p->part = (tacit_part){ &p->batch, e->learner.part, index % e->parts, e->parts, e->seed };
+    return st;
+}
+
 static tacit_status forward(pass *p, size_t index, tacit_err *err)
 {
     tacit_engine *e = p->e;
-    uint64_t within = e->step % e->epoch_steps;
-    tacit_status st =
-        p->feed->next(p->feed->ctx, p->result->epoch, within * e->parts + index, &p->batch, err);
-    lap(&p->clock, &p->result->data_s);
-    if (st < 0)
-        return st;
-    p->part = (tacit_part){ &p->batch, e->learner.part, index, e->parts, e->seed };
-    e->method->forward(e->state, &p->part);
-    return TACIT_OK;
+    tacit_status st = take_part(p, e->step % e->epoch_steps * e->parts + index, err);
+    if (st == TACIT_OK)
+        e->method->forward(e->state, &p->part);
+    return st;
+}
+
+/* All that comes before an epoch's first step. */
+static tacit_status begin_epoch(pass *p, tacit_err *err)
+{
+    tacit_engine *e = p->e;
+    const tacit_method *m = e->method;
+    tacit_status st = TACIT_OK;
+    if (m->survey && (m->surveys || !e->step)) {
+        copy_buffers(e, false);
+        for (uint64_t i = 0; st == TACIT_OK && i < e->epoch_steps * e->parts; i++) {
+            st = take_part(p, i, err);
+            if (st == TACIT_OK)
+                m->survey(e->state, &p->part);
+            lap(&p->clock, &p->result->forward_s);
+        }
+        copy_buffers(e, true);
+    }
+    if (st == TACIT_OK && m->epoch)
+        m->epoch(e->state, e->seed, p->result->epoch);
+    lap(&p->clock, &p->result->forward_s);
+    return st;
 }
 
 static void take_loss(pass *p)
@@ -359,7 +386,9 @@ static tacit_status check_set(const tacit_params *params, const char *whose, tac
 tacit_status tacit_engine_check(const tacit_engine *e, tacit_err *err)
 {
     tacit_status st = check_set(&e->params, "", err);
-    return st == TACIT_OK ? check_set(&e->teacher, "the teacher's ", err) : st;
+    if (st == TACIT_OK)
+        st = check_set(&e->teacher, "the teacher's ", err);
+    return st == TACIT_OK ? check_set(&e->memory, "the memory's ", err) : st;
 }
 
 static tacit_status check_finite(const tacit_engine *e, const tacit_step *r, const tacit_param *bad,
@@ -387,7 +416,9 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     assert(e->epoch_steps);
     *result = (tacit_step){ .step = e->step + 1, .epoch = e->step / e->epoch_steps };
     pass p = { .e = e, .feed = feed, .result = result, .clock = now() };
-    tacit_status st = gradients(&p, err);
+    tacit_status st = e->step % e->epoch_steps ? TACIT_OK : begin_epoch(&p, err);
+    if (st == TACIT_OK)
+        st = gradients(&p, err);
     if (st < 0)
         return st;
     double norm = sqrt(tacit_params_grad_norm(&e->params, e->work.kernels, e->work.pool, &bad));

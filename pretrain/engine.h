@@ -23,7 +23,7 @@ typedef struct tacit_engine {
     const tacit_method *method;
     tacit_learner learner;
     void *state; /* the method's */
-    tacit_params params, teacher;
+    tacit_params params, teacher, memory;
     tacit_work work;
     tacit_arena arena;
     tacit_optimiser optimiser;
@@ -32,7 +32,7 @@ typedef struct tacit_engine {
     uint64_t seed;
     size_t parts;
     uint64_t step, steps, epoch_steps; /* done; of the run; of an epoch */
-    float *buffers; /* batch norm's statistics before a step of several parts, or NULL */
+    float *buffers; /* batch norm's statistics before a survey or a step of parts, or NULL */
     size_t buffer_floats;
     /* Called between loss and backward of a step's last part; NULL: nothing. */
     void (*look)(void *ctx);
@@ -57,12 +57,10 @@ tacit_status tacit_engine_plan(const tacit_engine *engine, size_t *parameters, s
 tacit_status tacit_engine_open(tacit_engine *engine, tacit_err *err);
 void tacit_engine_close(tacit_engine *engine);
 
-/* The length of the run, by the parts that an epoch's images make. TACIT_EINVAL where these are
- * fewer than a step takes, or the warm-up is longer. */
+/* The length of the run, by the parts that an epoch's images make. Of a method that remembers them
+ * it declares the memory, and stands between declare and plan. TACIT_EINVAL where there are fewer
+ * than a step or the method takes, or the warm-up is longer. */
 tacit_status tacit_engine_schedule(tacit_engine *engine, uint64_t parts, tacit_err *err);
-
-/* TACIT_EINVAL where the method cannot train on as many images as are scheduled. */
-tacit_status tacit_engine_fits(const tacit_engine *engine, tacit_err *err);
 
 /* The next step. Where the loss or a gradient is not finite, TACIT_EFORMAT tells the step and the
  * tensor, and no weight was changed. An error of the feed leaves all as it was before the step. */

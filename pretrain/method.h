@@ -13,9 +13,10 @@
  *
  * All that is to survive an interruption lies in tacit_params: the networks, and as frozen buffers
  * beside them queues, centres and prototypes. A moving teacher is a second set, which begins with
- * the values of the first and follows it by tacit_params_average. Random draws of a method are
- * functions of (seed, epoch, sample). A tensor that is to begin late is given a wait in epochs, of
- * which tacit_engine_schedule makes steps.
+ * the values of the first and follows it by tacit_params_average. What is remembered of each image
+ * is a third, the memory, which only the hooks that are named for it change. Random draws of a
+ * method are functions of (seed, epoch, sample). A tensor that is to begin late is given a wait in
+ * epochs, of which tacit_engine_schedule makes steps.
  */
 #ifndef TACIT_METHOD_H
 #define TACIT_METHOD_H
@@ -35,6 +36,7 @@ typedef struct tacit_learner {
     size_t whole, part;    /* images of a step, and of a part of it */
     tacit_params *params;  /* what is trained */
     tacit_params *teacher; /* without gradients; empty where the method declares none */
+    tacit_params *memory;  /* the same, of the data */
     struct tacit_work *work;
 } tacit_learner;
 
@@ -64,6 +66,7 @@ typedef struct tacit_method {
     const char *const *heads; /* how names begin that are not the backbone's, NULL at the end */
     bool vit, resnet;         /* which families it trains        */
     bool joint;               /* its loss couples images         */
+    bool surveys;             /* before each epoch, not the first alone */
     tacit_features features;  /* what the backbone is used for   */
     size_t state;             /* bytes of its state, zeroed first */
 
@@ -72,18 +75,26 @@ typedef struct tacit_method {
                           size_t *count, tacit_err *err);
     /* Declares all tensors. What was declared, well or badly, is closed. */
     tacit_status (*declare)(void *state, const tacit_learner *learner, tacit_err *err);
+    /* Behind declare, once the images are known, of which an epoch's steps take `rows`: declares in
+     * the memory what grows with them; TACIT_EINVAL where they are too few. NULL: nothing. */
+    tacit_status (*data)(void *state, const tacit_learner *learner, size_t rows, tacit_err *err);
     void (*close)(void *state);
-    /* Whether a run over so many images can be, before its first step. NULL: it can. */
-    tacit_status (*fits)(const void *state, uint64_t images, tacit_err *err);
     bool (*plan)(const void *state, size_t *total);
     void (*take)(void *state, tacit_arena *arena);
+
+    /* Before an epoch's first step. survey: takes in a part of the epoch's images, one after the
+     * other, all of them; batch norm's running statistics are then put back. epoch: clusters and
+     * the like; called again, it does the same again. Both change the memory alone, and what begins
+     * anew with every epoch; NULL: nothing. */
+    void (*survey)(void *state, const tacit_part *part);
+    void (*epoch)(void *state, uint64_t seed, uint64_t epoch);
 
     void (*forward)(void *state, const tacit_part *part);
     /* The loss, of this part or of all together (joint), as its share of the step's; puts the
      * gradients where backward finds them. parts (TACIT_LOSS_PARTS) is added to. */
     double (*loss)(void *state, const tacit_part *part, double *parts);
     void (*backward)(void *state, const tacit_part *part);
-    /* Behind the optimiser: teachers, queues. step: of the run, from 0. NULL: nothing. */
+    /* Behind the optimiser: teachers, queues, memory. step: of the run, from 0. NULL: nothing. */
     void (*after)(void *state, uint64_t step, uint64_t steps);
 
     /* What it reconstructs, for a person to judge; both NULL where it does not. Behind a forward,
@@ -98,7 +109,8 @@ typedef struct tacit_method {
 } tacit_method;
 
 extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_swapping_assignments, tacit_masked_autoencoder;
+    tacit_variance_invariance_covariance, tacit_swapping_assignments, tacit_masked_autoencoder,
+    tacit_deepcluster, tacit_deepcluster1;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -160,17 +160,17 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     return st;
 }
 
-static tacit_status fits(const void *ctx, uint64_t images, tacit_err *err)
+static tacit_status data(void *ctx, const tacit_learner *l, size_t images, tacit_err *err)
 {
     const state *s = ctx;
+    (void)l;
     size_t queue = s->queue->shape[0], keys = s->views * s->query.whole;
     if (queue <= images)
         return TACIT_OK;
     return tacit_fail(err, TACIT_EINVAL,
-                      "queue = %zu is more than the %llu images of an epoch, which would be held "
-                      "against themselves: use %llu at most",
-                      queue, (unsigned long long)images,
-                      (unsigned long long)(images / keys * keys));
+                      "queue = %zu is more than the %zu images of an epoch, which would be held "
+                      "against themselves: use %zu at most",
+                      queue, images, images / keys * keys);
 }
 
 static void close(void *ctx)
@@ -311,8 +311,8 @@ const tacit_method tacit_momentum_contrast = {
     .state = sizeof(state),
     .views = tacit_view_pair,
     .declare = declare,
+    .data = data,
     .close = close,
-    .fits = fits,
     .plan = plan,
     .take = take,
     .forward = forward,

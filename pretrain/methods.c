@@ -6,6 +6,8 @@
 const tacit_method *const tacit_methods[] = {
     &tacit_simclr,
     &tacit_momentum_contrast,
+    &tacit_deepcluster1,
+    &tacit_deepcluster,
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,

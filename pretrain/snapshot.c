@@ -57,7 +57,7 @@ static void by_name(const tacit_tensor *tensors, size_t count, size_t *order)
 static tacit_status snapshot_open(snapshot *s, tacit_engine *e, tacit_err *err)
 {
     static const char *const states[] = { "state0.", "state1." };
-    size_t room = 3 * e->params.count + e->teacher.count;
+    size_t room = 3 * e->params.count + e->teacher.count + e->memory.count;
     *s = (snapshot){ .order = tacit_calloc(room, sizeof *s->order),
                      .chunk = tacit_alloc(CHUNK),
                      .hash = tacit_alloc(sizeof *s->hash) };
@@ -76,6 +76,10 @@ static tacit_status snapshot_open(snapshot *s, tacit_engine *e, tacit_err *err)
     for (size_t i = 0; i < e->teacher.count; i++) {
         tacit_param *p = e->teacher.list[i];
         tacit_param_source_add(&s->tensors, "teacher.", p, p->value);
+    }
+    for (size_t i = 0; i < e->memory.count; i++) {
+        tacit_param *p = e->memory.list[i];
+        tacit_param_source_add(&s->tensors, "memory.", p, p->value);
     }
     by_name(s->tensors.tensors, s->tensors.count, s->order);
     return TACIT_OK;

@@ -1,9 +1,9 @@
 /* snapshot.h - the whole state of a run in one file, and back.
  *
  * A safetensors file: "value.<name>" of every tensor in training, "state0.<name>" and
- * "state1.<name>" of the optimiser, "teacher.<name>"; under "tacit.pretrain" in its metadata the
- * format's number, then "method", "step", "epoch_steps", "config" and "xxh3", XXH3-128 of all that
- * (the tensors in the order of their names).
+ * "state1.<name>" of the optimiser, "teacher.<name>", "memory.<name>"; under "tacit.pretrain" in
+ * its metadata the format's number, then "method", "step", "epoch_steps", "config" and "xxh3",
+ * XXH3-128 of all that (the tensors in the order of their names).
  *
  * At every instant and after any crash:
  *  (1) a path refers to a complete snapshot, old or new, or to none;

@@ -119,9 +119,7 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
-    if (st == TACIT_OK)
-        st = tacit_engine_schedule(&t->engine, t->feed.parts, err);
-    return st == TACIT_OK ? tacit_engine_fits(&t->engine, err) : st;
+    return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
 }
 
 static size_t machine_bytes(void)
@@ -148,9 +146,9 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     tacit_engine *e = &t->engine;
     tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
-        st = check_memory(e, err);
-    if (st == TACIT_OK)
         st = open_data(t, err);
+    if (st == TACIT_OK)
+        st = check_memory(e, err);
     if (st == TACIT_OK)
         st = tacit_run_folder_open(&t->folder, o->out, o->resume, err);
     if (st == TACIT_OK)
@@ -461,9 +459,16 @@ static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
     return TACIT_OK;
 }
 
-/* The second of two steps of one part, as many times as a step has parts. */
-static tacit_status time_part(const tacit_trainer_options *o, size_t parts, double *seconds,
-                              tacit_err *err)
+/* Whether each image goes forward twice: in its step, or in it and before its epoch. */
+static bool goes_twice(const tacit_method *method, size_t parts)
+{
+    return (parts > 1 && method->joint) || method->surveys;
+}
+
+/* The second of two steps of one part, as many times as a step has parts; within an epoch, so that
+ * it is none of what comes before its first. */
+static tacit_status time_part(const tacit_trainer_options *o, size_t parts, uint64_t epoch_parts,
+                              double *seconds, tacit_err *err)
 {
     static const char *const still[] = { "accumulate=1", "lr=0", "warmup_epochs=0" };
     tacit_config config;
@@ -485,16 +490,17 @@ static tacit_status time_part(const tacit_trainer_options *o, size_t parts, doub
     if (st == TACIT_OK)
         st = tacit_engine_declare(&e, &config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
+        st = tacit_engine_schedule(&e, epoch_parts + 3, err);
+    if (st == TACIT_OK)
         st = tacit_engine_open(&e, err);
     if (st == TACIT_OK)
-        st = tacit_engine_schedule(&e, 2, err);
-    if (st == TACIT_OK)
         st = noise_open(&n, &e, err);
-    const tacit_feed feed = { &n, 2, next_noise };
+    const tacit_feed feed = { &n, epoch_parts, next_noise };
+    e.step = 1;
     for (int i = 0; st == TACIT_OK && i < 2; i++)
         st = tacit_engine_step(&e, &feed, &r, err);
     if (st == TACIT_OK) {
-        double again = parts > 1 && config.method->joint ? r.forward_s : 0;
+        double again = goes_twice(config.method, parts) ? r.forward_s : 0;
         *seconds = (double)parts * (r.forward_s + r.backward_s + again) + r.optimiser_s;
     }
     tacit_free(n.pixels);
@@ -531,6 +537,7 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
 {
     tacit_engine e;
     tacit_loader_feed images = { 0 };
+    double remembered = 0;
     *estimate = (tacit_estimate){ .machine_bytes = machine_bytes() };
     tacit_status st = tacit_engine_declare(&e, o->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
@@ -538,11 +545,9 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
     if (st == TACIT_OK)
         st = tacit_engine_schedule(&e, images.feed.parts, err);
     if (st == TACIT_OK)
-        st = tacit_engine_fits(&e, err);
-    if (st == TACIT_OK)
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {
-        bool again = e.parts > 1 && e.method->joint;
+        bool again = goes_twice(e.method, e.parts);
         tacit_backbone_name(&e.learner.backbone, estimate->arch, sizeof estimate->arch);
         estimate->images = tacit_loader_samples(images.loader);
         estimate->steps = e.steps;
@@ -557,14 +562,18 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
             tacit_pictures_plan(&e, &pictures, &estimate->peak_bytes);
         estimate->flops =
             (double)e.learner.whole * e.method->flops(e.state) * (again ? 4.0 / 3 : 1);
-        /* parameters, gradients and state are read and written once; activations in each part */
-        estimate->bytes = 2 * ((double)estimate->parameter_bytes +
+        /* parameters, gradients and state are read and written once, of the memory little;
+         * activations in each part */
+        for (size_t i = 0; i < e.memory.count; i++)
+            remembered += (double)e.memory.list[i]->count * sizeof(float);
+        estimate->bytes = 2 * ((double)estimate->parameter_bytes - remembered +
                                (double)e.parts * (double)estimate->activation_bytes);
     }
     size_t parts = e.parts;
+    uint64_t epoch_parts = images.feed.parts;
     tacit_loader_feed_close(&images);
     tacit_engine_close(&e);
     if (st == TACIT_OK && estimate->peak_bytes < estimate->machine_bytes)
-        st = time_part(o, parts, &estimate->step_s, err);
+        st = time_part(o, parts, epoch_parts, &estimate->step_s, err);
     return st;
 }

@@ -40,15 +40,11 @@ tacit_status tacit_view_check(const tacit_view *v, tacit_err *err)
         const char *name;
         float value, most;
     } values[] = {
-        { "flip", v->flip, 1 },
-        { "jitter", v->jitter, 1 },
-        { "brightness", v->brightness, 100 },
-        { "contrast", v->contrast, 100 },
-        { "saturation", v->saturation, 100 },
-        { "hue", v->hue, 0.5f },
-        { "gray", v->gray, 1 },
-        { "blur", v->blur, 1 },
-        { "solarise", v->solarise, 1 },
+        { "centre", v->centre, 1 },       { "flip", v->flip, 1 },
+        { "jitter", v->jitter, 1 },       { "brightness", v->brightness, 100 },
+        { "contrast", v->contrast, 100 }, { "saturation", v->saturation, 100 },
+        { "hue", v->hue, 0.5f },          { "gray", v->gray, 1 },
+        { "blur", v->blur, 1 },           { "solarise", v->solarise, 1 },
     };
     if (v->size < 1 || v->size > MAX_SIZE)
         return tacit_fail(err, TACIT_EINVAL, "a view of %u pixels: use a size from 1 to %d",
@@ -139,6 +135,16 @@ static void draw_crop(const tacit_view *v, size_t width, size_t height, uint64_t
     d->left = (uint32_t)(width - d->width) / 2;
 }
 
+/* Resize and CenterCrop, in one. */
+static void take_centre(const tacit_view *v, size_t width, size_t height, tacit_view_draws *d)
+{
+    size_t shorter = width < height ? width : height;
+    double side = nearbyint((double)shorter * (double)v->centre);
+    d->width = d->height = side < 1 ? 1 : (uint32_t)side;
+    d->top = (uint32_t)(height - d->height) / 2;
+    d->left = (uint32_t)(width - d->width) / 2;
+}
+
 /* A permutation of the four from one word, then those that are on. */
 static void draw_jitter(const tacit_view *v, const uint32_t word[4], uint32_t order,
                         tacit_view_draws *d)
@@ -175,7 +181,10 @@ void tacit_view_draw(const tacit_view *v, size_t width, size_t height, uint64_t 
     uint64_t stream = tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_VIEW);
     uint64_t at = (uint64_t)index << 8;
     *d = (tacit_view_draws){ 0 };
-    draw_crop(v, width, height, seed, stream, at, d);
+    if (v->centre > 0)
+        take_centre(v, width, height, d);
+    else
+        draw_crop(v, width, height, seed, stream, at, d);
     tacit_philox(seed, stream, at + TRIES, which);
     tacit_philox(seed, stream, at + TRIES + 1, word);
     tacit_philox(seed, stream, at + TRIES + 2, more);

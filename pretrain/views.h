@@ -23,6 +23,7 @@ typedef struct tacit_view {
     unsigned size;       /* of the square result                                          */
     float scale[2];      /* the crop's share of the area                                  */
     float ratio[2];      /* its width / height, drawn uniformly in the logarithm          */
+    float centre;        /* not 0: no draws, the central square of this share of the shorter side */
     tacit_filter filter; /* TACIT_FILTER_BICUBIC or TACIT_FILTER_BILINEAR                 */
     float flip;          /* probability                                                   */
     float jitter;        /* probability of the four that follow, in a random order        */

@@ -105,15 +105,42 @@ static const char *const tiny_swav[] = { TINY_RESNET,     "lr_start=0",      "lo
                                          "local_size=8",  "prototypes=6",    "queue=19",
                                          "queue_epoch=1", "freeze_epochs=1", NULL };
 
+static const char *const tiny_deepcluster[] = { TINY_RESNET,    "lr_start=0",   "local_crops=2",
+                                                "local_size=8", "prototypes=4", NULL };
+
+static const char *const tiny_deepcluster1[] = { "arch=resnet18_cifar",
+                                                 "size=12",
+                                                 "dim=2",
+                                                 "depth=1",
+                                                 "batch=8",
+                                                 "accumulate=1",
+                                                 "epochs=4",
+                                                 "warmup_epochs=1",
+                                                 "lr=0.02",
+                                                 "schedule=cosine",
+                                                 "weight_decay=0.01",
+                                                 "zero_init=false",
+                                                 "seed=11",
+                                                 "clusters=4",
+                                                 "pca=6",
+                                                 NULL };
+
 /* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
-    { "moco", 12, tiny_moco_symmetric }, { "swav", 12, tiny_swav },
+    { "simclr", 12, tiny_simclr },
+    { "mae", 16, tiny_mae },
+    { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },
+    { "vicreg", 12, tiny_vicreg },
+    { "moco", 12, tiny_moco },
+    { "moco", 12, tiny_moco_symmetric },
+    { "swav", 12, tiny_swav },
+    { "deepcluster", 12, tiny_deepcluster },
+    { "deepcluster1", 12, tiny_deepcluster1 },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 
@@ -144,8 +171,8 @@ static void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa, 
 {
     tacit_err err;
     ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);
-    ck_assert_msg(!tacit_engine_open(e, &err), "%s", err.text);
     ck_assert_msg(!tacit_engine_schedule(e, FEED_EPOCH * e->parts, &err), "%s", err.text);
+    ck_assert_msg(!tacit_engine_open(e, &err), "%s", err.text);
 }
 
 #endif

@@ -268,6 +268,37 @@ START_TEST(a_step_left_in_its_middle)
 }
 END_TEST
 
+/* Before an epoch's first step, in its look at all images and behind it, and in an epoch. */
+START_TEST(an_epoch_left_in_its_middle)
+{
+    static const uint64_t places[] = { 0, 1, 3, 10, 11, 12, 15, 21, 22 };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        run r;
+        stopping_feed f = { .stop_at = places[i] }; /* 10 parts are seen, then come 5 steps of 2 */
+        char name[16];
+        snprintf(name, sizeof name, "at%u", (unsigned)places[i]);
+        run_open(&r, tiny_of("deepcluster"), scratch(name));
+        config_set(&r.config, "accumulate=2");
+        config_set(&r.config, "max_steps=12");
+        feed_open(&f.feed, 12, 8, 2);
+        f.stop = &r.stop;
+        const tacit_feed feed = { &f, f.feed.feed.parts, stopping_next };
+        r.o.feed = &feed;
+        r.o.resume = true;
+        tacit_status st = run_go(&r, 1);
+        ck_assert_msg(st == (i ? TACIT_ECANCELLED : TACIT_OK), "%s", r.err.text);
+        uint64_t want = places[i] <= 10 ? 0 : (places[i] - 11) / 2 + (places[i] % 2 == 0);
+        ck_assert_uint_eq(r.result.step, i ? want : 12);
+        if (i) {
+            ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+            check_same(scratch("at0"), r.o.out);
+        }
+        feed_close(&f.feed);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 static tacit_status failing_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
                                  tacit_err *err)
 {
@@ -651,6 +682,9 @@ static const struct {
       { SMALL_VIT, "bias_rate=1", "head_layers=1", "head_dim=8" },
       { "lambda=0", "standardise=false" } },
     { "vicreg", { SMALL_VIT, "head_hidden=16", "head_dim=8" }, { "variance=0" } },
+    { "deepcluster",
+      { "optimiser=sgd", "lr=0.3", "temperature=1", "prototypes=16" },
+      { "kmeans=false" } },
     { "swav",
       { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
       { "sinkhorn_iterations=0" } },
@@ -918,6 +952,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bytes, 0, TINY_COUNT);
     tcase_add_loop_test(tests, stopped_and_resumed, 0, TINY_COUNT);
     tcase_add_test(tests, a_step_left_in_its_middle);
+    tcase_add_test(tests, an_epoch_left_in_its_middle);
     tcase_add_test(tests, data_that_fails_costs_no_step);
     tcase_add_loop_test(tests, nothing_is_allocated_by_a_step, 0, TINY_COUNT);
     tcase_add_test(tests, checkpoints_are_kept);

@@ -143,6 +143,7 @@ static const struct {
     { "moco", { "symmetric=true" }, "queue = 24 is no multiple of the 16 keys" },
     { "moco", { "bn_groups=3" }, "parts of 8 images do not divide into groups" },
     { "moco", { "bn_groups=8" }, "groups of 2 or more" },
+    { "deepcluster", { "prototypes=41" }, "prototypes = 41 are more than the 40 images" },
 };
 
 START_TEST(contradictions_are_refused)
@@ -340,6 +341,7 @@ START_TEST(twenty_steps_as_pytorch)
     }
     check_tensors(run, &e.params, "after", false, 1e-4, 2e-3);
     check_tensors(run, &e.teacher, "teacher", false, 1e-4, 2e-3);
+    check_tensors(run, &e.memory, "memory", false, 1e-4, 0);
     check_state(run, &e.params);
     check_running(run, &e.params, "running");
     check_running(run, &e.teacher, "teacher_running");
@@ -368,7 +370,7 @@ static float *six_steps(const struct tiny *run, tacit_isa isa, unsigned threads,
     ck_assert_int_eq(tacit_pool_open(&pool, threads, &err), TACIT_OK);
     engine_ready(&e, &c, isa, pool);
     feed_open(&feed, run->side, e.learner.whole, e.parts);
-    *count = e.params.floats + e.teacher.floats + 6;
+    *count = e.params.floats + e.teacher.floats + e.memory.floats + 6;
     float *all = tacit_alloc(*count * sizeof *all);
     ck_assert_ptr_nonnull(all);
     uint64_t allocations = 0;
@@ -382,6 +384,9 @@ static float *six_steps(const struct tiny *run, tacit_isa isa, unsigned threads,
     memcpy(all + 6, e.params.values, e.params.floats * sizeof *all);
     if (e.teacher.floats)
         memcpy(all + 6 + e.params.floats, e.teacher.values, e.teacher.floats * sizeof *all);
+    if (e.memory.floats)
+        memcpy(all + 6 + e.params.floats + e.teacher.floats, e.memory.values,
+               e.memory.floats * sizeof *all);
     feed_close(&feed);
     tacit_engine_close(&e);
     tacit_pool_close(&pool);
@@ -663,6 +668,8 @@ START_TEST(every_allocation_fails)
             tacit_alloc_fail_at(++n, false);
             st = tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err);
             if (st == TACIT_OK)
+                st = tacit_engine_schedule(&e, FEED_EPOCH * e.parts, &err);
+            if (st == TACIT_OK)
                 st = tacit_engine_open(&e, &err);
             tacit_alloc_fail_at(0, false);
             ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && *err.text), "%s", err.text);
@@ -683,14 +690,15 @@ START_TEST(the_plan_is_what_is_taken)
         tacit_err err;
         config_open(&c, tiny[t].method, tiny[t].settings);
         ck_assert_int_eq(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err), 0);
-        ck_assert_int_eq(tacit_engine_plan(&e, &parameters, &rest, &err), TACIT_OK);
-        ck_assert_int_eq(tacit_engine_open(&e, &err), TACIT_OK);
-        size_t taken =
-            e.params.arena.size + e.teacher.arena.size + e.work.arena.size + e.arena.size;
-        ck_assert_uint_le(parameters + rest, taken);
-        ck_assert_uint_le(taken, parameters + rest + 65536);
         ck_assert_int_eq(tacit_engine_schedule(&e, 0, &err), TACIT_EINVAL);
         ck_assert_msg(strstr(err.text, "batch = 8 is more than") == err.text, "%s", err.text);
+        ck_assert_int_eq(tacit_engine_schedule(&e, FEED_EPOCH * e.parts, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_engine_plan(&e, &parameters, &rest, &err), TACIT_OK);
+        ck_assert_int_eq(tacit_engine_open(&e, &err), TACIT_OK);
+        size_t taken = e.params.arena.size + e.teacher.arena.size + e.memory.arena.size +
+                       e.work.arena.size + e.arena.size;
+        ck_assert_uint_le(parameters + rest, taken);
+        ck_assert_uint_le(taken, parameters + rest + 65536);
         tacit_engine_close(&e);
         tacit_config_close(&c);
     }

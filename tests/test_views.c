@@ -250,6 +250,26 @@ START_TEST(draws_are_independent)
 }
 END_TEST
 
+/* As Resize(256) and CenterCrop(224) have it, whatever else is drawn. */
+START_TEST(centres)
+{
+    static const struct {
+        size_t width, height;
+        uint32_t left, top, side;
+    } cases[] = { { 512, 256, 144, 16, 224 }, { 100, 300, 6, 106, 88 }, { 1, 9, 0, 4, 1 } };
+    tacit_view view = tacit_view_plain(16);
+    view.centre = 0.875f;
+    for (uint64_t i = 0; i < 3 * 20; i++) {
+        tacit_view_draws d;
+        tacit_view_draw(&view, cases[i % 3].width, cases[i % 3].height, 5, 0, i, 1, &d);
+        ck_assert_uint_eq(d.left, cases[i % 3].left);
+        ck_assert_uint_eq(d.top, cases[i % 3].top);
+        ck_assert_uint_eq(d.width, cases[i % 3].side);
+        ck_assert_uint_eq(d.height, cases[i % 3].side);
+    }
+}
+END_TEST
+
 START_TEST(checks_settings)
 {
     tacit_view view = tacit_view_plain(224);
@@ -289,6 +309,7 @@ int main(void)
     tcase_add_loop_test(t, hue_of_all_colours, 0, (int)isa_count);
     tcase_add_test(t, crops_as_torchvision);
     tcase_add_test(t, draws_are_independent);
+    tcase_add_test(t, centres);
     tcase_add_test(t, checks_settings);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
