@@ -6,6 +6,7 @@
 const tacit_method *const tacit_methods[] = {
     &tacit_simclr,
     &tacit_momentum_contrast,
+    &tacit_momentum_contrast_v3,
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,

@@ -102,15 +102,40 @@ static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
 static const char *const tiny_moco[] = { TINY_MOCO, "queue=24", NULL };
 static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symmetric=true", NULL };
 
+static const char *const tiny_moco3[] = { TINY_RESNET, "dim=3", "key_momentum=0.9", NULL };
+static const char *const tiny_moco3_vit[] = { "arch=vit_tiny_patch4_32",
+                                              "size=16",
+                                              "dim=24",
+                                              "depth=2",
+                                              "heads=3",
+                                              "optimiser=adamw",
+                                              "weight_decay=0.1",
+                                              "decay_all=true",
+                                              "key_momentum=0.9",
+                                              "temperature=0.2",
+                                              "head_hidden=16",
+                                              "head_dim=8",
+                                              "batch=8",
+                                              "accumulate=1",
+                                              "epochs=4",
+                                              "warmup_epochs=1",
+                                              "lr=5e-3",
+                                              "eps=0.01",
+                                              "lr_scale=none",
+                                              "seed=11",
+                                              NULL };
+
 /* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
-    { "moco", 12, tiny_moco_symmetric },
+    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },
+    { "byol", 12, tiny_byol },           { "barlow", 12, tiny_barlow },
+    { "vicreg", 12, tiny_vicreg },       { "moco", 12, tiny_moco },
+    { "moco", 12, tiny_moco_symmetric }, { "moco3", 12, tiny_moco3 },
+    { "moco3", 16, tiny_moco3_vit },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

@@ -639,11 +639,16 @@ END_TEST
 /* What is taken away, and settings with which that shows within 100 steps. (Behind the batch norm
  * of a ResNet it is the head that collapses.) */
 static const struct {
-    const char *method, *settings[12], *without[3];
+    const char *method, *settings[16], *without[3];
 } protections[] = {
     { "moco",
       { "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",
         "lr=0.01", "key_momentum=0.5", "head_layers=1" },
+      { "negatives=false" } },
+    { "moco3",
+      { "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",
+        "lr=0.04", "warmup_epochs=0", "key_momentum=0", "temperature=0.2", "predictor=false",
+        "head_norm=false", "head_layers=1" },
       { "negatives=false" } },
 };
 
