@@ -221,7 +221,8 @@ static void init_normal(const tacit_piece *piece, uint64_t seed)
 }
 
 /* Kaiming He et al. 2021 (MAE): of a patch in row r and column c, with the frequencies w_i =
- * 10000^(-i / q), i < q = dim / 4: sin(c w), cos(c w), sin(r w), cos(r w). */
+ * 10000^(-i / q), i < q = dim / 4: sin(c w), cos(c w), sin(r w), cos(r w). Chen et al. 2021 (MoCo
+ * v3) have r before c. */
 static void init_sincos(const tacit_piece *piece)
 {
     const tacit_param *p = piece->param;
@@ -232,7 +233,8 @@ static void init_sincos(const tacit_piece *piece)
         size_t token = at / dim, j = at % dim, i = j % quarter;
         if (!token || j >= 4 * quarter)
             continue; /* the class token's row stays 0 */
-        size_t where = j / quarter < 2 ? (token - 1) % grid : (token - 1) / grid;
+        bool column = (j / quarter < 2) == (p->init.kind == TACIT_INIT_SINCOS);
+        size_t where = column ? (token - 1) % grid : (token - 1) / grid;
         double angle =
             (double)where / Sleef_cinz_powd1_u10purec(10000, (double)i / (double)quarter);
         p->value[at] = (float)(j / quarter % 2 ? Sleef_cinz_cosd1_u10purec(angle)
@@ -271,6 +273,7 @@ static void init_piece(const tacit_piece *piece, uint64_t seed)
     case TACIT_INIT_NORMAL:
     case TACIT_INIT_SPHERE:
     case TACIT_INIT_TRUNCATED: init_normal(piece, seed); break;
+    case TACIT_INIT_SINCOS_ROWS:
     case TACIT_INIT_SINCOS: init_sincos(piece); break;
     }
 }

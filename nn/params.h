@@ -23,6 +23,7 @@ typedef enum tacit_init_kind {
     TACIT_INIT_UNIFORM,   /* in [-size, size)                                      */
     TACIT_INIT_SPHERE,    /* rows of the last dimension N(0, 1), each over its norm */
     TACIT_INIT_SINCOS,    /* (1, 1 + grid^2, dim), fixed positions of MAE, with a row of 0 first */
+    TACIT_INIT_SINCOS_ROWS, /* those of MoCo v3: rows before columns                           */
 } tacit_init_kind;
 
 typedef struct tacit_init {

@@ -11,6 +11,12 @@ static size_t side_of(const tacit_vit_train_config *c)
     return c->image / c->patch;
 }
 
+static tacit_status refuse_positions(const tacit_vit_train_config *c, tacit_err *err)
+{
+    return tacit_fail(err, TACIT_EINVAL, "fixed positions need a width that 4 divides, not %u",
+                      c->dim);
+}
+
 static tacit_trunk_config trunk_of(const tacit_vit_train_config *c)
 {
     tacit_trunk_config trunk = { .dim = c->dim,
@@ -35,8 +41,7 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
         return tacit_fail(err, TACIT_EINVAL, "images of %u x %u do not divide into patches of %u",
                           c->image, c->image, c->patch);
     if (c->fixed_positions && c->dim % 4)
-        return tacit_fail(err, TACIT_EINVAL, "fixed positions need a width that 4 divides, not %u",
-                          c->dim);
+        return refuse_positions(c, err);
     size_t dim = c->dim, values = (size_t)3 * c->patch * c->patch;
     vit->patches = side_of(c) * side_of(c);
     vit->max_kept = max_kept && max_kept < vit->patches ? max_kept : vit->patches;
@@ -63,6 +68,25 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
                                  1 + vit->max_kept, params, work, err);
     tacit_work_need(&work->worker_floats, vit->patches * values);
     return st;
+}
+
+tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_err *err)
+{
+    size_t dim = vit->config.dim, mlp = vit->config.mlp;
+    if (dim % 4)
+        return refuse_positions(&vit->config, err);
+    vit->cls->init = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 1e-6 };
+    vit->positions->init = (tacit_init){ .kind = TACIT_INIT_SINCOS_ROWS };
+    vit->positions->frozen = true;
+    vit->embed.w->init = tacit_init_xavier(vit->embed.in, dim);
+    vit->embed.b->init = TACIT_ZEROS;
+    vit->embed.w->frozen = vit->embed.b->frozen = freeze;
+    for (size_t i = 0; i < vit->config.depth; i++) {
+        const tacit_block *b = &vit->trunk.blocks[i];
+        b->qkv.w->init = b->proj.w->init = tacit_init_xavier(dim, dim);
+        b->fc1.w->init = b->fc2.w->init = tacit_init_xavier(dim, mlp);
+    }
+    return TACIT_OK;
 }
 
 void tacit_vit_train_close(tacit_vit_train *vit)
@@ -189,6 +213,8 @@ void tacit_vit_train_backward(tacit_vit_train *vit)
     vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true, vit->cls->grad);
     if (!vit->positions->frozen)
         positions_backward(vit);
+    if (vit->embed.w->frozen)
+        return;
     tacit_parallel_for(vit->work->pool, vit->batch, embedded_chunk, vit);
     tacit_dense_backward(vit->work, &vit->embed, vit->batch * vit->kept, vit->embedded, ld,
                          vit->pixels, vit->ld_pixels, NULL, 0, NULL);

@@ -45,6 +45,11 @@ typedef struct tacit_vit_train {
 tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train_config *config,
                                      size_t max_batch, size_t max_kept, tacit_params *params,
                                      tacit_work *work, tacit_err *err);
+/* To begin as in vits.py of facebookresearch/moco-v3: positions are fixed, rows before columns;
+ * Linear and the patch embedding are Xavier's, q, k and v each for itself, biases 0, the class
+ * token N(0, 1e-6). With `freeze` the patch embedding stays as it began (Chen et al. 2021,
+ * arXiv:2104.02057, section 4.2). Between declare and plan. */
+tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_err *err);
 void tacit_vit_train_close(tacit_vit_train *vit);
 bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total);
 void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena);

@@ -158,6 +158,11 @@ void tacit_encoder_split(tacit_encoder *e, size_t groups, size_t pooled)
         tacit_resnet_train_split(&e->resnet, groups, pooled);
 }
 
+tacit_status tacit_encoder_as_moco(tacit_encoder *e, bool freeze, tacit_err *err)
+{
+    return is_vit(e) ? tacit_vit_train_as_moco(&e->vit, freeze, err) : TACIT_OK;
+}
+
 void tacit_encoder_close(tacit_encoder *e)
 {
     if (is_vit(e))

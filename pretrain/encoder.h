@@ -40,6 +40,8 @@ tacit_status tacit_encoder_declare_again(tacit_encoder *encoder, const tacit_con
                                          tacit_err *err);
 /* Of a ResNet: its batch norms take the batch in groups, see bn.h. Between declare and plan. */
 void tacit_encoder_split(tacit_encoder *encoder, size_t groups, size_t pooled);
+/* Of a ViT: tacit_vit_train_as_moco, between declare and plan. */
+tacit_status tacit_encoder_as_moco(tacit_encoder *encoder, bool freeze, tacit_err *err);
 void tacit_encoder_close(tacit_encoder *encoder);
 bool tacit_encoder_plan(const tacit_encoder *encoder, size_t *total);
 void tacit_encoder_take(tacit_encoder *encoder, tacit_arena *arena);

@@ -108,9 +108,9 @@ typedef struct tacit_method {
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 
-extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_swapping_assignments, tacit_masked_autoencoder,
-    tacit_deepcluster, tacit_deepcluster1;
+extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
+    tacit_byol, tacit_barlow_twins, tacit_variance_invariance_covariance,
+    tacit_swapping_assignments, tacit_masked_autoencoder, tacit_deepcluster, tacit_deepcluster1;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

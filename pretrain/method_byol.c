@@ -9,12 +9,10 @@
  * another seed, here as a copy: the authors saw no difference. Views are torchvision's on pictures
  * of Pillow, whose brightness is a factor where theirs is a term.)
  */
+#include "bootstrap.h"
 #include "loss_cosine.h"
 #include "schedule.h"
-#include "tower.h"
 #include "view_settings.h"
-
-#include <string.h>
 
 static const tacit_setting settings[] = {
     { "target_momentum", TACIT_SETTING_REAL, "0.99", 0, 1, NULL,
@@ -88,20 +86,13 @@ static const tacit_preset presets[] = {
 };
 
 typedef struct state {
-    tacit_tower online, target;
-    tacit_mlp predictor; /* count 0: none */
-    tacit_params *params, *teacher;
-    tacit_work *work;
+    tacit_bootstrap networks; /* first, for its hooks */
     double momentum;
-    const float *p; /* predictions of the last forward, (2, part, dim) */
-    float *targets; /* (2, part, dim): of each prediction */
-    float *d;       /* (2, part, dim) */
 } state;
 
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
 {
     state *s = ctx;
-    size_t dim = tacit_config_whole(l->config, "head_dim");
     const tacit_tower_config tower = {
         .views = 2,
         .apart = true,
@@ -111,107 +102,34 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
                       .relu = true,
                       .name = "0",
                       .norm_name = "1" },
-                    { .out = dim, .norm = TACIT_MLP_NO_NORM, .name = "3" } },
+                    { .out = tacit_config_whole(l->config, "head_dim"),
+                      .norm = TACIT_MLP_NO_NORM,
+                      .name = "3" } },
         .layer_count = 2,
     };
-    s->params = l->params;
-    s->teacher = l->teacher;
-    s->work = l->work;
     s->momentum = tacit_config_number(l->config, "target_momentum");
-    tacit_status st = tacit_tower_declare(&s->online, &tower, l, l->params, err);
-    if (st == TACIT_OK && tacit_config_flag(l->config, "predictor"))
-        st = tacit_mlp_declare(&s->predictor, "predictor", dim, 2, tower.layers, 2 * l->part,
-                               l->params, l->work, err);
-    tacit_mlp_split(&s->predictor, 2, 1);
-    return st == TACIT_OK ? tacit_tower_declare(&s->target, &tower, l, l->teacher, err) : st;
-}
-
-static void close(void *ctx)
-{
-    state *s = ctx;
-    tacit_tower_close(&s->online);
-    tacit_tower_close(&s->target);
-}
-
-static size_t rows_of(const state *s)
-{
-    return 2 * s->online.part;
-}
-
-static bool plan(const void *ctx, size_t *total)
-{
-    const state *s = ctx;
-    return tacit_tower_plan(&s->online, total) && tacit_mlp_plan(&s->predictor, total) &&
-           tacit_arena_plan(total, rows_of(s), s->online.dim * sizeof(float)) &&
-           tacit_arena_plan(total, rows_of(s), s->online.dim * sizeof(float));
-}
-
-static void take(void *ctx, tacit_arena *arena)
-{
-    state *s = ctx;
-    size_t begin = arena->used;
-    tacit_tower_take(&s->target, arena);
-    arena->used = begin; /* the same memory: the target goes first, and of it only z' is kept */
-    tacit_tower_take(&s->online, arena);
-    tacit_mlp_take(&s->predictor, arena);
-    s->targets = tacit_arena_take(arena, rows_of(s), s->online.dim * sizeof(float));
-    s->d = tacit_arena_take(arena, rows_of(s), s->online.dim * sizeof(float));
-}
-
-static void forward(void *ctx, const tacit_part *part)
-{
-    state *s = ctx;
-    size_t half = s->online.part * s->online.dim;
-    const float *other = tacit_tower_forward(&s->target, part);
-    memcpy(s->targets, other + half, half * sizeof *other);
-    memcpy(s->targets + half, other, half * sizeof *other);
-    const float *z = tacit_tower_forward(&s->online, part);
-    s->p = s->predictor.count ? tacit_mlp_forward(&s->predictor, rows_of(s), z, s->online.dim) : z;
+    size_t predictor = tacit_config_flag(l->config, "predictor") ? 2 : 0; /* as the projector */
+    return tacit_bootstrap_declare(&s->networks, &tower, tower.layers, predictor, l, err);
 }
 
 static double loss(void *ctx, const tacit_part *part, double *parts)
 {
-    state *s = ctx;
-    (void)part, (void)parts;
-    return tacit_cosine_loss(s->work, rows_of(s), s->online.dim, s->p, s->targets,
-                             1 / (double)s->online.whole, s->d);
-}
-
-static void backward(void *ctx, const tacit_part *part)
-{
-    state *s = ctx;
-    (void)part;
-    float *dz = s->predictor.count ? s->online.d : s->d;
-    if (s->predictor.count)
-        tacit_mlp_backward(&s->predictor, s->d, dz, s->online.dim);
-    tacit_tower_backward(&s->online, dz);
+    const tacit_bootstrap *b = &((const state *)ctx)->networks;
+    double sum = 0;
+    (void)parts;
+    for (size_t v = 0; v < 2; v++) {
+        size_t at = tacit_tower_at(&b->online, part, v);
+        sum += tacit_cosine_loss(b->work, b->online.part, b->online.dim, b->p + at, b->targets + at,
+                                 1 / (double)b->online.whole, b->d + at);
+    }
+    return sum;
 }
 
 static void after(void *ctx, uint64_t step, uint64_t steps)
 {
     state *s = ctx;
     const tacit_schedule rise = { .base = s->momentum, .final = 1, .steps = (double)steps };
-    tacit_params_average(s->teacher, s->params, tacit_schedule_at(&rise, (double)step),
-                         s->work->kernels, s->work->pool);
-}
-
-static tacit_embeddings embeddings(const void *ctx)
-{
-    return tacit_tower_embeddings(&((const state *)ctx)->online);
-}
-
-static tacit_embeddings outputs(const void *ctx)
-{
-    return tacit_tower_outputs(&((const state *)ctx)->online);
-}
-
-static double flops(const void *ctx)
-{
-    const state *s = ctx;
-    double predictor = 0;
-    for (size_t i = 0; i < s->predictor.count; i++)
-        predictor += 2.0 * (double)s->predictor.dense[i].in * (double)s->predictor.dense[i].out;
-    return tacit_tower_flops(&s->online) * 4 / 3 + 6 * predictor; /* the target: a forward */
+    tacit_bootstrap_follow(&s->networks, tacit_schedule_at(&rise, (double)step));
 }
 
 const tacit_method tacit_byol = {
@@ -230,14 +148,14 @@ const tacit_method tacit_byol = {
     .state = sizeof(state),
     .views = tacit_view_pair,
     .declare = declare,
-    .close = close,
-    .plan = plan,
-    .take = take,
-    .forward = forward,
+    .close = tacit_bootstrap_hook_close,
+    .plan = tacit_bootstrap_hook_plan,
+    .take = tacit_bootstrap_hook_take,
+    .forward = tacit_bootstrap_hook_forward,
     .loss = loss,
-    .backward = backward,
+    .backward = tacit_bootstrap_hook_backward,
     .after = after,
-    .embeddings = embeddings,
-    .outputs = outputs,
-    .flops = flops,
+    .embeddings = tacit_bootstrap_hook_embeddings,
+    .outputs = tacit_bootstrap_hook_outputs,
+    .flops = tacit_bootstrap_hook_flops,
 };

@@ -8,6 +8,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_momentum_contrast,
     &tacit_deepcluster1,
     &tacit_deepcluster,
+    &tacit_momentum_contrast_v3,
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,

@@ -59,6 +59,8 @@ tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *confi
                         .whole = l->whole,
                         .dim = config->layers[config->layer_count - 1].out };
     tacit_status st = declare_encoders(t, config, l, params, err);
+    for (size_t s = 0; st == TACIT_OK && config->as_moco && s < t->sizes; s++)
+        st = tacit_encoder_as_moco(&t->crops[s].encoder, config->freeze, err);
     if (st == TACIT_OK)
         st = tacit_mlp_declare(&t->head, "projector", feature_dim(t), config->layer_count,
                                config->layers, rows_of(t), params, l->work, err);

@@ -17,11 +17,12 @@
 #include "mlp_train.h"
 
 typedef struct tacit_tower_config {
-    size_t views;        /* of an image */
-    size_t local;        /* how many of them, the last ones, are local */
-    unsigned local_size; /* pixels of these */
-    bool apart;          /* batch norm takes each view for itself, as if it went through alone */
-    size_t groups;       /* and each in so many equal groups, as on so many machines; 0: 1 */
+    size_t views;         /* of an image */
+    size_t local;         /* how many of them, the last ones, are local */
+    unsigned local_size;  /* pixels of these */
+    bool apart;           /* batch norm takes each view for itself, as if it went through alone */
+    size_t groups;        /* and each in so many equal groups, as on so many machines; 0: 1 */
+    bool as_moco, freeze; /* a ViT's initial values are MoCo v3's; its patch embedding is frozen */
     tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
     size_t layer_count;
 } tacit_tower_config;

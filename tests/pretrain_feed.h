@@ -125,6 +125,29 @@ static const char *const tiny_deepcluster1[] = { "arch=resnet18_cifar",
                                                  "pca=6",
                                                  NULL };
 
+static const char *const tiny_moco3[] = { TINY_RESNET, "dim=3", "key_momentum=0.9", NULL };
+static const char *const tiny_moco3_vit[] = { "arch=vit_tiny_patch4_32",
+                                              "size=16",
+                                              "dim=24",
+                                              "depth=2",
+                                              "heads=3",
+                                              "optimiser=adamw",
+                                              "weight_decay=0.1",
+                                              "decay_all=true",
+                                              "key_momentum=0.9",
+                                              "temperature=0.2",
+                                              "head_hidden=16",
+                                              "head_dim=8",
+                                              "batch=8",
+                                              "accumulate=1",
+                                              "epochs=4",
+                                              "warmup_epochs=1",
+                                              "lr=5e-3",
+                                              "eps=0.01",
+                                              "lr_scale=none",
+                                              "seed=11",
+                                              NULL };
+
 /* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
@@ -138,6 +161,8 @@ static const struct tiny {
     { "vicreg", 12, tiny_vicreg },
     { "moco", 12, tiny_moco },
     { "moco", 12, tiny_moco_symmetric },
+    { "moco3", 12, tiny_moco3 },
+    { "moco3", 16, tiny_moco3_vit },
     { "swav", 12, tiny_swav },
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },

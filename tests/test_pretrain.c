@@ -672,9 +672,13 @@ END_TEST
     "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",       \
         "lr=0.01"
 static const struct {
-    const char *method, *settings[12], *without[3];
+    const char *method, *settings[16], *without[3];
 } protections[] = {
     { "moco", { SMALL_VIT, "key_momentum=0.5", "head_layers=1" }, { "negatives=false" } },
+    { "moco3",
+      { SMALL_VIT, "lr=0.04", "warmup_epochs=0", "key_momentum=0", "temperature=0.2",
+        "predictor=false", "head_norm=false", "head_layers=1" },
+      { "negatives=false" } },
     { "byol",
       { SMALL_VIT, "head_hidden=16", "head_dim=8", "target_momentum=0.5" },
       { "predictor=false" } },

@@ -695,6 +695,47 @@ START_TEST(a_tensor_that_waits)
 }
 END_TEST
 
+/* vits.py: q, k and v each for themselves, positions with rows before columns. */
+START_TEST(initial_values_of_moco)
+{
+    const tacit_vit_train_config config = {
+        .dim = 24, .depth = 2, .heads = 3, .mlp = 96, .patch = 4, .image = 16, .eps = 1e-6f
+    };
+    tacit_work work = { .kernels = tacit_kernels_for(TACIT_ISA_REF) };
+    tacit_params params = { 0 };
+    tacit_vit_train vit;
+    ck_assert(!tacit_vit_train_declare(&vit, &config, 2, 0, &params, &work, NULL));
+    ck_assert(!tacit_vit_train_as_moco(&vit, true, NULL));
+    ck_assert(!tacit_params_open(&params, 0, NULL));
+    tacit_params_init(&params, 5, NULL);
+    const struct bound {
+        const char *name;
+        double bound;
+    } bounds[] = { { "blocks.1.attn.qkv.weight", sqrt(6.0 / 48) },
+                   { "blocks.0.mlp.fc1.weight", sqrt(6.0 / 120) },
+                   { "patch_embed.proj.weight", sqrt(6.0 / 72) },
+                   { "patch_embed.proj.bias", 0 },
+                   { "blocks.0.attn.qkv.bias", 0 } };
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        const tacit_param *p = tacit_params_find(&params, bounds[b].name);
+        double most = 0;
+        for (size_t i = 0; i < p->count; i++)
+            if (fabs((double)p->value[i]) > most)
+                most = fabs((double)p->value[i]);
+        ck_assert_msg(most <= bounds[b].bound && most >= 0.98 * bounds[b].bound, "%s: %g", p->name,
+                      most);
+        ck_assert(p->frozen == !strncmp(p->name, "patch_embed", 11));
+    }
+    const float *token = vit.positions->value + 5 * 24; /* row 1, column 0 */
+    ck_assert(vit.positions->frozen);
+    ck_assert_float_eq_tol(token[0], 0.8414710f, 1e-6f);
+    ck_assert_float_eq_tol(token[6], 0.5403023f, 1e-6f);
+    ck_assert(token[12] == 0 && token[18] == 1);
+    tacit_vit_train_close(&vit);
+    tacit_params_close(&params);
+}
+END_TEST
+
 START_TEST(failures)
 {
     tacit_err err;
@@ -790,6 +831,7 @@ int main(void)
     tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 2);
     tcase_add_loop_test(t, batch_norm_in_groups, 0, (int)isa_count);
     tcase_add_test(t, initial_values);
+    tcase_add_test(t, initial_values_of_moco);
     tcase_add_test(t, failures);
     tcase_add_test(t, nothing_is_allocated);
     suite_add_tcase(suite, t);

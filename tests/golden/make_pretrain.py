@@ -7,7 +7,7 @@ mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
-vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, swav, deepcluster: make_pretrain_<method>.py.
+vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, moco3, swav, deepcluster: make_pretrain_<method>.py.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
 initial weights, the losses, the gradients of the first step, the weights after the last, those of a
 teacher, a queue, a memory. Needs torch, timm, numpy and safetensors.
@@ -314,7 +314,9 @@ if __name__ == "__main__":
     make_vicreg()
     this = sys.modules[__name__]
     make_pretrain_moco.make_moco(this, "moco", False, 24, 41, 0.02)
-    make_pretrain_moco.make_moco(this, "moco-2", True, 32, 42, 0.02)
+    make_pretrain_moco.make_moco(this, "moco-2", True, 32, 46, 0.02)
+    make_pretrain_moco.make_moco3(this, "moco3", make_pretrain_moco.resnet, 12, 1.0, 51, 0.02)
+    make_pretrain_moco.make_moco3(this, "moco3-2", make_pretrain_moco.vit, 16, 0.2, 55, 5e-3)
     make_pretrain_swav.make(this)
     make_pretrain_deepcluster.make(this)
     make_pretrain_deepcluster.make_first(this)
