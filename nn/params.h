@@ -68,12 +68,15 @@ typedef struct tacit_params {
     float *values; /* all of them in one block, as are grads */
     float *grads;
     bool fixed; /* set before open: no gradients are kept, of a teacher */
+    bool again; /* while set, add gives the tensors that are there: a network is declared once more,
+                   for inputs of another size */
     size_t floats;
     tacit_arena arena;
 } tacit_params;
 
 /* *params is cleared first. Declares a tensor and gives its place in *out, which stays where it is;
- * value and grad are set by tacit_params_open. TACIT_ECONFLICT for a name that is there already. */
+ * value and grad are set by tacit_params_open. TACIT_ECONFLICT for a name that is there already, or
+ * with `again` for one that is not, or has another shape. */
 tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned rank,
                               const size_t *shape, tacit_init init, tacit_param **out,
                               tacit_err *err);
