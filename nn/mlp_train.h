@@ -1,4 +1,5 @@
-/* mlp_train.h - projectors and predictors in training: Linear, batch norm, ReLU, some times over.
+/* mlp_train.h - projectors and predictors in training: Linear, batch norm, ReLU or GELU, some times
+ * over.
  */
 #ifndef TACIT_MLP_TRAIN_H
 #define TACIT_MLP_TRAIN_H
@@ -11,7 +12,7 @@ typedef enum tacit_mlp_norm {
     TACIT_MLP_BN,
     TACIT_MLP_BN_GAMMA,
     TACIT_MLP_BN_PLAIN,
-    TACIT_MLP_NO_NORM, /* then no ReLU either: a last layer */
+    TACIT_MLP_NO_NORM, /* then no ReLU either */
 } tacit_mlp_norm;
 
 typedef struct tacit_mlp_layer {
@@ -21,6 +22,7 @@ typedef struct tacit_mlp_layer {
     bool relu;
     const char *name, *norm_name; /* of their tensors, as "0" and "1" in a Sequential */
     tacit_init weight;            /* with size 0, PyTorch's, and for the bias too */
+    bool gelu;                    /* behind the norm, if any; not of the last layer */
 } tacit_mlp_layer;
 
 typedef struct tacit_mlp {
@@ -28,7 +30,8 @@ typedef struct tacit_mlp {
     tacit_mlp_layer layers[TACIT_MLP_LAYERS];
     tacit_dense dense[TACIT_MLP_LAYERS];
     tacit_bn bn[TACIT_MLP_LAYERS];
-    float *before[TACIT_MLP_LAYERS], *after[TACIT_MLP_LAYERS]; /* of each norm, tight rows */
+    /* what each Linear gave, its norm, and its GELU; the same where there is none; tight rows */
+    float *linear[TACIT_MLP_LAYERS], *normed[TACIT_MLP_LAYERS], *out[TACIT_MLP_LAYERS];
     float *d[2];    /* gradients of what lies between the layers, in turn */
     const float *x; /* of the last forward */
     size_t ldx;

@@ -1,5 +1,5 @@
-/* regrid.c - see regrid.h. Along the rows, then along the columns, in double; the gradient goes through
- * the transposed weights in the same way. */
+/* regrid.c - see regrid.h. Along the rows, then along the columns, in double; the gradient goes
+ * through the transposed weights in the same way. */
 #include "regrid.h"
 
 #include <math.h>

@@ -11,7 +11,8 @@
 #include "vit.h"
 
 typedef struct tacit_regrid {
-    size_t from[2], to[2], dim; /* rows and columns of both grids, set by the caller with the rule */
+    size_t from[2], to[2],
+        dim; /* rows and columns of both grids, set by the caller with the rule */
     tacit_resample rule;
     double *weights[2], *turned[2]; /* of each axis: (to, from), and (from, to) */
     double *line;                   /* (columns, dim) */

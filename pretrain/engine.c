@@ -83,6 +83,8 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
     if (vit ? !m->vit : !m->resnet)
         return tacit_fail(err, TACIT_EINVAL, "%s trains a %s, which %s is not: choose another arch",
                           m->name, vit ? "ResNet" : "ViT", tacit_config_string(c, "arch"));
+    if (e->clip > 0 && e->clip_tensor > 0)
+        return tacit_fail(err, TACIT_EINVAL, "clip and clip_tensor are two ways to clip: set one");
     if (e->learner.whole % e->parts)
         return tacit_fail(err, TACIT_EINVAL,
                           "batch = %zu does not divide into accumulate = %zu parts",
@@ -125,6 +127,7 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
     e->learner.part = e->learner.whole / e->parts;
     e->teacher.fixed = true;
     e->clip = number(e, "clip");
+    e->clip_tensor = number(e, "clip_tensor");
     take_optimiser(e);
     tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
     if (st == TACIT_OK)
@@ -388,6 +391,8 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     result->gradient = norm;
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
+    if (e->clip_tensor > 0) /* DINO's clip_gradients */
+        tacit_params_clip_each(&e->params, e->clip_tensor, e->work.kernels, e->work.pool);
     if (e->clip > 0 && norm > e->clip) /* PyTorch's clip_grad_norm_ */
         tacit_params_scale_grads(&e->params, (float)(e->clip / (norm + 1e-6)), e->work.kernels,
                                  e->work.pool);

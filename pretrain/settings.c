@@ -71,6 +71,7 @@ const tacit_setting tacit_trainer_settings[] = {
     REAL("beta2", "0.999", 0, 0.9999999, "AdamW"),
     REAL("eps", "1e-8", 0, 1, "AdamW"),
     REAL("clip", "0", 0, 1e9, "the largest norm of the whole gradient; 0: any"),
+    REAL("clip_tensor", "0", 0, 1e9, "the largest norm of each tensor's gradient; 0: any"),
     WHOLE("log_steps", "1", 1, 1000000000, "steps between lines of log.jsonl", true),
     WHOLE("checkpoint_steps", "0", 0, 1000000000, "steps between checkpoints; 0: none", true),
     { "checkpoint_minutes", TACIT_SETTING_REAL, "10", 0, 1e6, NULL,

@@ -131,9 +131,9 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
                                          .recompute = recompute };
     const tacit_mae_config mae = { vit, .dim = 16, .depth = 1, .heads = 2, .mlp = 32 };
     const tacit_mlp_layer layers[] = {
-        { 20, false, TACIT_MLP_BN, true, "0", "1", { 0 } },
-        { 32, true, TACIT_MLP_BN, true, "3", "4", { 0 } },
-        { 16, false, TACIT_MLP_BN_PLAIN, false, "6", "7", { 0 } },
+        { 20, false, TACIT_MLP_BN, true, "0", "1", { 0 }, false },
+        { 32, true, TACIT_MLP_BN, true, "3", "4", { 0 }, false },
+        { 16, false, TACIT_MLP_BN_PLAIN, false, "6", "7", { 0 }, false },
     };
     size_t total = 0;
     *n = (net){ .kind = k, .work = { .kernels = kernels, .pool = pool } };
