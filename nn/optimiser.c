@@ -67,12 +67,12 @@ static void step_chunk(void *ctx, size_t chunk, unsigned worker)
     const tacit_piece *piece = &j->params->pieces[chunk];
     const tacit_param *p = piece->param;
     size_t at = piece->from;
-    if (p->frozen)
+    if (p->frozen || (double)j->t <= p->wait)
         return;
     if (j->o->kind == TACIT_ADAMW) {
         double decay = p->no_decay && !j->o->decay_all ? 0 : j->decay;
         tacit_adamw a = tacit_adamw_step(j->rate * (double)p->rate, decay, j->o->beta1, j->o->beta2,
-                                         j->o->eps, j->t);
+                                         j->o->eps, j->t - (uint64_t)p->wait);
         j->kernels->adamw_f32(piece->count, &a, p->grad + at, p->state[0] + at, p->state[1] + at,
                               p->value + at);
         return;

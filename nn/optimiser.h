@@ -1,7 +1,8 @@
 /* optimiser.h - one step of all parameters: SGD, LARS in its published forms, AdamW.
  *
  * The schedules of learning rate and decay are the trainer's; a step is told its own. A tensor that
- * is frozen takes none, one with no_decay has neither decay nor LARS' trust.
+ * is frozen takes none, one with no_decay has neither decay nor LARS' trust. One that waits takes
+ * its first step, as if it were the run's, behind that wait.
  */
 #ifndef TACIT_OPTIMISER_H
 #define TACIT_OPTIMISER_H

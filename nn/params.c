@@ -32,14 +32,9 @@ tacit_init tacit_init_default(size_t in)
     return (tacit_init){ .kind = TACIT_INIT_UNIFORM, .size = 1 / sqrt((double)in) };
 }
 
-static tacit_status give_again(const tacit_params *params, const char *name, unsigned rank,
-                               const size_t *shape, tacit_param **out, tacit_err *err)
+static bool same_shape(const tacit_param *p, unsigned rank, const size_t *shape)
 {
-    tacit_param *p = tacit_params_find(params, name);
-    if (!p || p->rank != rank || memcmp(p->shape, shape, rank * sizeof *shape))
-        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is not there in this shape", name);
-    *out = p;
-    return TACIT_OK;
+    return p->rank == rank && !memcmp(p->shape, shape, rank * sizeof *shape);
 }
 
 tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned rank,
@@ -47,13 +42,17 @@ tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned r
                               tacit_err *err)
 {
     *out = NULL;
-    if (params->again)
-        return give_again(params, name, rank, shape, out, err);
     if (strlen(name) >= TACIT_PARAM_NAME || rank > 4)
         return tacit_fail(err, TACIT_ELIMIT, "tensor %s: a name of %d letters at most, rank 4",
                           name, TACIT_PARAM_NAME - 1);
-    if (tacit_params_find(params, name))
-        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice", name);
+    tacit_param *there = tacit_params_find(params, name);
+    if (there && params->again && same_shape(there, rank, shape)) {
+        *out = there;
+        return TACIT_OK;
+    }
+    if (there)
+        return tacit_fail(err, TACIT_ECONFLICT, "tensor %s is declared twice%s", name,
+                          params->again ? ", in two shapes" : "");
     size_t count = 1, bytes;
     for (unsigned i = 0; i < rank; i++)
         if (!tacit_mul_size(count, shape[i], &count))

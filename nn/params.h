@@ -49,6 +49,7 @@ typedef struct tacit_param {
     bool buffer;   /* frozen, and no part of a moving average: batch norm's running statistics */
     bool channels_last; /* of shape (out, in, y, x), its values lie as (out, y, x, in) */
     float rate;         /* factor of the learning rate, 1 unless set */
+    double wait;        /* no step, and no decay, in so many steps from the run's first */
     float *value, *grad;
     float *state[2]; /* of the optimiser; NULL where it keeps none */
 } tacit_param;
@@ -68,15 +69,14 @@ typedef struct tacit_params {
     float *values; /* all of them in one block, as are grads */
     float *grads;
     bool fixed; /* set before open: no gradients are kept, of a teacher */
-    bool again; /* while set, add gives the tensors that are there: a network is declared once more,
-                   for inputs of another size */
+    bool again; /* while it is set, a tensor of that name and shape is given again */
     size_t floats;
     tacit_arena arena;
 } tacit_params;
 
 /* *params is cleared first. Declares a tensor and gives its place in *out, which stays where it is;
- * value and grad are set by tacit_params_open. TACIT_ECONFLICT for a name that is there already, or
- * with `again` for one that is not, or has another shape. */
+ * value and grad are set by tacit_params_open. TACIT_ECONFLICT for a name that is there already,
+ * unless it is declared again. */
 tacit_status tacit_params_add(tacit_params *params, const char *name, unsigned rank,
                               const size_t *shape, tacit_init init, tacit_param **out,
                               tacit_err *err);

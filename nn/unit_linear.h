@@ -1,8 +1,8 @@
 /* unit_linear.h - a Linear layer of unit vectors in training, the last of DINO's head.
  *
- * y_k = g_k (v_k / |v_k|) . (x / |x|): the input is normalised, and so is each output's weight, up to
- * a gain (weight normalisation: Salimans and Kingma 2016, arXiv:1602.07868, eq. 2), with the names of
- * torch.nn.utils.weight_norm. The gains begin as 1, and may stay it: then y are cosines.
+ * y_k = g_k (v_k / |v_k|) . (x / |x|): the input is normalised, and so is each output's weight, up
+ * to a gain (weight normalisation: Salimans and Kingma 2016, arXiv:1602.07868, eq. 2), with the
+ * names of torch.nn.utils.weight_norm. The gains begin as 1, and may stay it: then y are cosines.
  */
 #ifndef TACIT_UNIT_LINEAR_H
 #define TACIT_UNIT_LINEAR_H
@@ -20,8 +20,8 @@ typedef struct tacit_unit_linear {
     float *unit, *dunit; /* (max_rows, in), tight */
 } tacit_unit_linear;
 
-/* Declares name.weight_g and name.weight_v. learns_gain: else g is frozen. Of `fixed` params there is
- * only a forward. */
+/* Declares name.weight_g and name.weight_v. learns_gain: else g is frozen. Of `fixed` params there
+ * is only a forward. */
 tacit_status tacit_unit_linear_declare(tacit_unit_linear *layer, const char *name, size_t in,
                                        size_t out, bool learns_gain, size_t max_rows,
                                        tacit_params *params, tacit_work *work, tacit_err *err);

@@ -125,6 +125,22 @@ tacit_status tacit_encoder_declare(tacit_encoder *e, const tacit_config *config,
     return st;
 }
 
+tacit_status tacit_encoder_declare_again(tacit_encoder *e, const tacit_config *config,
+                                         const tacit_backbone_config *backbone, unsigned size,
+                                         size_t max_batch, tacit_params *params, tacit_work *work,
+                                         tacit_err *err)
+{
+    tacit_backbone_config other = *backbone;
+    *e = (tacit_encoder){ .family = backbone->family };
+    tacit_status st = tacit_backbone_set_input(&other, size, size, err);
+    if (st < 0)
+        return tacit_fail_at(err, st, "local_size = %u", size);
+    params->again = true;
+    st = tacit_encoder_declare(e, config, &other, max_batch, params, work, err);
+    params->again = false;
+    return st;
+}
+
 void tacit_encoder_split(tacit_encoder *e, size_t groups, bool pooled)
 {
     if (!is_vit(e))

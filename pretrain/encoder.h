@@ -32,6 +32,12 @@ typedef struct tacit_encoder {
 tacit_status tacit_encoder_declare(tacit_encoder *encoder, const tacit_config *config,
                                    const tacit_backbone_config *backbone, size_t max_batch,
                                    tacit_params *params, tacit_work *work, tacit_err *err);
+/* The same network for square images of `size` pixels, over the tensors that it has in params,
+ * where it was declared before. Where it cannot take that size the error names local_size. */
+tacit_status tacit_encoder_declare_again(tacit_encoder *encoder, const tacit_config *config,
+                                         const tacit_backbone_config *backbone, unsigned size,
+                                         size_t max_batch, tacit_params *params, tacit_work *work,
+                                         tacit_err *err);
 /* Of a ResNet: its batch norms take the batch in groups, see bn.h. Between declare and plan. */
 void tacit_encoder_split(tacit_encoder *encoder, size_t groups, bool pooled);
 void tacit_encoder_close(tacit_encoder *encoder);

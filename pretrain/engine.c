@@ -224,6 +224,8 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
     e->rate.warmup = warmup;
     for (size_t i = 0; i < e->rate.drop_count; i++)
         e->rate.drops[i] *= each;
+    for (size_t i = 0; i < e->params.count; i++)
+        e->params.list[i]->wait = floor(e->params.list[i]->wait * each + 0.5);
     if (e->steps && warmup > e->rate.steps)
         return tacit_fail(err, TACIT_EINVAL,
                           "warmup_epochs = %g is longer than the run: %g steps of %g",

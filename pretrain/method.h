@@ -14,7 +14,8 @@
  * All that is to survive an interruption lies in tacit_params: the networks, and as frozen buffers
  * beside them queues, centres and prototypes. A moving teacher is a second set, which begins with
  * the values of the first and follows it by tacit_params_average. Random draws of a method are
- * functions of (seed, epoch, sample).
+ * functions of (seed, epoch, sample). A tensor that is to begin late is given a wait in epochs, of
+ * which tacit_engine_schedule makes steps.
  */
 #ifndef TACIT_METHOD_H
 #define TACIT_METHOD_H

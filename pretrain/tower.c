@@ -2,27 +2,69 @@
 #include "tower.h"
 
 #include "draws.h"
+#include "view_settings.h"
 
 #include <string.h>
+
+void tacit_tower_multicrop(tacit_tower_config *tower, const tacit_config *config)
+{
+    tower->local = tacit_config_whole(config, "local_crops");
+    tower->local_size = (unsigned)tacit_config_whole(config, "local_size");
+    tower->views = TACIT_GLOBAL_CROPS + tower->local;
+}
+
+static size_t rows_of(const tacit_tower *t)
+{
+    return t->views * t->part;
+}
+
+static size_t feature_dim(const tacit_tower *t)
+{
+    return t->crops[0].encoder.dim;
+}
+
+static size_t values_of(unsigned height, unsigned width)
+{
+    return (size_t)3 * height * width;
+}
+
+/* The backbone, and for local crops of another size once more. */
+static tacit_status declare_encoders(tacit_tower *t, const tacit_tower_config *config,
+                                     const tacit_learner *l, tacit_params *params, tacit_err *err)
+{
+    tacit_tower_crops *all = &t->crops[0], *local = &t->crops[1];
+    unsigned height, width;
+    tacit_backbone_input(&l->backbone, &height, &width);
+    bool two = config->local && (config->local_size != height || config->local_size != width);
+    t->sizes = two ? 2 : 1;
+    all->count = two ? t->global : t->views;
+    all->pixels = values_of(height, width);
+    tacit_status st = tacit_encoder_declare(&all->encoder, l->config, &l->backbone,
+                                            all->count * t->part, params, l->work, err);
+    if (st < 0 || !two)
+        return st;
+    local->first = all->count;
+    local->count = config->local;
+    local->pixels = values_of(config->local_size, config->local_size);
+    return tacit_encoder_declare_again(&local->encoder, l->config, &l->backbone, config->local_size,
+                                       local->count * t->part, params, l->work, err);
+}
 
 tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *config,
                                  const tacit_learner *l, tacit_params *params, tacit_err *err)
 {
-    unsigned height, width;
-    tacit_backbone_input(&l->backbone, &height, &width);
     *t = (tacit_tower){ .views = config->views,
+                        .global = config->views - config->local,
                         .part = l->part,
                         .whole = l->whole,
-                        .pixels = (size_t)3 * height * width,
                         .dim = config->layers[config->layer_count - 1].out };
-    size_t rows = t->views * t->part;
-    tacit_status st =
-        tacit_encoder_declare(&t->encoder, l->config, &l->backbone, rows, params, l->work, err);
+    tacit_status st = declare_encoders(t, config, l, params, err);
     if (st == TACIT_OK)
-        st = tacit_mlp_declare(&t->head, "projector", t->encoder.dim, config->layer_count,
-                               config->layers, rows, params, l->work, err);
+        st = tacit_mlp_declare(&t->head, "projector", feature_dim(t), config->layer_count,
+                               config->layers, rows_of(t), params, l->work, err);
     if (st == TACIT_OK && config->apart) {
-        tacit_encoder_split(&t->encoder, t->views, false);
+        for (size_t s = 0; s < t->sizes; s++)
+            tacit_encoder_split(&t->crops[s].encoder, t->crops[s].count, false);
         tacit_mlp_split(&t->head, t->views, false);
     }
     return st;
@@ -30,30 +72,48 @@ tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *confi
 
 void tacit_tower_close(tacit_tower *t)
 {
-    tacit_encoder_close(&t->encoder);
+    for (size_t s = 0; s < t->sizes; s++)
+        tacit_encoder_close(&t->crops[s].encoder);
+}
+
+/* Rows of features that lie together only where there are two sizes. */
+static size_t joined_rows(const tacit_tower *t)
+{
+    return t->sizes > 1 ? rows_of(t) : 0;
 }
 
 bool tacit_tower_plan(const tacit_tower *t, size_t *total)
 {
-    size_t rows = t->views * t->part, all = t->views * t->whole;
-    return tacit_arena_plan(total, rows, t->pixels * sizeof(float)) &&
-           tacit_arena_plan(total, all, t->dim * sizeof(float)) &&
-           tacit_arena_plan(total, all, t->dim * sizeof(float)) &&
-           tacit_arena_plan(total, rows, t->dim * sizeof(float)) &&
-           tacit_arena_plan(total, rows, sizeof(uint64_t)) &&
-           tacit_encoder_plan(&t->encoder, total) && tacit_mlp_plan(&t->head, total);
+    size_t rows = rows_of(t), all = t->views * t->whole, joined = joined_rows(t);
+    bool fits = tacit_arena_plan(total, all, t->dim * sizeof(float)) &&
+                tacit_arena_plan(total, all, t->dim * sizeof(float)) &&
+                tacit_arena_plan(total, rows, t->dim * sizeof(float)) &&
+                tacit_arena_plan(total, rows, sizeof(uint64_t)) &&
+                tacit_arena_plan(total, joined, feature_dim(t) * sizeof(float)) &&
+                tacit_arena_plan(total, joined, feature_dim(t) * sizeof(float)) &&
+                tacit_mlp_plan(&t->head, total);
+    for (size_t s = 0; fits && s < t->sizes; s++)
+        fits = tacit_arena_plan(total, t->crops[s].count * t->part,
+                                t->crops[s].pixels * sizeof(float)) &&
+               tacit_encoder_plan(&t->crops[s].encoder, total);
+    return fits;
 }
 
 void tacit_tower_take(tacit_tower *t, tacit_arena *arena)
 {
-    size_t rows = t->views * t->part, all = t->views * t->whole;
-    t->images = tacit_arena_take(arena, rows, t->pixels * sizeof(float));
+    size_t rows = rows_of(t), all = t->views * t->whole, joined = joined_rows(t);
     t->z = tacit_arena_take(arena, all, t->dim * sizeof(float));
     t->dz = tacit_arena_take(arena, all, t->dim * sizeof(float));
     t->d = tacit_arena_take(arena, rows, t->dim * sizeof(float));
     t->draws = tacit_arena_take(arena, rows, sizeof(uint64_t));
-    tacit_encoder_take(&t->encoder, arena);
+    t->joined = tacit_arena_take(arena, joined, feature_dim(t) * sizeof(float));
+    t->djoined = tacit_arena_take(arena, joined, feature_dim(t) * sizeof(float));
     tacit_mlp_take(&t->head, arena);
+    for (size_t s = 0; s < t->sizes; s++) {
+        tacit_tower_crops *c = &t->crops[s];
+        c->images = tacit_arena_take(arena, c->count * t->part, c->pixels * sizeof(float));
+        tacit_encoder_take(&c->encoder, arena);
+    }
 }
 
 size_t tacit_tower_at(const tacit_tower *t, const tacit_part *part, size_t view)
@@ -61,18 +121,45 @@ size_t tacit_tower_at(const tacit_tower *t, const tacit_part *part, size_t view)
     return (view * t->whole + part->index * t->part) * t->dim;
 }
 
-const float *tacit_tower_forward(tacit_tower *t, const tacit_part *part)
+/* Rows of n values, as far apart as is said, to others. */
+static void copy_rows(size_t rows, size_t n, const float *from, size_t ld_from, float *to,
+                      size_t ld_to)
+{
+    for (size_t i = 0; i < rows; i++)
+        memcpy(to + i * ld_to, from + i * ld_from, n * sizeof *to);
+}
+
+/* The features of the views of one size, encoder.ld apart. */
+static const float *features_of(tacit_tower *t, tacit_tower_crops *c, const tacit_part *part)
 {
     const tacit_batch *b = part->batch;
-    size_t n = t->part, rows = t->views * n;
-    for (size_t v = 0; v < t->views; v++) {
-        memcpy(t->images + v * n * t->pixels, b->views[v], n * t->pixels * sizeof(float));
+    size_t n = t->part;
+    uint64_t *draws = t->draws + c->first * n;
+    for (size_t v = 0; v < c->count; v++) {
+        unsigned view = (unsigned)(c->first + v);
+        memcpy(c->images + v * n * c->pixels, b->views[view], n * c->pixels * sizeof(float));
         for (size_t i = 0; i < n; i++)
-            t->draws[v * n + i] = tacit_draw_stream(part->seed, b->epoch, b->samples[i],
-                                                    TACIT_DRAW_DROP_PATH + (unsigned)v);
+            draws[v * n + i] =
+                tacit_draw_stream(part->seed, b->epoch, b->samples[i], TACIT_DRAW_DROP_PATH + view);
     }
-    t->features = tacit_encoder_forward(&t->encoder, t->images, rows, part->seed, t->draws);
-    const float *z = tacit_mlp_forward(&t->head, rows, t->features, t->encoder.ld);
+    return tacit_encoder_forward(&c->encoder, c->images, c->count * n, part->seed, draws);
+}
+
+const float *tacit_tower_forward(tacit_tower *t, const tacit_part *part)
+{
+    size_t n = t->part, dim = feature_dim(t);
+    for (size_t s = 0; s < t->sizes; s++) {
+        tacit_tower_crops *c = &t->crops[s];
+        t->features = features_of(t, c, part);
+        t->ld = c->encoder.ld;
+        if (t->sizes > 1)
+            copy_rows(c->count * n, dim, t->features, t->ld, t->joined + c->first * n * dim, dim);
+    }
+    if (t->sizes > 1) {
+        t->features = t->joined;
+        t->ld = dim;
+    }
+    const float *z = tacit_mlp_forward(&t->head, rows_of(t), t->features, t->ld);
     for (size_t v = 0; v < t->views; v++)
         memcpy(t->z + tacit_tower_at(t, part, v), z + v * n * t->dim, n * t->dim * sizeof *z);
     return z;
@@ -80,8 +167,16 @@ const float *tacit_tower_forward(tacit_tower *t, const tacit_part *part)
 
 void tacit_tower_backward(tacit_tower *t, float *dz)
 {
-    tacit_mlp_backward(&t->head, dz, tacit_encoder_gradient(&t->encoder), t->encoder.ld);
-    tacit_encoder_backward(&t->encoder);
+    size_t n = t->part, dim = feature_dim(t);
+    float *d = t->sizes > 1 ? t->djoined : tacit_encoder_gradient(&t->crops[0].encoder);
+    tacit_mlp_backward(&t->head, dz, d, t->ld);
+    for (size_t s = 0; s < t->sizes; s++) {
+        tacit_tower_crops *c = &t->crops[s];
+        if (t->sizes > 1)
+            copy_rows(c->count * n, dim, d + c->first * n * dim, dim,
+                      tacit_encoder_gradient(&c->encoder), c->encoder.ld);
+        tacit_encoder_backward(&c->encoder);
+    }
 }
 
 void tacit_tower_backward_part(tacit_tower *t, const tacit_part *part)
@@ -94,16 +189,19 @@ void tacit_tower_backward_part(tacit_tower *t, const tacit_part *part)
 
 tacit_embeddings tacit_tower_embeddings(const tacit_tower *t)
 {
-    return (tacit_embeddings){ t->features, t->views * t->part, t->encoder.dim, t->encoder.ld,
-                               t->views == 2 };
+    return (tacit_embeddings){ t->features, t->global * t->part, feature_dim(t), t->ld,
+                               t->global == 2 };
 }
 
 double tacit_tower_flops(const tacit_tower *t)
 {
-    double head = 0;
+    double sum = 0;
     for (size_t i = 0; i < t->head.count; i++)
-        head += 2.0 * (double)t->head.dense[i].in * (double)t->head.dense[i].out;
-    return (double)t->views * (tacit_encoder_flops(&t->encoder) + 3 * head);
+        sum += 2.0 * (double)t->head.dense[i].in * (double)t->head.dense[i].out;
+    sum *= 3 * (double)t->views;
+    for (size_t s = 0; s < t->sizes; s++)
+        sum += (double)t->crops[s].count * tacit_encoder_flops(&t->crops[s].encoder);
+    return sum;
 }
 
 void tacit_tower_hook_close(void *state)

@@ -399,7 +399,7 @@ tacit_status tacit_train(const tacit_trainer_options *options, tacit_trainer_res
 
 /* A batch of noise. */
 typedef struct noise {
-    float *pixels; /* all views are the same */
+    float *pixels; /* of the largest view; all are the same */
     const float *views[TACIT_METHOD_VIEWS];
     uint32_t *samples;
 } noise;
@@ -415,11 +415,15 @@ static tacit_status next_noise(void *ctx, uint64_t epoch, uint64_t index, tacit_
 
 static tacit_status noise_open(noise *n, const tacit_engine *e, tacit_err *err)
 {
-    unsigned height, width;
-    size_t values;
-    tacit_backbone_input(&e->learner.backbone, &height, &width);
+    tacit_view views[TACIT_METHOD_VIEWS];
+    size_t count, side = 0, values;
     *n = (noise){ 0 };
-    if (tacit_mul_size(e->learner.part * 3 * sizeof(float), (size_t)height * width, &values))
+    tacit_status st = tacit_loader_feed_views(e, views, &count, err);
+    if (st < 0)
+        return st;
+    for (size_t v = 0; v < count; v++)
+        side = views[v].size > side ? views[v].size : side;
+    if (tacit_mul_size(e->learner.part * 3 * sizeof(float), side * side, &values))
         n->pixels = tacit_alloc(values);
     n->samples = tacit_calloc(e->learner.part, sizeof *n->samples);
     if (!n->pixels || !n->samples)

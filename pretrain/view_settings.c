@@ -30,6 +30,19 @@ const tacit_setting tacit_colour_settings[] = {
     { 0 },
 };
 
+const tacit_setting tacit_local_settings[] = {
+    { "local_crops", TACIT_SETTING_WHOLE, "6", 0, TACIT_LOCAL_CROPS, NULL,
+      "small crops of an image, beside the two of all its size", false },
+    { "local_size", TACIT_SETTING_WHOLE, "96", 1, 16384, NULL, "their height and width in pixels",
+      false },
+    REAL("local_min", "0.05", 0.001, 1, "least area of a small crop"),
+    REAL("local_max", "0.14", 0.001, 1, "largest area of a small crop"),
+    REAL("blur_local", "-1", -1, 1,
+         "blur's probability for small crops; -1: as for the first view"),
+    REAL("solarise_local", "-1", -1, 1, "solarise's, the same"),
+    { 0 },
+};
+
 static float number(const tacit_config *config, const char *name)
 {
     return (float)tacit_config_number(config, name);
@@ -75,4 +88,25 @@ tacit_status tacit_view_pair(const tacit_config *config, unsigned size, tacit_vi
     for (size_t v = 0; v < 2; v++)
         views[v] = tacit_view_colour(config, size, v == 1);
     return TACIT_OK;
+}
+
+static tacit_view local_view(const tacit_config *config)
+{
+    tacit_view v =
+        tacit_view_colour(config, (unsigned)tacit_config_whole(config, "local_size"), false);
+    v.scale[0] = number(config, "local_min");
+    v.scale[1] = number(config, "local_max");
+    v.blur = of_view(config, "blur", "blur_local", true);
+    v.solarise = of_view(config, "solarise", "solarise_local", true);
+    return v;
+}
+
+tacit_status tacit_view_crops(const tacit_config *config, unsigned size, tacit_view *views,
+                              size_t *count, tacit_err *err)
+{
+    size_t local = tacit_config_whole(config, "local_crops");
+    tacit_status st = tacit_view_pair(config, size, views, count, err);
+    for (size_t v = 0; v < local; v++)
+        views[(*count)++] = local_view(config);
+    return st;
 }

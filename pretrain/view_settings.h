@@ -1,9 +1,12 @@
 /* view_settings.h - the settings of views that joint-embedding methods share: crop, flip, colour,
- * blur, solarise. A method names the tables beside its own rows; where its paper has other values
- * than these, they stand among its defaults.
+ * blur, solarise, and small local crops beside the large ones. A method names the tables beside its
+ * own rows; where its paper has other values than these, they stand among its defaults.
  *
  * A second view with a recipe of its own (Grill et al. 2020, arXiv:2006.07733, appendix B) differs
  * in two probabilities, blur and solarise; all else is the same.
+ *
+ * Multi-crop (Caron et al. 2020, arXiv:2006.09882, section 3.2): two views as ever, called global,
+ * then local_crops of local_size pixels, each of a small part of the picture.
  */
 #ifndef TACIT_VIEW_SETTINGS_H
 #define TACIT_VIEW_SETTINGS_H
@@ -11,7 +14,10 @@
 #include "config.h"
 #include "views.h"
 
-extern const tacit_setting tacit_crop_settings[], tacit_colour_settings[];
+extern const tacit_setting tacit_crop_settings[], tacit_colour_settings[], tacit_local_settings[];
+
+#define TACIT_GLOBAL_CROPS 2
+#define TACIT_LOCAL_CROPS  10 /* at most */
 
 /* The crop and the flip of `size` pixels, all else off. */
 tacit_view tacit_view_crop(const tacit_config *config, unsigned size);
@@ -22,5 +28,9 @@ tacit_view tacit_view_colour(const tacit_config *config, unsigned size, bool sec
 /* Hook (method.h) of a method with two views and both tables. */
 tacit_status tacit_view_pair(const tacit_config *config, unsigned size, tacit_view *views,
                              size_t *count, tacit_err *err);
+
+/* The same of a method that has the table of local crops, too: the pair, then those. */
+tacit_status tacit_view_crops(const tacit_config *config, unsigned size, tacit_view *views,
+                              size_t *count, tacit_err *err);
 
 #endif

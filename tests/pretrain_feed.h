@@ -8,7 +8,8 @@
 #include <check.h>
 #include <string.h>
 
-enum { FEED_EPOCH = 5, FEED_VIEWS = 2, FEED_MOST = 16 };
+/* The first two views have the side that is asked for, the others, local crops, have FEED_LOCAL. */
+enum { FEED_EPOCH = 5, FEED_VIEWS = 4, FEED_LOCAL = 8, FEED_MOST = 16 };
 
 typedef struct test_feed {
     tacit_feed feed;
@@ -18,17 +19,25 @@ typedef struct test_feed {
     uint64_t poison; /* from this step on a pixel is NaN; 0: never */
 } test_feed;
 
+static size_t feed_values(const test_feed *f, size_t view)
+{
+    size_t side = view < 2 ? f->side : FEED_LOCAL;
+    return 3 * side * side;
+}
+
 /* The pixels of a step are the same whatever parts it has. */
 static tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
                               tacit_err *err)
 {
     test_feed *f = ctx;
-    size_t parts = f->whole / f->part, values = 3 * f->side * f->side;
+    size_t parts = f->whole / f->part;
     uint64_t step = epoch * FEED_EPOCH + index / parts, first = index % parts * f->part;
     (void)err;
-    for (size_t v = 0; v < FEED_VIEWS; v++)
+    for (size_t v = 0; v < FEED_VIEWS; v++) {
+        size_t values = feed_values(f, v);
         for (size_t i = 0; i < f->part * values; i++)
             f->views[v][i] = tacit_rng_uniform(7, 1000 * step + v, first * values + i) * 4 - 2;
+    }
     if (f->poison && step >= f->poison)
         f->views[0][5] = nanf("");
     for (size_t i = 0; i < f->part; i++)
@@ -48,7 +57,8 @@ static void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
                       .part = whole / parts };
     ck_assert(whole <= FEED_MOST);
     for (size_t v = 0; v < FEED_VIEWS; v++)
-        ck_assert_ptr_nonnull(f->views[v] = tacit_alloc(f->part * 3 * side * side * sizeof(float)));
+        ck_assert_ptr_nonnull(f->views[v] =
+                                  tacit_alloc(f->part * feed_values(f, v) * sizeof(float)));
 }
 
 static void feed_close(test_feed *f)

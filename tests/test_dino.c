@@ -128,7 +128,8 @@ START_TEST(head_by_differences)
     check_slope(h, "x", ROWS * IN, h->x, h->dx);
     for (size_t p = 0; p < h->params.count; p++) {
         tacit_param *param = h->params.list[p];
-        bool unseen = bn && (!strcmp(param->name, "mlp.0.bias") || !strcmp(param->name, "mlp.3.bias"));
+        bool unseen =
+            bn && (!strcmp(param->name, "mlp.0.bias") || !strcmp(param->name, "mlp.3.bias"));
         if (!param->frozen && !unseen) /* batch norm takes it away again */
             check_slope(h, param->name, param->count, param->value, param->grad);
     }
@@ -169,8 +170,7 @@ START_TEST(head_same_bits)
             head_backward(h);
             ck_assert_mem_eq(h->y, want->y, sizeof h->y);
             ck_assert_mem_eq(h->dx, want->dx, sizeof h->dx);
-            ck_assert_mem_eq(h->params.grads, want->params.grads,
-                             h->params.floats * sizeof(float));
+            ck_assert_mem_eq(h->params.grads, want->params.grads, h->params.floats * sizeof(float));
             head_close(h);
         }
     head_close(want);
@@ -193,8 +193,8 @@ static void softmax(const double *x, double *p)
 }
 
 /* main_dino.py, DINOLoss. */
-static double definition(size_t crops, const float *teacher, const float *centre, double temperature,
-                         const double *student)
+static double definition(size_t crops, const float *teacher, const float *centre,
+                         double temperature, const double *student)
 {
     double total = 0, x[K], q[K], p[K];
     size_t terms = 0;

@@ -5,6 +5,7 @@
 #include "pretrain_feed.h"
 #include "safetensors.h"
 #include "scratch.h"
+#include "tower.h"
 
 #include <math.h>
 
@@ -454,6 +455,100 @@ START_TEST(parts_of_a_contrastive_loss_see_each_other)
 }
 END_TEST
 
+/* Crops ---------------------------------------------------------------------------------------- */
+
+/* A tower over made-up views, with a head of one layer and no batch norm in it. */
+typedef struct test_tower {
+    tacit_config config;
+    tacit_learner learner;
+    tacit_params params;
+    tacit_work work;
+    tacit_arena arena;
+    tacit_tower tower;
+} test_tower;
+
+static void tower_open(test_tower *t, const char *size, size_t views, size_t local, bool apart)
+{
+    const tacit_tower_config c = {
+        .views = views,
+        .local = local,
+        .local_size = FEED_LOCAL,
+        .apart = apart,
+        .layers = { { .out = 5, .norm = TACIT_MLP_NO_NORM, .name = "0" } },
+        .layer_count = 1
+    };
+    size_t total = 0;
+    tacit_err err;
+    *t = (test_tower){ .work = { .kernels = tacit_kernels_for(isas[isa_count - 1]) } };
+    config_open(&t->config, "simclr", tiny_simclr);
+    config_set(&t->config, size);
+    t->learner = (tacit_learner){ .config = &t->config, .whole = 4, .part = 4, .work = &t->work };
+    ck_assert_int_eq(tacit_encoder_config(&t->config, &t->learner.backbone, &err), TACIT_OK);
+    ck_assert_msg(!tacit_tower_declare(&t->tower, &c, &t->learner, &t->params, &err), "%s",
+                  err.text);
+    ck_assert(tacit_tower_plan(&t->tower, &total));
+    ck_assert_int_eq(tacit_params_open(&t->params, 0, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_work_open(&t->work, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_arena_open(&t->arena, total, &err), TACIT_OK);
+    tacit_tower_take(&t->tower, &t->arena);
+    ck_assert_uint_eq(t->arena.used, total);
+    tacit_params_init(&t->params, 3, NULL);
+}
+
+/* A forward and a backward of views `first` on, with a gradient by the place of a row. */
+static void tower_run(test_tower *t, const tacit_batch *all, size_t first, const float *dz)
+{
+    const tacit_batch batch = { .samples = all->samples, .views = all->views + first };
+    const tacit_part part = { .batch = &batch, .images = 4, .count = 1 };
+    size_t n = t->tower.views * 4 * t->tower.dim;
+    tacit_tower_forward(&t->tower, &part);
+    memcpy(t->tower.dz, dz + first * 4 * t->tower.dim, n * sizeof *dz);
+    tacit_tower_backward_part(&t->tower, &part);
+}
+
+static void tower_close(test_tower *t)
+{
+    tacit_tower_close(&t->tower);
+    tacit_arena_close(&t->arena);
+    tacit_work_close(&t->work);
+    tacit_params_close(&t->params);
+    tacit_config_close(&t->config);
+}
+
+/* Crops of two sizes have the embeddings that each size has alone, and the sum of the gradients. */
+START_TEST(crops_of_two_sizes_share_a_network)
+{
+    test_tower both, large, small;
+    test_feed feed;
+    tacit_batch batch;
+    float dz[4 * 4 * 5];
+    feed_open(&feed, 12, 4, 1);
+    ck_assert_int_eq(feed_next(&feed, 0, 0, &batch, NULL), TACIT_OK);
+    for (size_t i = 0; i < 4 * 4 * 5; i++)
+        dz[i] = tacit_rng_uniform(1, 1, i) - 0.5f;
+    tower_open(&both, "size=12", 4, 2, _i);
+    tower_open(&large, "size=12", 2, 0, _i);
+    tower_open(&small, "size=8", 2, 0, _i);
+    ck_assert_uint_eq(both.params.count, large.params.count);
+    tower_run(&both, &batch, 0, dz);
+    tower_run(&large, &batch, 0, dz);
+    tower_run(&small, &batch, 2, dz);
+    size_t half = 2 * 4 * 5;
+    ck_assert_mem_eq(both.tower.z, large.tower.z, half * sizeof *dz);
+    ck_assert_mem_eq(both.tower.z + half, small.tower.z, half * sizeof *dz);
+    for (size_t i = 0; i < large.params.floats; i++)
+        large.params.grads[i] += small.params.grads[i];
+    ck_assert_double_lt(error_of(both.params.grads, large.params.grads, large.params.floats), 1e-6);
+    ck_assert_double_eq_tol(tacit_tower_flops(&both.tower),
+                            tacit_tower_flops(&large.tower) + tacit_tower_flops(&small.tower), 1);
+    tacit_embeddings e = tacit_tower_embeddings(&both.tower);
+    ck_assert(e.pairs && e.count == 8);
+    ck_assert_mem_eq(e.rows, large.tower.features, e.dim * sizeof *e.rows);
+    tower_close(&both), tower_close(&large), tower_close(&small);
+    feed_close(&feed);
+}
+END_TEST
+
 /* Trouble ------------------------------------------------------------------------------------- */
 
 START_TEST(values_that_are_not_finite_stop_the_run)
@@ -559,6 +654,7 @@ int main(void)
     tcase_add_loop_test(tests, same_bits, 0, 2 * TINY_COUNT);
     tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
     tcase_add_test(tests, parts_of_a_contrastive_loss_see_each_other);
+    tcase_add_loop_test(tests, crops_of_two_sizes_share_a_network, 0, 2);
     tcase_add_test(tests, values_that_are_not_finite_stop_the_run);
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, the_plan_is_what_is_taken);
