@@ -19,7 +19,8 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
         const tacit_mlp_layer *l = &layers[i];
         char name[TACIT_PARAM_NAME];
         mlp->layers[i] = *l;
-        assert((has_norm(mlp, i) || !l->relu) && (i + 1 < count || !l->gelu));
+        assert(has_norm(mlp, i) || !l->relu);
+        assert(i + 1 < count || !l->gelu);
         snprintf(name, sizeof name, "%s.%s", prefix, l->name);
         bool own = l->weight.size > 0;
         tacit_status st = tacit_dense_declare(&mlp->dense[i], name, in, l->out, l->bias, 0, NULL,
@@ -60,11 +61,11 @@ static size_t widest(const tacit_mlp *mlp)
 bool tacit_mlp_plan(const tacit_mlp *mlp, size_t *total)
 {
     for (size_t i = 0; i < mlp->count; i++) {
-        size_t kept = 1 + has_norm(mlp, i) + mlp->layers[i].gelu;
-        for (; kept; kept--)
-            if (!tacit_arena_plan(total, mlp->max_rows, mlp->layers[i].out * sizeof(float)))
-                return false;
-        if (has_norm(mlp, i) && !tacit_bn_plan(&mlp->bn[i], total))
+        size_t out = mlp->layers[i].out;
+        if (!tacit_arena_plan(total, mlp->max_rows, out * sizeof(float)) ||
+            (has_norm(mlp, i) && (!tacit_arena_plan(total, mlp->max_rows, out * sizeof(float)) ||
+                                  !tacit_bn_plan(&mlp->bn[i], total))) ||
+            (mlp->layers[i].gelu && !tacit_arena_plan(total, mlp->max_rows, out * sizeof(float))))
             return false;
     }
     for (size_t i = 0; i < 2; i++)
@@ -77,13 +78,13 @@ void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena)
 {
     for (size_t i = 0; i < mlp->count; i++) {
         size_t out = mlp->layers[i].out;
-        mlp->linear[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
-        mlp->normed[i] = mlp->linear[i];
+        mlp->before[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
+        mlp->after[i] = mlp->before[i];
         if (has_norm(mlp, i)) {
-            mlp->normed[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
+            mlp->after[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
             tacit_bn_take(&mlp->bn[i], arena);
         }
-        mlp->out[i] = mlp->normed[i];
+        mlp->out[i] = mlp->after[i];
         if (mlp->layers[i].gelu)
             mlp->out[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
     }
@@ -101,7 +102,7 @@ static void gelu_chunk(void *ctx, size_t row, unsigned worker)
     (void)worker;
     const gelu_job *j = ctx;
     size_t n = j->mlp->layers[j->layer].out;
-    j->mlp->work->kernels->gelu_f32(n, j->mlp->normed[j->layer] + row * n,
+    j->mlp->work->kernels->gelu_f32(n, j->mlp->after[j->layer] + row * n,
                                     j->mlp->out[j->layer] + row * n);
 }
 
@@ -113,13 +114,11 @@ const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size
     mlp->ldx = ldx;
     for (size_t i = 0; i < mlp->count; i++) {
         size_t out = mlp->layers[i].out;
-        gelu_job gelu = { mlp, i };
-        tacit_dense_forward(mlp->work, &mlp->dense[i], rows, x, ldx, mlp->linear[i], out, NULL);
+        tacit_dense_forward(mlp->work, &mlp->dense[i], rows, x, ldx, mlp->before[i], out, NULL);
         if (has_norm(mlp, i))
-            tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->linear[i], out, mlp->normed[i],
-                             out);
+            tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, mlp->after[i], out);
         if (mlp->layers[i].gelu)
-            tacit_parallel_for(mlp->work->pool, rows, gelu_chunk, &gelu);
+            tacit_parallel_for(mlp->work->pool, rows, gelu_chunk, &(gelu_job){ mlp, i });
         x = mlp->out[i];
         ldx = out;
     }
@@ -131,12 +130,12 @@ void tacit_mlp_backward(tacit_mlp *mlp, float *dy, float *dx, size_t lddx)
     for (size_t i = mlp->count; i-- > 0;) {
         size_t out = mlp->layers[i].out, in = mlp->dense[i].in;
         if (has_norm(mlp, i))
-            tacit_bn_backward(mlp->work, &mlp->bn[i], mlp->rows, mlp->linear[i], out, dy, out, dy,
+            tacit_bn_backward(mlp->work, &mlp->bn[i], mlp->rows, mlp->before[i], out, dy, out, dy,
                               out);
         float *to = i ? mlp->d[i % 2] : dx;
         tacit_after gelu = { 0 };
         if (i && mlp->layers[i - 1].gelu)
-            gelu = (tacit_after){ .gelu_input = mlp->normed[i - 1], .ldg = in };
+            gelu = (tacit_after){ .gelu_input = mlp->after[i - 1], .ldg = in };
         tacit_dense_backward(mlp->work, &mlp->dense[i], mlp->rows, dy, out,
                              i ? mlp->out[i - 1] : mlp->x, i ? in : mlp->ldx, to, i ? in : lddx,
                              &gelu);

@@ -1,5 +1,4 @@
-/* mlp_train.h - projectors and predictors in training: Linear, batch norm, ReLU or GELU, some times
- * over.
+/* mlp_train.h - projectors and predictors in training: Linear, batch norm, ReLU, some times over.
  */
 #ifndef TACIT_MLP_TRAIN_H
 #define TACIT_MLP_TRAIN_H
@@ -12,7 +11,7 @@ typedef enum tacit_mlp_norm {
     TACIT_MLP_BN,
     TACIT_MLP_BN_GAMMA,
     TACIT_MLP_BN_PLAIN,
-    TACIT_MLP_NO_NORM, /* then no ReLU either */
+    TACIT_MLP_NO_NORM, /* then no ReLU either: a last layer */
 } tacit_mlp_norm;
 
 typedef struct tacit_mlp_layer {
@@ -30,10 +29,10 @@ typedef struct tacit_mlp {
     tacit_mlp_layer layers[TACIT_MLP_LAYERS];
     tacit_dense dense[TACIT_MLP_LAYERS];
     tacit_bn bn[TACIT_MLP_LAYERS];
-    /* what each Linear gave, its norm, and its GELU; the same where there is none; tight rows */
-    float *linear[TACIT_MLP_LAYERS], *normed[TACIT_MLP_LAYERS], *out[TACIT_MLP_LAYERS];
-    float *d[2];    /* gradients of what lies between the layers, in turn */
-    const float *x; /* of the last forward */
+    float *before[TACIT_MLP_LAYERS], *after[TACIT_MLP_LAYERS]; /* of each norm, tight rows */
+    float *out[TACIT_MLP_LAYERS]; /* of each GELU; `after` where there is none */
+    float *d[2];                  /* gradients of what lies between the layers, in turn */
+    const float *x;               /* of the last forward */
     size_t ldx;
     const tacit_work *work;
 } tacit_mlp;

@@ -105,9 +105,15 @@ void tacit_regrid_take(tacit_regrid *r, tacit_arena *arena)
 {
     r->line = tacit_arena_take(arena, widest(r), r->dim * sizeof(double));
     for (int axis = 0; axis < 2; axis++) {
+        r->weights[axis] = tacit_arena_take(arena, r->to[axis], r->from[axis] * sizeof(double));
+        r->turned[axis] = tacit_arena_take(arena, r->to[axis], r->from[axis] * sizeof(double));
+    }
+}
+
+void tacit_regrid_make(tacit_regrid *r)
+{
+    for (int axis = 0; axis < 2; axis++) {
         size_t from = r->from[axis], to = r->to[axis];
-        r->weights[axis] = tacit_arena_take(arena, to, from * sizeof(double));
-        r->turned[axis] = tacit_arena_take(arena, to, from * sizeof(double));
         axis_weights(r->rule, from, to, r->weights[axis]);
         for (size_t i = 0; i < from * to; i++)
             r->turned[axis][i % from * to + i / from] = r->weights[axis][i];

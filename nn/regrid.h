@@ -20,6 +20,9 @@ typedef struct tacit_regrid {
 
 bool tacit_regrid_plan(const tacit_regrid *regrid, size_t *total);
 void tacit_regrid_take(tacit_regrid *regrid, tacit_arena *arena);
+/* The weights, which the others need: once, or where the memory is shared whenever it has held
+ * something else. */
+void tacit_regrid_make(tacit_regrid *regrid);
 
 /* table (from[0], from[1], dim), out (to[0], to[1], dim), tight. */
 void tacit_regrid_forward(const tacit_regrid *regrid, const float *table, float *out);

@@ -25,6 +25,7 @@ static tacit_status resample(tacit_resample rule, const float *table, const unsi
     if (!tacit_regrid_plan(&r, &total) || tacit_arena_open(&arena, total, NULL) < 0)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for the position table");
     tacit_regrid_take(&r, &arena);
+    tacit_regrid_make(&r);
     tacit_regrid_forward(&r, table, out);
     tacit_arena_close(&arena);
     return TACIT_OK;

@@ -151,7 +151,8 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
     assert(batch <= vit->max_batch && vit->kept <= vit->max_kept);
     tacit_pool *pool = vit->work->pool;
     if (vit->resampled) {
-        size_t dim = vit->config.dim; /* the class token's row is no place */
+        size_t dim = vit->config.dim;    /* the class token's row is no place */
+        tacit_regrid_make(&vit->regrid); /* a teacher may have had the memory */
         memcpy(vit->placed, vit->positions->value, dim * sizeof *vit->placed);
         tacit_regrid_forward(&vit->regrid, vit->positions->value + dim, vit->placed + dim);
     }

@@ -64,6 +64,7 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
                                 .final = factor * number(e, "lr_final"),
                                 .start = factor * number(e, "lr_start"),
                                 .warmup = number(e, "warmup_epochs"),
+                                .inclusive = tacit_config_flag(c, "warmup_inclusive"),
                                 .drop = number(e, "lr_drop") };
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
@@ -83,8 +84,6 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
     if (vit ? !m->vit : !m->resnet)
         return tacit_fail(err, TACIT_EINVAL, "%s trains a %s, which %s is not: choose another arch",
                           m->name, vit ? "ResNet" : "ViT", tacit_config_string(c, "arch"));
-    if (e->clip > 0 && e->clip_tensor > 0)
-        return tacit_fail(err, TACIT_EINVAL, "clip and clip_tensor are two ways to clip: set one");
     if (e->learner.whole % e->parts)
         return tacit_fail(err, TACIT_EINVAL,
                           "batch = %zu does not divide into accumulate = %zu parts",
@@ -379,6 +378,19 @@ static tacit_status check_finite(const tacit_engine *e, const tacit_step *r, con
                       r->loss);
 }
 
+/* Each tensor first, then all of them. norm: of the whole gradient. */
+static void clip(tacit_engine *e, double norm)
+{
+    const tacit_kernels *kernels = e->work.kernels;
+    tacit_pool *pool = e->work.pool;
+    if (e->clip_tensor > 0) { /* DINO's clip_gradients */
+        tacit_params_clip_each(&e->params, e->clip_tensor, kernels, pool);
+        norm = sqrt(tacit_params_grad_norm(&e->params, kernels, pool, NULL));
+    }
+    if (e->clip > 0 && norm > e->clip) /* PyTorch's clip_grad_norm_ */
+        tacit_params_scale_grads(&e->params, (float)(e->clip / (norm + 1e-6)), kernels, pool);
+}
+
 tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_step *result,
                                tacit_err *err)
 {
@@ -393,11 +405,7 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     result->gradient = norm;
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
-    if (e->clip_tensor > 0) /* DINO's clip_gradients */
-        tacit_params_clip_each(&e->params, e->clip_tensor, e->work.kernels, e->work.pool);
-    if (e->clip > 0 && norm > e->clip) /* PyTorch's clip_grad_norm_ */
-        tacit_params_scale_grads(&e->params, (float)(e->clip / (norm + 1e-6)), e->work.kernels,
-                                 e->work.pool);
+    clip(e, norm);
     result->rate = tacit_schedule_at(&e->rate, (double)e->step);
     result->decay = tacit_schedule_at(&e->decay, (double)e->step);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,

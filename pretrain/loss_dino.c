@@ -73,6 +73,32 @@ double tacit_dino_loss(const tacit_dino *loss, size_t images, size_t of, double 
     return sum / terms;
 }
 
+#define COLUMNS 1024 /* of a chunk */
+
+typedef struct sum_job {
+    const tacit_dino *l;
+    size_t rows;
+    const float *teacher;
+    bool more;
+    float *sum;
+} sum_job;
+
+static void sum_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const sum_job *j = ctx;
+    size_t from = chunk * COLUMNS, left = j->l->dim - from;
+    j->l->work->kernels->sum_rows_f32(j->rows, left < COLUMNS ? left : COLUMNS, j->teacher + from,
+                                      j->l->dim, j->more, j->sum + from);
+}
+
+void tacit_dino_sum(const tacit_dino *loss, size_t rows, const float *teacher, bool more,
+                    float *sum)
+{
+    sum_job j = { loss, rows, teacher, more, sum };
+    tacit_parallel_for(loss->work->pool, (loss->dim + COLUMNS - 1) / COLUMNS, sum_chunk, &j);
+}
+
 void tacit_dino_move(const tacit_dino *loss, double momentum, size_t rows, const float *sum,
                      float *centre)
 {

@@ -30,6 +30,9 @@ void tacit_dino_declare(tacit_dino *loss, size_t crops, size_t dim, double stude
 double tacit_dino_loss(const tacit_dino *loss, size_t images, size_t of, double teacher_temperature,
                        const float *centre, float *teacher, float *student);
 
+/* sum = the sum of `rows` of the teacher's logits, or with more added to it: the centre's. */
+void tacit_dino_sum(const tacit_dino *loss, size_t rows, const float *teacher, bool more,
+                    float *sum);
 /* centre = momentum centre + (1 - momentum) sum / rows; sum: of a step's teacher rows. */
 void tacit_dino_move(const tacit_dino *loss, double momentum, size_t rows, const float *sum,
                      float *centre);

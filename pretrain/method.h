@@ -63,6 +63,7 @@ typedef struct tacit_method {
     const char *const *heads; /* how names begin that are not the backbone's, NULL at the end */
     bool vit, resnet;         /* which families it trains        */
     bool joint;               /* its loss couples images         */
+    bool by_teacher;          /* its backbone is the teacher's   */
     tacit_features features;  /* what the backbone is used for   */
     size_t state;             /* bytes of its state, zeroed first */
 
@@ -94,7 +95,7 @@ typedef struct tacit_method {
 } tacit_method;
 
 extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_masked_autoencoder;
+    tacit_variance_invariance_covariance, tacit_distillation_no_labels, tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -8,6 +8,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,
+    &tacit_distillation_no_labels,
     &tacit_masked_autoencoder,
     NULL,
 };

@@ -59,6 +59,8 @@ const tacit_setting tacit_trainer_settings[] = {
     REAL("lr_start", "0", 0, 1e6, "of the warm-up, scaled as lr"),
     REAL("lr_final", "0", 0, 1e6, "of the cosine or the line, scaled as lr"),
     REAL("warmup_epochs", "0", 0, 1e6, "in which the rate rises linearly"),
+    FLAG("warmup_inclusive", "false",
+         "the full rate is that of the warm-up's last step, not of the one behind it: DINO"),
     STRING("lr_drops", "", "schedule step: epochs at which the rate falls, such as 120,160", false),
     REAL("lr_drop", "0.1", 0, 1, "schedule step: the factor of each fall"),
     REAL("weight_decay", "0", 0, 10, "of all but biases and norms"),

@@ -21,6 +21,7 @@ typedef struct tacit_tower_config {
     size_t local;        /* how many of them, the last ones, are local */
     unsigned local_size; /* pixels of these */
     bool apart;          /* batch norm takes each view for itself, as if it went through alone */
+    bool still;          /* no drop path: a teacher */
     tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
     size_t layer_count;
 } tacit_tower_config;
@@ -35,6 +36,7 @@ typedef struct tacit_tower_crops {
 typedef struct tacit_tower {
     tacit_tower_crops crops[2]; /* global ones; local ones, where they have a size of their own */
     size_t sizes;               /* 1 or 2 */
+    bool still;
     tacit_mlp head;
     size_t views, global, part, whole, dim; /* global: views that are; dim: of an embedding */
     float *z, *dz;           /* (views, whole, dim): embeddings of all parts, and their gradients */

@@ -98,17 +98,54 @@ static const char *const tiny_simclr[] = {
 static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+#define TINY_DINO                                                                                  \
+    "local_crops=2", "local_size=8", "outputs=12", "head_hidden=16", "head_dim=8",                 \
+        "teacher_momentum=0.9", "teacher_temperature_epochs=3", "clip_tensor=2", "drop_path=0"
+static const char *const tiny_dino[] = { TINY_DINO,
+                                         "arch=vit_tiny_patch4_32",
+                                         "size=16",
+                                         "dim=24",
+                                         "depth=2",
+                                         "heads=3",
+                                         "batch=8",
+                                         "accumulate=1",
+                                         "epochs=4",
+                                         "warmup_epochs=1",
+                                         "lr=2e-3",
+                                         "lr_final=1e-5",
+                                         "lr_scale=none",
+                                         "seed=11",
+                                         NULL };
+static const char *const tiny_dino_resnet[] = { TINY_RESNET,
+                                                TINY_DINO,
+                                                "optimiser=sgd",
+                                                "lr=0.005",
+                                                "weight_decay_final=-1",
+                                                "head_norm=true",
+                                                "norm_last_layer=true",
+                                                NULL };
 
-/* A tiny run of every method. */
+/* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr }, { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow }, { "vicreg", 12, tiny_vicreg },
+    { "simclr", 12, tiny_simclr },    { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },    { "vicreg", 12, tiny_vicreg }, { "dino", 16, tiny_dino },
+    { "dino", 12, tiny_dino_resnet },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
+
+/* The first tiny run of a method. */
+static inline size_t tiny_of(const char *method)
+{
+    size_t i = 0;
+    while (i < TINY_COUNT && strcmp(tiny[i].method, method))
+        i++;
+    ck_assert(i < TINY_COUNT);
+    return i;
+}
 
 static void config_open(tacit_config *c, const char *method, const char *const *settings)
 {

@@ -671,6 +671,7 @@ START_TEST(resampled_positions_by_differences)
     ck_assert(tacit_regrid_plan(&r, &total));
     ck_assert_int_eq(tacit_arena_open(&arena, total, NULL), TACIT_OK);
     tacit_regrid_take(&r, &arena);
+    tacit_regrid_make(&r);
     ck_assert_uint_eq(arena.used, total);
     for (size_t i = 0; i < TO * N; i++)
         dout[i] = tacit_rng_uniform(1, 9, i) - 0.5f;

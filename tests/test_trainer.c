@@ -138,6 +138,7 @@ static const struct {
     { "simclr", { "batch=1" }, "tells images of a batch apart" },
     { "simclr", { "patch=4" }, "a ViT's" },
     { "simclr", { "drop_path=0.1" }, "a ViT's" },
+    { "dino", { "local_size=9" }, "local_size = 9: size 9 x 9 is no multiple of the patch size 4" },
 };
 
 START_TEST(contradictions_are_refused)
@@ -146,8 +147,8 @@ START_TEST(contradictions_are_refused)
         tacit_config c;
         tacit_engine e;
         tacit_err err = { "" };
-        bool mae = !strcmp(contradictions[i].method, "mae");
-        config_open(&c, contradictions[i].method, mae ? tiny_mae : tiny_simclr);
+        const struct tiny *t = &tiny[tiny_of(contradictions[i].method)];
+        config_open(&c, t->method, t->settings);
         for (size_t j = 0; j < 4 && contradictions[i].settings[j]; j++)
             config_set(&c, contradictions[i].settings[j]);
         tacit_status st = tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err);
@@ -206,11 +207,11 @@ static float *find(const char *method, const char *kind, const char *tensor, siz
     return NULL;
 }
 
-static void load_init(const tacit_engine *e, const tacit_params *params)
+static void load_init(const char *run, const tacit_params *params)
 {
     for (size_t i = 0; i < params->count; i++) {
         tacit_param *p = params->list[i];
-        float *values = find(e->method->name, "init", p->name, p->count);
+        float *values = find(run, "init", p->name, p->count);
         ck_assert_msg(values || p->frozen, "no initial %s", p->name);
         if (values)
             tacit_param_copy_in(p, values);
@@ -237,7 +238,7 @@ static double unseen(const tacit_param *p, const float *got, const float *want)
 {
     size_t third = p->count / 3;
     bool head = !strncmp(p->name, "projector.", 10) || !strncmp(p->name, "predictor.", 10);
-    const char *layer = p->name + 10;
+    const char *layer = p->name + (strncmp(p->name + 10, "mlp.", 4) ? 10 : 14);
     if (strstr(p->name, "qkv.bias"))
         return fmax(error_of(got, want, third), error_of(got + 2 * third, want + 2 * third, third));
     if (!head || (strcmp(layer, "0.bias") && strcmp(layer, "3.bias")))
@@ -249,14 +250,14 @@ static double unseen(const tacit_param *p, const float *got, const float *want)
 }
 
 /* grads: gradients; else values, and by how much they moved. */
-static void check_tensors(const tacit_engine *e, const tacit_params *params, const char *kind,
-                          bool grads, double tolerance, double of_moves)
+static void check_tensors(const char *run, const tacit_params *params, const char *kind, bool grads,
+                          double tolerance, double of_moves)
 {
     for (size_t i = 0; i < params->count; i++) {
         const tacit_param *p = params->list[i];
         if (p->frozen)
             continue;
-        float *want = find(e->method->name, kind, p->name, p->count);
+        float *want = find(run, kind, p->name, p->count);
         float *got = tacit_alloc(p->count * sizeof *got);
         ck_assert_msg(want && got, "no %s of %s", kind, p->name);
         tacit_param_copy_out(p, grads, got);
@@ -264,7 +265,7 @@ static void check_tensors(const tacit_engine *e, const tacit_params *params, con
         if (error < 0)
             error = error_of(got, want, p->count);
         ck_assert_msg(error <= tolerance, "%s of %s is off by %.3g", kind, p->name, error);
-        float *begin = grads ? NULL : find(e->method->name, "init", p->name, p->count);
+        float *begin = grads ? NULL : find(run, "init", p->name, p->count);
         for (size_t j = 0; begin && j < p->count; j++) {
             want[j] -= begin[j];
             got[j] -= begin[j];
@@ -275,9 +276,40 @@ static void check_tensors(const tacit_engine *e, const tacit_params *params, con
     }
 }
 
+/* Queues and their like. */
+static void check_state(const char *run, const tacit_params *params)
+{
+    for (size_t i = 0; i < params->count; i++) {
+        const tacit_param *p = params->list[i];
+        float *want = p->frozen ? find(run, "state", p->name, p->count) : NULL;
+        double error = want ? error_of(p->value, want, p->count) : 0;
+        ck_assert_msg(error <= 1e-4, "%s is off by %.3g", p->name, error);
+        tacit_free(want);
+    }
+}
+
+/* Of a batch norm in the middle of a ResNet. */
+static void check_running(const char *run, const tacit_params *params, const char *kind)
+{
+    const tacit_param *p = tacit_params_find(params, "layer2.0.bn1.running_var");
+    float *want = p ? find(run, kind, "", p->count) : NULL;
+    ck_assert(!want || error_of(p->value, want, p->count) < 1e-4);
+    tacit_free(want);
+}
+
+static void golden_name(const struct tiny *t, char *name, size_t size)
+{
+    unsigned nth = 1;
+    for (const struct tiny *before = tiny; before < t; before++)
+        nth += !strcmp(before->method, t->method);
+    snprintf(name, size, nth > 1 ? "%s-%u" : "%s", t->method, nth);
+}
+
 START_TEST(twenty_steps_as_pytorch)
 {
     const struct tiny *t = &tiny[(size_t)_i / isa_count];
+    char run[32];
+    golden_name(t, run, sizeof run);
     tacit_config c;
     tacit_engine e;
     test_feed feed;
@@ -286,27 +318,24 @@ START_TEST(twenty_steps_as_pytorch)
     config_open(&c, t->method, t->settings);
     feed_open(&feed, t->side, 8, 1);
     engine_ready(&e, &c, isas[(size_t)_i % isa_count], NULL);
-    load_init(&e, &e.params);
-    load_init(&e, &e.teacher);
-    float *losses = find(t->method, "losses", "", 20);
+    load_init(run, &e.params);
+    load_init(run, &e.teacher);
+    float *losses = find(run, "losses", "", 20);
     ck_assert_ptr_nonnull(losses);
     ck_assert_uint_eq(e.steps, 20);
     for (size_t step = 0; step < 20; step++) {
         ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
         double error = fabs(r.loss - (double)losses[step]) / fabs((double)losses[step]);
-        ck_assert_msg(error <= (step ? 1e-4 : 1e-5), "%s, step %zu: loss %.9g, not %.9g", t->method,
-                      step, r.loss, (double)losses[step]);
+        ck_assert_msg(error <= (step ? 1e-4 : 1e-5), "%s, step %zu: loss %.9g, not %.9g", run, step,
+                      r.loss, (double)losses[step]);
         if (!step) /* the rate was 0 */
-            check_tensors(&e, &e.params, "grad", true, 1e-5, 0);
+            check_tensors(run, &e.params, "grad", true, 1e-5, 0);
     }
-    check_tensors(&e, &e.params, "after", false, 1e-4, 2e-3);
-    check_tensors(&e, &e.teacher, "teacher", false, 1e-4, 2e-3);
-    const tacit_param *running = tacit_params_find(&e.params, "layer2.0.bn1.running_var");
-    if (running) {
-        float *want = find(t->method, "running", "", running->count);
-        ck_assert(want && error_of(running->value, want, running->count) < 1e-4);
-        tacit_free(want);
-    }
+    check_tensors(run, &e.params, "after", false, 1e-4, 2e-3);
+    check_tensors(run, &e.teacher, "teacher", false, 1e-4, 2e-3);
+    check_state(run, &e.params);
+    check_running(run, &e.params, "running");
+    check_running(run, &e.teacher, "teacher_running");
     tacit_free(losses);
     tacit_engine_close(&e);
     feed_close(&feed);
@@ -549,6 +578,42 @@ START_TEST(crops_of_two_sizes_share_a_network)
 }
 END_TEST
 
+/* The centre after a step is made of what the teacher gave: drop path is the student's alone, and
+ * parts have the centre of the whole. */
+START_TEST(a_teacher_is_still)
+{
+    static const char *const more[][3] = { { "drop_path=0" },
+                                           { "drop_path=0.5" },
+                                           { "drop_path=0.5", "accumulate=4" } };
+    float centre[3][12];
+    double loss[3];
+    for (size_t i = 0; i < 3; i++) {
+        tacit_config c;
+        tacit_engine e;
+        test_feed feed;
+        tacit_step r;
+        tacit_err err;
+        config_open(&c, "dino", tiny_dino);
+        for (size_t j = 0; j < 3 && more[i][j]; j++)
+            config_set(&c, more[i][j]);
+        engine_ready(&e, &c, isas[isa_count - 1], NULL);
+        feed_open(&feed, 16, e.learner.whole, e.parts);
+        ck_assert_msg(!tacit_engine_step(&e, &feed.feed, &r, &err), "%s", err.text);
+        loss[i] = r.loss;
+        memcpy(centre[i], tacit_params_find(&e.params, "dino_loss.center")->value,
+               sizeof centre[i]);
+        feed_close(&feed);
+        tacit_engine_close(&e);
+        tacit_config_close(&c);
+    }
+    ck_assert_mem_eq(centre[0], centre[1], sizeof centre[0]);
+    ck_assert(loss[0] != loss[1]);
+    ck_assert_double_eq_tol(loss[2], loss[1], 1e-6);
+    ck_assert_double_lt(error_of(centre[2], centre[1], 12), 1e-6);
+    ck_assert_float_gt(fabsf(centre[0][3]), 1e-6f);
+}
+END_TEST
+
 /* Trouble ------------------------------------------------------------------------------------- */
 
 START_TEST(values_that_are_not_finite_stop_the_run)
@@ -655,6 +720,7 @@ int main(void)
     tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
     tcase_add_test(tests, parts_of_a_contrastive_loss_see_each_other);
     tcase_add_loop_test(tests, crops_of_two_sizes_share_a_network, 0, 2);
+    tcase_add_test(tests, a_teacher_is_still);
     tcase_add_test(tests, values_that_are_not_finite_stop_the_run);
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, the_plan_is_what_is_taken);

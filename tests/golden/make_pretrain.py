@@ -7,11 +7,10 @@ mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
-vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here.
+vicreg: facebookresearch/vicreg's; dino: make_pretrain_dino.py; with moco-v3's LARS, which is theirs too, written out here.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
 initial weights, the losses, the gradients of the first step, the weights after the last, of byol its
-target's. Needs torch,
-timm, numpy and safetensors.
+target's, of dino its teacher's and its centre. Needs torch, timm, numpy and safetensors.
 """
 import math
 import os
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+import make_pretrain_dino
 import make_train as base
 from make_train import Residual, generator, half
 
@@ -310,4 +310,5 @@ if __name__ == "__main__":
     make_byol()
     make_barlow()
     make_vicreg()
+    make_pretrain_dino.make(sys.modules[__name__])
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
