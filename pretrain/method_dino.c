@@ -3,13 +3,14 @@
  * main_dino.py).
  *
  * s = h(f(x)) of two global and some local crops, t = h'(f'(x)) of the global ones without gradient
- * or drop path; loss_dino.h has the loss. h is Linear, GELU, Linear, GELU, Linear (batch norm before
- * the GELUs if asked for), and the layer of unit_linear.h, which takes no step in the first epochs.
- * Centring and a teacher sharper than the student hold each other's collapse off: a uniform output,
- * and always the same one. Behind the optimiser's step the teacher's parameters become momentum
- * times themselves plus the rest of the student's, with a momentum that rises to 1 by half a cosine;
- * the centre moves towards the mean of the t of the step. The backbone of a run is the teacher's.
- * Batch norm takes the crops of a size together, in both networks with the batch's statistics.
+ * or drop path; loss_dino.h has the loss. h is Linear, GELU, Linear, GELU, Linear (batch norm
+ * before the GELUs if asked for), and the layer of unit_linear.h, which takes no step in the first
+ * epochs. Centring and a teacher sharper than the student hold each other's collapse off: a uniform
+ * output, and always the same one. Behind the optimiser's step the teacher's parameters become
+ * momentum times themselves plus the rest of the student's, with a momentum that rises to 1 by half
+ * a cosine; the centre moves towards the mean of the t of the step. The backbone of a run is the
+ * teacher's. Batch norm takes the crops of a size together, in both networks with the batch's
+ * statistics.
  */
 #include "loss_dino.h"
 #include "schedule.h"
@@ -25,13 +26,15 @@
 static const tacit_setting settings[] = {
     REAL("teacher_momentum", "0.996", 0, 1, "of the teacher at the start; it ends at 1"),
     REAL("student_temperature", "0.1", 0.001, 100, "of the student's softmax"),
-    REAL("teacher_temperature", "0.07", 0.001, 100,
-         "of the teacher's, at its end: less is sharper; not below the student's, its output, and "
-         "with it the features, collapse"),
+    REAL(
+        "teacher_temperature", "0.07", 0.001, 100,
+        "of the teacher's, at its end; well above the student's nothing is sharp, and the features "
+        "collapse"),
     REAL("teacher_temperature_start", "0.04", 0.001, 100, "in the first epoch"),
     REAL("teacher_temperature_epochs", "30", 0, 1e6, "in which it gets from there to its end"),
     { "centring", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
-      "the teacher's outputs less their moving mean; without it one of them wins", false },
+      "take the teacher's outputs less their moving mean; without it the features collapse",
+      false },
     REAL("centre_momentum", "0.9", 0, 1, "of that mean"),
     { "outputs", TACIT_SETTING_WHOLE, "65536", 2, 1048576, NULL, "of the head", false },
     { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL, "width of its hidden layers",
@@ -41,7 +44,7 @@ static const tacit_setting settings[] = {
     { "head_norm", TACIT_SETTING_FLAG, "false", 0, 0, NULL, "batch norm in its hidden layers",
       false },
     { "norm_last_layer", TACIT_SETTING_FLAG, "false", 0, 0, NULL,
-      "the last layer's weights stay of length 1: safer, a little worse", false },
+      "hold the weights of each output at length 1: safer, a little worse", false },
     REAL("freeze_last_layer", "1", 0, 1e6, "epochs in which the last layer's weights stay"),
     { 0 },
 };
@@ -151,10 +154,10 @@ typedef struct state {
     tacit_work *work;
     double momentum, centre_momentum, temperature[2], temperature_epochs;
     bool centring;
-    size_t outputs;  /* K */
-    float *logits;   /* (crops, part, K), the student's of the last forward */
-    float *targets;  /* (2, part, K), the teacher's */
-    float *sum;      /* (K): of all rows of those in a step */
+    size_t outputs; /* K */
+    float *logits;  /* (crops, part, K), the student's of the last forward */
+    float *targets; /* (2, part, K), the teacher's */
+    float *sum;     /* (K): of all rows of those in a step */
 } state;
 
 static tacit_status declare_network(network *n, tacit_tower_config *tower, const tacit_learner *l,
@@ -321,7 +324,7 @@ static double flops(const void *ctx)
 
 const tacit_method tacit_distillation_no_labels = {
     .name = "dino",
-    .title = "DINO: give every crop the output of a moving average of oneself for the large ones",
+    .title = "DINO: small crops are told what a moving average of oneself makes of large ones",
     .paper = "Caron et al. 2021, arXiv:2104.14294",
     .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings,
                                                 tacit_colour_settings, tacit_local_settings, NULL },
