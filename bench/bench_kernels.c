@@ -63,16 +63,17 @@ static void bench_gemm_f32(call *c)
 
 static void run_gemm_tn_f32(call *c)
 {
-    c->k->gemm_tn_f32(c->m, c->n, c->d, c->a, c->m, c->b, c->n, c->c, c->n, true);
+    c->k->gemm_tn_f32(c->m, c->n, c->d, c->a, c->m, c->b, c->n, c->c, c->n, true,
+                      c->c + c->m * c->n);
 }
 
 static void bench_gemm_tn_f32(call *c)
 {
-    c->shape = "112 x 128 x 384, warm";
-    c->m = 112;
-    c->n = 128;
+    c->shape = "196 x 192 x 384, warm";
+    c->m = 196;
+    c->n = 192;
     c->d = 384;
-    c->flops = 2.0 * 112 * 128 * 384;
+    c->flops = 2.0 * 196 * 192 * 384;
     c->run = run_gemm_tn_f32;
 }
 

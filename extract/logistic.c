@@ -92,12 +92,12 @@ static void gradient_chunk(void *ctx, size_t chunk, unsigned worker)
     bool more = p->from > 0;
     if (j >= p->dim) {
         p->kernels->gemm_tn_f32(rows, 1, p->rows, p->logits + i, p->classes, p->ones, 1,
-                                p->gradient + p->classes * p->dim + i, 1, more);
+                                p->gradient + p->classes * p->dim + i, 1, more, NULL);
         return;
     }
     size_t columns = p->dim - j < step ? p->dim - j : step;
     p->kernels->gemm_tn_f32(rows, columns, p->rows, p->logits + i, p->classes, p->x + j, p->dim,
-                            p->gradient + i * p->dim + j, p->dim, more);
+                            p->gradient + i * p->dim + j, p->dim, more, NULL);
 }
 
 /* Packs the weights of theta, with biases for vectors that are not centred. */
@@ -313,7 +313,7 @@ static void covariance_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t rows = p->dim - i < GRADIENT_ROWS ? p->dim - i : GRADIENT_ROWS;
     columns = p->dim - j < columns ? p->dim - j : columns;
     p->kernels->gemm_tn_f32(rows, columns, s->rows, s->x + i, p->dim, s->x + j, p->dim,
-                            p->covariance + i * p->dim + j, p->dim, false);
+                            p->covariance + i * p->dim + j, p->dim, false, NULL);
 }
 
 /* mean and covariance of evenly spaced rows. */

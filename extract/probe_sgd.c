@@ -89,12 +89,12 @@ static void gradient_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t rows = t->outputs - i < TILE_ROWS ? t->outputs - i : TILE_ROWS;
     if (j >= t->dim) {
         k->gemm_tn_f32(rows, 1, t->batch, t->logits + i, t->outputs, t->ones, 1,
-                       t->bias_gradient + i, 1, false);
+                       t->bias_gradient + i, 1, false, NULL);
         return;
     }
     size_t columns = t->dim - j < TILE_COLUMNS ? t->dim - j : TILE_COLUMNS;
     k->gemm_tn_f32(rows, columns, t->batch, t->logits + i, t->outputs, t->x + j, t->dim,
-                   t->gradient + i * t->dim + j, t->dim, false);
+                   t->gradient + i * t->dim + j, t->dim, false, NULL);
 }
 
 /* momentum = 0.9 momentum + gradient / batch; weight -= rate * momentum. */

@@ -47,7 +47,7 @@ static void update_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t rows = u->n - i < ROWS ? u->n - i : ROWS;
     size_t columns = u->n - j < COLUMNS ? u->n - j : COLUMNS;
     u->kernels->gemm_tn_f32(rows, columns, u->b, u->column + i, u->n, u->row + j, u->n,
-                            u->a + i * u->n + j, u->n, true);
+                            u->a + i * u->n + j, u->n, true, NULL);
 }
 
 /* Eliminates rows and columns [at, at + b): with P the inverse of that block and R = P a[at, :],
@@ -65,7 +65,7 @@ static bool eliminate(const update *u, size_t at, float *column, float *row, tac
     for (size_t k = 0; k < b; k++)
         for (size_t l = 0; l < b; l++)
             transposed[l * b + k] = (float)p[k][l];
-    u->kernels->gemm_tn_f32(b, n, b, transposed, b, u->a + at * n, n, row, n, false);
+    u->kernels->gemm_tn_f32(b, n, b, transposed, b, u->a + at * n, n, row, n, false, NULL);
     for (size_t k = 0; k < b; k++)
         for (size_t l = 0; l < b; l++)
             row[k * n + at + l] = (float)p[k][l];

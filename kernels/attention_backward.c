@@ -67,8 +67,8 @@ void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const f
                          ldd, t > 0, NULL);
         }
         TACIT_NAME(tacit_gemm_tn_f32)
-        (tokens, dim, block, ds, lds, q + first * ld, ld, dk, ldd, first > 0);
+        (tokens, dim, block, ds, lds, q + first * ld, ld, dk, ldd, first > 0, NULL);
         TACIT_NAME(tacit_gemm_tn_f32)
-        (tokens, dim, block, p, lds, dout + first * ldo, ldo, dv, ldd, first > 0);
+        (tokens, dim, block, p, lds, dout + first * ldo, ldo, dv, ldd, first > 0, NULL);
     }
 }

@@ -37,6 +37,11 @@ size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k)
     return round_up(n, kernels->gemm_nr) * k;
 }
 
+size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m)
+{
+    return TACIT_KC * round_up(m, kernels->gemm_mr) + 16; /* a vector */
+}
+
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)
 {
     return tacit_gemm_packed_size(kernels, tokens, dim) +         /* keys                */

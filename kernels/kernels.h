@@ -50,11 +50,13 @@ typedef void tacit_gemm_f32_fn(size_t m, size_t n, size_t k, const float *a, siz
                                const tacit_epilogue *epilogue);
 
 /* c (m, n) = a (k, m) transposed times b (k, n), and with `more` added to what c holds: the
- * gradient of a Linear layer's weights. Rows lda, ldb and ldc apart. Chains as in gemm_f32. Nothing
- * is packed: callers cut m and n so that blocks of a and b of TACIT_KC rows stay in the
- * second-level cache. Bound: 2 m n k FLOP. */
+ * gradient of a Linear layer's weights. Rows lda, ldb and ldc apart. Chains as in gemm_f32. Of each
+ * TACIT_KC rows a is copied to scratch (tacit_gemm_tn_scratch floats, or NULL: a is used as it
+ * lies), which is to stay in the second-level cache, and b a panel at a time: callers cut m and n,
+ * and the larger both are the more a copy is used. Bound: 2 m n k FLOP. */
 typedef void tacit_gemm_tn_f32_fn(size_t m, size_t n, size_t k, const float *a, size_t lda,
-                                  const float *b, size_t ldb, float *c, size_t ldc, bool more);
+                                  const float *b, size_t ldb, float *c, size_t ldc, bool more,
+                                  float *scratch);
 
 /* The sum of x * y in double, where each product is exact: 16 lanes and the tree. */
 typedef double tacit_dot_f64_fn(size_t n, const float *x, const float *y);
@@ -198,6 +200,9 @@ const tacit_kernels *tacit_kernels_for(tacit_isa isa);
 
 /* Floats of a packed (n, k). */
 size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k);
+
+/* Floats of scratch for gemm_tn_f32 with up to m columns of a. */
+size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m);
 
 /* Floats of scratch for attention_f32 and its gradients; the sizes must be those of a model, far
  * from overflow. */

@@ -26,8 +26,9 @@ void tacit_gemm_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda
 }
 
 void tacit_gemm_tn_f32_ref(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
-                           size_t ldb, float *c, size_t ldc, bool more)
+                           size_t ldb, float *c, size_t ldc, bool more, float *scratch)
 {
+    (void)scratch;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
             float *y = &c[i * ldc + j];

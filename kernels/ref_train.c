@@ -45,9 +45,9 @@ void tacit_attention_backward_f32_ref(size_t tokens, size_t dim, const float *q,
                 dq[(first + i) * ldd + j] = chains(tokens, dsi, k + j, ld);
         }
         tacit_gemm_tn_f32_ref(tokens, dim, block, ds, tokens, q + first * ld, ld, dk, ldd,
-                              first > 0);
+                              first > 0, NULL);
         tacit_gemm_tn_f32_ref(tokens, dim, block, p, tokens, dout + first * ldo, ldo, dv, ldd,
-                              first > 0);
+                              first > 0, NULL);
     }
 }
 

@@ -140,8 +140,8 @@ static void take_statistics(const bn_job *j, size_t group)
     const tacit_bn *bn = j->bn;
     const double *sums = gather_slots(j);
     double m = (double)j->rows, a = (double)bn->momentum;
-    double share = bn->pooled ? a / (double)bn->groups : a;
-    double keep = bn->pooled && group ? 1 : 1 - a;
+    size_t pool = bn->pooled ? bn->pooled : 1;
+    double share = a / (double)pool, keep = group % pool ? 1 : 1 - a;
     float *mean_of = bn->mean + group * bn->n, *rstd_of = bn->rstd + group * bn->n;
     for (size_t i = 0; i < bn->n; i++) {
         double mean = sums[i] / m, var = fmax(0, sums[bn->n + i] / m - mean * mean);

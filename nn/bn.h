@@ -25,7 +25,8 @@ typedef struct tacit_bn {
     float eps, momentum;
     bool relu;
     size_t groups; /* 1, unless set before plan */
-    bool pooled;   /* the running statistics move once, to the groups' mean; else group by group */
+    size_t pooled; /* so many groups in a row move the running statistics once, by their mean; 0, 1:
+                      each group does */
     tacit_param *gamma, *beta; /* frozen at 1 and 0 where they are not learned */
     tacit_param *running_mean, *running_var;
     float *mean, *rstd; /* (groups, n), of the last forward */

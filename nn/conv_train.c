@@ -20,6 +20,12 @@ static size_t step_at(size_t n, size_t at, size_t step)
     return n - at < step ? n - at : step;
 }
 
+/* Of the gradient of the weights, rows of a block. */
+static size_t weight_rows(size_t out)
+{
+    return out < CHANNELS ? out : CHANNELS;
+}
+
 static bool is_product(const tacit_convolution *c)
 {
     return c->shape.kernel == 1 && c->shape.stride == 1 && c->shape.pad == 0;
@@ -54,7 +60,9 @@ tacit_status tacit_convolution_declare(tacit_convolution *conv, const char *name
     tacit_work_need(&work->packed_floats,
                     tacit_gemm_packed_size(work->kernels, channels, area * out));
     tacit_work_need(&work->worker_floats, PIXELS * (size_t)TACIT_KC);
-    tacit_work_need(&work->worker_floats, TACIT_KC * (size_t)TERMS);
+    tacit_work_need(&work->worker_floats,
+                    TACIT_KC * (size_t)TERMS +
+                        tacit_gemm_tn_scratch(work->kernels, weight_rows(out)));
     if (stride > 1)
         tacit_work_need(&work->worker_floats, outputs * k);
     return TACIT_OK;
@@ -200,7 +208,8 @@ static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
         count = step_at(j->m, first, TACIT_KC);
         k->conv_windows_f32(&c->shape, first, count, column, columns, j->x, windows);
         k->gemm_tn_f32(rows, columns, count, j->dy + first * c->out + row, c->out, windows, columns,
-                       c->dense.w->grad + row * in + column, in, true);
+                       c->dense.w->grad + row * in + column, in, true,
+                       windows + TACIT_KC * (size_t)TERMS);
     }
 }
 
@@ -218,7 +227,7 @@ void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, con
         input_gradient(&j);
     j = (job){ .c = conv, .m = m, .x = x, .dy = dy };
     /* The windows are gathered again for each range of outputs: few of those, and enough blocks. */
-    j.row_step = conv->out <= 256 ? conv->out : 256;
+    j.row_step = weight_rows(conv->out);
     j.column_step = TERMS;
     while (j.column_step > 48 &&
            pieces(conv->out, j.row_step) * pieces(conv->dense.in, j.column_step) < 12)

@@ -10,6 +10,8 @@
 #define ROWS      112
 #define COLUMNS   128
 #define NORM_ROWS 64
+/* Most rows of a block of dW. */
+#define WEIGHT_ROWS 196
 
 static size_t pieces(size_t n, size_t step)
 {
@@ -67,6 +69,8 @@ tacit_status tacit_dense_declare(tacit_dense *dense, const char *name, size_t in
     tacit_work_need(&work->packed_floats, tacit_gemm_packed_size(work->kernels, out, in));
     tacit_work_need(&work->packed_floats, tacit_gemm_packed_size(work->kernels, in, out));
     tacit_work_need(&work->partial_floats, pieces(max_rows, ROWS) * out);
+    tacit_work_need(&work->worker_floats,
+                    tacit_gemm_tn_scratch(work->kernels, out < WEIGHT_ROWS ? out : WEIGHT_ROWS));
     return st;
 }
 
@@ -166,13 +170,14 @@ void tacit_dense_forward(const tacit_work *work, const tacit_dense *dense, size_
     run_product(&j, after);
 }
 
-/* Cuts dW into blocks: the larger, the less of dy and x is read from far (196 x 192 with TACIT_KC
- * rows of both fill 770 KB of a second-level cache), but of a small layer there must be enough. */
+/* Cuts dW into blocks: the larger, the more a copy of dy and x is used (of 196 rows of dW the copy
+ * fills 300 KB of a second-level cache), but there must be enough for all threads. No block adds to
+ * another, so how many there are does not show in the result. */
 static size_t weight_blocks(dense_job *j)
 {
-    static const size_t steps[][2] = { { 196, 192 }, { 98, 96 }, { 42, 64 } };
-    size_t count = 0;
-    for (size_t i = 0; count < 12 && i < sizeof steps / sizeof *steps; i++) {
+    static const size_t steps[][2] = { { WEIGHT_ROWS, 192 }, { 98, 192 }, { 98, 96 }, { 42, 96 } };
+    size_t count = 0, enough = 4 * (size_t)tacit_pool_threads(j->work->pool);
+    for (size_t i = 0; count < enough && i < sizeof steps / sizeof *steps; i++) {
         j->row_step = steps[i][0];
         j->column_step = steps[i][1];
         count = pieces(j->dense->out, j->row_step) * pieces(j->dense->in, j->column_step);
@@ -183,7 +188,6 @@ static size_t weight_blocks(dense_job *j)
 /* A block of dW += dy^T x. */
 static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
 {
-    (void)worker;
     const dense_job *j = ctx;
     const tacit_dense *d = j->dense;
     size_t across = pieces(d->in, j->column_step), row = chunk / across * j->row_step;
@@ -191,7 +195,7 @@ static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
     j->work->kernels->gemm_tn_f32(step_at(d->out, row, j->row_step),
                                   step_at(d->in, column, j->column_step), j->m, j->dy + row,
                                   j->lddy, j->x + column, j->ldx, d->w->grad + row * d->in + column,
-                                  d->in, true);
+                                  d->in, true, j->work->worker + worker * j->work->worker_floats);
 }
 
 void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size_t m,

@@ -452,6 +452,7 @@ static const tacit_tensor *find(const state *s, const char *name)
 
 static const float imagenet_mean[3] = { 0.485f, 0.456f, 0.406f };
 static const float imagenet_std[3] = { 0.229f, 0.224f, 0.225f };
+static const float swav_std[3] = { 0.228f, 0.224f, 0.225f }; /* eval_linear.py */
 static const float half[3] = { 0.5f, 0.5f, 0.5f };
 static const float clip_mean[3] = { 0.48145466f, 0.4578275f, 0.40821073f };
 static const float clip_std[3] = { 0.26862954f, 0.26130258f, 0.27577711f };
@@ -660,13 +661,16 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
     case LIGHTLY:
     case TRANSFORMERS_RESNET: {
         bool hub = g->w->scheme == &schemes[TRANSFORMERS_RESNET];
+        /* facebookresearch/swav, DeepCluster v2 among it. */
+        bool swav = has_raw(g, "projection_head.*") && has_raw(g, "prototypes.*");
         f.name = hub                                 ? "transformers ResNet"
                  : g->w->scheme == &schemes[LIGHTLY] ? "lightly ResNet"
                  : on_way(g, "encoder_q")            ? "MoCo v2"
+                 : swav                              ? "SwAV"
                                                      : "ResNet";
         f.features = TACIT_FEATURES_MEAN;
         set_pixels(&f.pixels, false, RATIO, hub ? "bicubic" : "bilinear", imagenet_mean,
-                   imagenet_std);
+                   swav ? swav_std : imagenet_std);
         return f;
     }
     default: set_pixels(&f.pixels, false, RATIO, "bicubic", imagenet_mean, imagenet_std); return f;

@@ -4,7 +4,7 @@
  * rest without a dot; in the canonical name they stand for the same. Rules are tried in order.
  * Names are those of the code that writes the files: github.com/huggingface/pytorch-image-models
  * (vision_transformer.py, eva.py, beit.py),
- * facebookresearch/{dino,dinov2,dinov3,mae,ijepa,moco-v3}, microsoft/unilm (beit, beit2),
+ * facebookresearch/{dino,dinov2,dinov3,mae,ijepa,moco-v3,swav}, microsoft/unilm (beit, beit2),
  * microsoft/SimMIM, huggingface/transformers, pytorch/vision, mlfoundations/open_clip,
  * open-mmlab/mmpretrain.
  */

@@ -19,7 +19,6 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
         const tacit_mlp_layer *l = &layers[i];
         char name[TACIT_PARAM_NAME];
         mlp->layers[i] = *l;
-        assert(has_norm(mlp, i) || !l->relu);
         assert(i + 1 < count || !l->gelu);
         snprintf(name, sizeof name, "%s.%s", prefix, l->name);
         bool own = l->weight.size > 0;
@@ -42,7 +41,7 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
     return TACIT_OK;
 }
 
-void tacit_mlp_split(tacit_mlp *mlp, size_t groups, bool pooled)
+void tacit_mlp_split(tacit_mlp *mlp, size_t groups, size_t pooled)
 {
     for (size_t i = 0; i < mlp->count; i++) {
         mlp->bn[i].groups = groups;
@@ -92,6 +91,13 @@ void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena)
         mlp->d[i] = tacit_arena_take(arena, mlp->max_rows, widest(mlp) * sizeof(float));
 }
 
+/* In place; a NaN stays one. */
+static void relu(size_t n, float *x)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] < 0 ? 0 : x[i];
+}
+
 typedef struct gelu_job {
     const tacit_mlp *mlp;
     size_t layer;
@@ -117,6 +123,8 @@ const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size
         tacit_dense_forward(mlp->work, &mlp->dense[i], rows, x, ldx, mlp->before[i], out, NULL);
         if (has_norm(mlp, i))
             tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, mlp->after[i], out);
+        else if (mlp->layers[i].relu)
+            relu(rows * out, mlp->after[i]);
         if (mlp->layers[i].gelu)
             tacit_parallel_for(mlp->work->pool, rows, gelu_chunk, &(gelu_job){ mlp, i });
         x = mlp->out[i];
@@ -132,6 +140,8 @@ void tacit_mlp_backward(tacit_mlp *mlp, float *dy, float *dx, size_t lddx)
         if (has_norm(mlp, i))
             tacit_bn_backward(mlp->work, &mlp->bn[i], mlp->rows, mlp->before[i], out, dy, out, dy,
                               out);
+        else if (mlp->layers[i].relu)
+            mlp->work->kernels->relu_backward_f32(mlp->rows * out, mlp->after[i], dy, dy);
         float *to = i ? mlp->d[i % 2] : dx;
         tacit_after gelu = { 0 };
         if (i && mlp->layers[i - 1].gelu)

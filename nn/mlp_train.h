@@ -1,4 +1,5 @@
-/* mlp_train.h - projectors and predictors in training: Linear, batch norm, ReLU, some times over.
+/* mlp_train.h - projectors and predictors in training: Linear, batch norm where there is one, ReLU,
+ * some times over.
  */
 #ifndef TACIT_MLP_TRAIN_H
 #define TACIT_MLP_TRAIN_H
@@ -11,7 +12,7 @@ typedef enum tacit_mlp_norm {
     TACIT_MLP_BN,
     TACIT_MLP_BN_GAMMA,
     TACIT_MLP_BN_PLAIN,
-    TACIT_MLP_NO_NORM, /* then no ReLU either: a last layer */
+    TACIT_MLP_NO_NORM,
 } tacit_mlp_norm;
 
 typedef struct tacit_mlp_layer {
@@ -42,7 +43,7 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
                                const tacit_mlp_layer *layers, size_t max_rows, tacit_params *params,
                                tacit_work *work, tacit_err *err);
 /* As tacit_resnet_train_split. */
-void tacit_mlp_split(tacit_mlp *mlp, size_t groups, bool pooled);
+void tacit_mlp_split(tacit_mlp *mlp, size_t groups, size_t pooled);
 bool tacit_mlp_plan(const tacit_mlp *mlp, size_t *total);
 void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena);
 

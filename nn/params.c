@@ -240,6 +240,18 @@ static void init_sincos(const tacit_piece *piece)
     }
 }
 
+static void unit_rows(tacit_param *p)
+{
+    size_t dim = p->shape[p->rank - 1];
+    for (float *row = p->value; row < p->value + p->count; row += dim) {
+        double sum = 0;
+        for (size_t i = 0; i < dim; i++)
+            sum += (double)row[i] * (double)row[i];
+        for (size_t i = 0; i < dim; i++)
+            row[i] = (float)((double)row[i] / sqrt(sum));
+    }
+}
+
 typedef struct init_job {
     const tacit_params *params;
     uint64_t seed;
@@ -265,6 +277,7 @@ static void init_piece(void *ctx, size_t chunk, unsigned worker)
                             p->init.size);
         break;
     case TACIT_INIT_NORMAL:
+    case TACIT_INIT_SPHERE:
     case TACIT_INIT_TRUNCATED: init_normal(piece, j->seed); break;
     case TACIT_INIT_SINCOS: init_sincos(piece); break;
     }
@@ -274,6 +287,9 @@ void tacit_params_init(tacit_params *params, uint64_t seed, tacit_pool *pool)
 {
     init_job j = { params, seed };
     tacit_parallel_for(pool, params->piece_count, init_piece, &j);
+    for (size_t i = 0; i < params->count; i++)
+        if (params->list[i]->init.kind == TACIT_INIT_SPHERE)
+            unit_rows(params->list[i]);
 }
 
 /* All pieces ---------------------------------------------------------------------------------- */

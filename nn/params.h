@@ -21,6 +21,7 @@ typedef enum tacit_init_kind {
     TACIT_INIT_NORMAL,    /* N(0, size^2)                                          */
     TACIT_INIT_TRUNCATED, /* the same, drawn again beyond cut standard deviations  */
     TACIT_INIT_UNIFORM,   /* in [-size, size)                                      */
+    TACIT_INIT_SPHERE,    /* rows of the last dimension N(0, 1), each over its norm */
     TACIT_INIT_SINCOS,    /* (1, 1 + grid^2, dim), fixed positions of MAE, with a row of 0 first */
 } tacit_init_kind;
 

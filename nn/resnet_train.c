@@ -91,6 +91,7 @@ tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_res
     height = net->stem.conv.shape.rows;
     width = net->stem.conv.shape.columns;
     if (!c->small_stem) {
+        net->most = 0; /* the gradient of the stem's map has its own place */
         net->pool = (tacit_conv){ height,
                                   width,
                                   in,
@@ -111,13 +112,13 @@ tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_res
     return st;
 }
 
-static void split_part(tacit_conv_bn *part, size_t groups, bool pooled)
+static void split_part(tacit_conv_bn *part, size_t groups, size_t pooled)
 {
     part->bn.groups = groups;
     part->bn.pooled = pooled;
 }
 
-void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, bool pooled)
+void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, size_t pooled)
 {
     split_part(&net->stem, groups, pooled);
     for (size_t i = 0; i < net->count; i++) {
@@ -164,7 +165,9 @@ static bool plan(tacit_resnet_train *net, size_t *total, tacit_arena *arena)
                 maps(net, total, arena, net->dim, &net->features) &&
                 maps(net, total, arena, net->dim, &net->d) &&
                 maps(net, total, arena, net->pool.rows * net->pool.columns * net->pool.channels,
-                     &net->pooled);
+                     &net->pooled) &&
+                maps(net, total, arena, net->pool.height * net->pool.width * net->pool.channels,
+                     &net->unpooled);
     for (size_t i = 0; fits && i < 4; i++)
         fits = maps(net, total, arena, net->most, &net->turn[i]);
     for (size_t i = 0; fits && i < net->count; i++) {
@@ -389,7 +392,7 @@ static void unpool_chunk(void *ctx, size_t image, unsigned worker)
     size_t in = p->height * p->width * p->channels, out = p->rows * p->columns * p->channels;
     net->work->kernels->maxpool_backward_f32(p, net->stem.y + image * in,
                                              net->turn[0] + image * out, p->channels,
-                                             net->turn[1] + image * in);
+                                             net->unpooled + image * in);
 }
 
 void tacit_resnet_train_backward(tacit_resnet_train *net)
@@ -401,7 +404,7 @@ void tacit_resnet_train_backward(tacit_resnet_train *net)
     float *g = net->turn[0];
     if (net->pool.kernel) {
         tacit_parallel_for(pool, net->batch, unpool_chunk, net);
-        g = net->turn[1];
+        g = net->unpooled;
     }
     part_backward(net, &net->stem, net->input, g, g, NULL);
 }

@@ -34,6 +34,7 @@ typedef struct tacit_resnet_train {
     tacit_residual *blocks;
     float *input, *pooled; /* images with channels last; the stem's map after pooling */
     float *features;       /* (max_batch, dim) */
+    float *unpooled;       /* the gradient of the map before pooling */
     float *turn[4];        /* maps of the moment */
     size_t most;           /* values of the largest of them, for one image */
     const float *images;   /* during a forward */
@@ -47,7 +48,7 @@ tacit_status tacit_resnet_train_declare(tacit_resnet_train *net, const tacit_res
                                         tacit_work *work, tacit_err *err);
 /* Every batch norm takes each of `groups` equal parts of a batch for itself, see bn.h. Between
  * declare and plan. */
-void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, bool pooled);
+void tacit_resnet_train_split(tacit_resnet_train *net, size_t groups, size_t pooled);
 void tacit_resnet_train_close(tacit_resnet_train *net);
 bool tacit_resnet_train_plan(const tacit_resnet_train *net, size_t *total);
 void tacit_resnet_train_take(tacit_resnet_train *net, tacit_arena *arena);

@@ -116,7 +116,7 @@ static void db_chunk(void *ctx, size_t chunk, unsigned worker)
     c->work->kernels->gemm_tn_f32(least(j->n - row, DB_ROWS), least(c->dim - column, COLUMNS),
                                   j->rows, c->transposed + j->first * j->n + row, j->n,
                                   c->block + column, c->dim, j->db + row * c->dim + column, c->dim,
-                                  j->first > 0);
+                                  j->first > 0, NULL);
 }
 
 double tacit_correlation_loss(const tacit_correlation *c, size_t n, const float *a, const float *b,

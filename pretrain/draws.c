@@ -15,17 +15,29 @@ static uint32_t *place(uint32_t *keep, uint32_t *mask, size_t kept, size_t i)
     return i < kept ? &keep[i] : &mask[i - kept];
 }
 
-void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
-                     uint32_t *keep, uint32_t *mask)
+/* An order of 0 .. n - 1 by Fisher and Yates, of which the first `kept` go to keep. */
+static void shuffle(uint64_t seed, uint64_t stream, size_t n, size_t kept, uint32_t *keep,
+                    uint32_t *mask)
 {
-    uint64_t stream = tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_MASK);
     for (size_t i = 0; i < n; i++)
         *place(keep, mask, kept, i) = (uint32_t)i;
-    for (size_t i = n; i-- > 1;) { /* Fisher and Yates */
+    for (size_t i = n; i-- > 1;) {
         uint64_t u = tacit_rng_u32(seed, stream, i);
         uint32_t *a = place(keep, mask, kept, i),
                  *b = place(keep, mask, kept, (size_t)(u * (i + 1) >> 32)), swap = *a;
         *a = *b;
         *b = swap;
     }
+}
+
+void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
+                     uint32_t *keep, uint32_t *mask)
+{
+    shuffle(seed, tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_MASK), n, kept, keep, mask);
+}
+
+void tacit_draw_order(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,
+                      uint32_t *order)
+{
+    shuffle(seed, tacit_draw_stream(seed, epoch, index, use), n, n, order, NULL);
 }

@@ -10,6 +10,7 @@ typedef enum tacit_draw_use {
     TACIT_DRAW_MASK = 1,
     TACIT_DRAW_VIEW = 2,
     TACIT_DRAW_ORDER = 3,      /* of an epoch: sample 0 */
+    TACIT_DRAW_SHUFFLE = 4,    /* of a part of a step, in place of the sample; and the view */
     TACIT_DRAW_DROP_PATH = 16, /* and the view */
 } tacit_draw_use;
 
@@ -19,5 +20,9 @@ uint64_t tacit_draw_stream(uint64_t seed, uint64_t epoch, uint64_t sample, unsig
 /* A random order of 0 .. n - 1: the first `kept` go to keep, the others to mask. */
 void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
                      uint32_t *keep, uint32_t *mask);
+
+/* A random order of 0 .. n - 1. */
+void tacit_draw_order(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,
+                      uint32_t *order);
 
 #endif

@@ -141,7 +141,7 @@ tacit_status tacit_encoder_declare_again(tacit_encoder *e, const tacit_config *c
     return st;
 }
 
-void tacit_encoder_split(tacit_encoder *e, size_t groups, bool pooled)
+void tacit_encoder_split(tacit_encoder *e, size_t groups, size_t pooled)
 {
     if (!is_vit(e))
         tacit_resnet_train_split(&e->resnet, groups, pooled);

@@ -39,7 +39,7 @@ tacit_status tacit_encoder_declare_again(tacit_encoder *encoder, const tacit_con
                                          size_t max_batch, tacit_params *params, tacit_work *work,
                                          tacit_err *err);
 /* Of a ResNet: its batch norms take the batch in groups, see bn.h. Between declare and plan. */
-void tacit_encoder_split(tacit_encoder *encoder, size_t groups, bool pooled);
+void tacit_encoder_split(tacit_encoder *encoder, size_t groups, size_t pooled);
 void tacit_encoder_close(tacit_encoder *encoder);
 bool tacit_encoder_plan(const tacit_encoder *encoder, size_t *total);
 void tacit_encoder_take(tacit_encoder *encoder, tacit_arena *arena);

@@ -232,6 +232,12 @@ tacit_status tacit_engine_schedule(tacit_engine *e, uint64_t parts, tacit_err *e
     return TACIT_OK;
 }
 
+tacit_status tacit_engine_fits(const tacit_engine *e, tacit_err *err)
+{
+    uint64_t images = e->epoch_steps * e->learner.whole;
+    return e->method->fits ? e->method->fits(e->state, images, err) : TACIT_OK;
+}
+
 /* A step -------------------------------------------------------------------------------------- */
 
 static double now(void)
@@ -294,11 +300,9 @@ static tacit_status forward(pass *p, size_t index, tacit_err *err)
 static void take_loss(pass *p)
 {
     tacit_engine *e = p->e;
-    if (e->look && p->part.index + 1 == e->parts) {
-        tacit_embeddings embeddings = e->method->embeddings(e->state);
-        e->look(e->ctx, &embeddings);
-    }
     p->result->loss += e->method->loss(e->state, &p->part, p->result->parts);
+    if (e->look && p->part.index + 1 == e->parts)
+        e->look(e->ctx);
     lap(&p->clock, &p->result->forward_s);
 }
 

@@ -34,8 +34,8 @@ typedef struct tacit_engine {
     uint64_t step, steps, epoch_steps; /* done; of the run; of an epoch */
     float *buffers; /* batch norm's statistics before a step of several parts, or NULL */
     size_t buffer_floats;
-    /* Called between forward and backward of a step's last part; NULL: nothing. */
-    void (*look)(void *ctx, const tacit_embeddings *embeddings);
+    /* Called between loss and backward of a step's last part; NULL: nothing. */
+    void (*look)(void *ctx);
     void *ctx;
 } tacit_engine;
 
@@ -60,6 +60,9 @@ void tacit_engine_close(tacit_engine *engine);
 /* The length of the run, by the parts that an epoch's images make. TACIT_EINVAL where these are
  * fewer than a step takes, or the warm-up is longer. */
 tacit_status tacit_engine_schedule(tacit_engine *engine, uint64_t parts, tacit_err *err);
+
+/* TACIT_EINVAL where the method cannot train on as many images as are scheduled. */
+tacit_status tacit_engine_fits(const tacit_engine *engine, tacit_err *err);
 
 /* The next step. Where the loss or a gradient is not finite, TACIT_EFORMAT tells the step and the
  * tensor, and no weight was changed. An error of the feed leaves all as it was before the step. */

@@ -118,7 +118,7 @@ static void others_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t from = chunk * OTHERS;
     l->work->kernels->gemm_tn_f32(rows_at(j->rows, from, OTHERS), l->dim, j->block,
                                   l->scores + from, j->rows, l->scaled + j->first * l->dim, l->dim,
-                                  l->others + from * l->dim, l->dim, j->first > 0);
+                                  l->others + from * l->dim, l->dim, j->first > 0, NULL);
 }
 
 static void gradient_chunk(void *ctx, size_t chunk, unsigned worker)

@@ -46,12 +46,13 @@ typedef struct tacit_part {
     uint64_t seed;
 } tacit_part;
 
-/* Vectors of the last forward, for the monitors: (rows, dim), ld apart. Of pairs, row i and row
- * i + rows / 2 are views of one image. */
+/* Vectors of the last forward and loss, for the monitors: (rows, dim), ld apart. Of pairs, row i
+ * and row i + rows / 2 are views of one image. */
 typedef struct tacit_embeddings {
     const float *rows;
     size_t count, dim, ld;
     bool pairs;
+    bool absolute; /* their lengths tell something, too: a deviation of 1 is good */
 } tacit_embeddings;
 
 typedef struct tacit_method {
@@ -73,6 +74,8 @@ typedef struct tacit_method {
     /* Declares all tensors. What was declared, well or badly, is closed. */
     tacit_status (*declare)(void *state, const tacit_learner *learner, tacit_err *err);
     void (*close)(void *state);
+    /* Whether a run over so many images can be, before its first step. NULL: it can. */
+    tacit_status (*fits)(const void *state, uint64_t images, tacit_err *err);
     bool (*plan)(const void *state, size_t *total);
     void (*take)(void *state, tacit_arena *arena);
 
@@ -90,12 +93,14 @@ typedef struct tacit_method {
     const char *const *panels; /* names, NULL at the end */
     void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
-    tacit_embeddings (*embeddings)(const void *state);
+    tacit_embeddings (*embeddings)(const void *state); /* the features */
+    tacit_embeddings (*outputs)(const void *state);    /* what the loss is of, or NULL */
     double (*flops)(const void *state); /* of a forward and a backward of one image */
 } tacit_method;
 
-extern const tacit_method tacit_simclr, tacit_byol, tacit_barlow_twins,
-    tacit_variance_invariance_covariance, tacit_distillation_no_labels, tacit_masked_autoencoder;
+extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_byol, tacit_barlow_twins,
+    tacit_variance_invariance_covariance, tacit_swapping_assignments, tacit_distillation_no_labels,
+    tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -14,6 +14,10 @@
 static const tacit_setting settings[] = {
     { "lambda", TACIT_SETTING_REAL, "0.0051", 0, 1, NULL, "weight of what is not on the diagonal",
       false },
+    { "standardise", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
+      "embeddings over the batch; without it, and lambda, the same one for all images is a "
+      "solution",
+      false },
     { "loss_scale", TACIT_SETTING_REAL, "1", 1e-6, 1e3, NULL, "factor of the whole loss", false },
     { "bias_rate", TACIT_SETTING_REAL, "0.0015", 0, 100, NULL,
       "rate of biases and norms, as a factor of lr", false },
@@ -76,6 +80,8 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
 {
     static const char *const names[] = { "0", "3", "6" }, *const norms[] = { "1", "4", "7" };
     state *s = ctx;
+    tacit_mlp_norm last_norm =
+        tacit_config_flag(l->config, "standardise") ? TACIT_MLP_BN_PLAIN : TACIT_MLP_NO_NORM;
     tacit_tower_config t = { .views = 2,
                              .apart = true,
                              .layer_count = tacit_config_whole(l->config, "head_layers") };
@@ -83,7 +89,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
         bool last = i + 1 == t.layer_count;
         t.layers[i] = (tacit_mlp_layer){
             .out = tacit_config_whole(l->config, last ? "head_dim" : "head_hidden"),
-            .norm = last ? TACIT_MLP_BN_PLAIN : TACIT_MLP_BN,
+            .norm = last ? last_norm : TACIT_MLP_BN,
             .relu = !last,
             .name = names[i],
             .norm_name = norms[i],
@@ -168,5 +174,6 @@ const tacit_method tacit_barlow_twins = {
     .loss = loss,
     .backward = tacit_tower_hook_backward,
     .embeddings = tacit_tower_hook_embeddings,
+    .outputs = tacit_tower_hook_outputs,
     .flops = flops,
 };

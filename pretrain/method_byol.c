@@ -122,7 +122,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     if (st == TACIT_OK && tacit_config_flag(l->config, "predictor"))
         st = tacit_mlp_declare(&s->predictor, "predictor", dim, 2, tower.layers, 2 * l->part,
                                l->params, l->work, err);
-    tacit_mlp_split(&s->predictor, 2, false);
+    tacit_mlp_split(&s->predictor, 2, 1);
     return st == TACIT_OK ? tacit_tower_declare(&s->target, &tower, l, l->teacher, err) : st;
 }
 
@@ -200,6 +200,11 @@ static tacit_embeddings embeddings(const void *ctx)
     return tacit_tower_embeddings(&((const state *)ctx)->online);
 }
 
+static tacit_embeddings outputs(const void *ctx)
+{
+    return tacit_tower_outputs(&((const state *)ctx)->online);
+}
+
 static double flops(const void *ctx)
 {
     const state *s = ctx;
@@ -233,5 +238,6 @@ const tacit_method tacit_byol = {
     .backward = backward,
     .after = after,
     .embeddings = embeddings,
+    .outputs = outputs,
     .flops = flops,
 };

@@ -186,7 +186,7 @@ static tacit_embeddings embeddings(const void *ctx)
     const state *s = ctx;
     const tacit_trunk *trunk = &s->mae.encoder.trunk;
     return (tacit_embeddings){ trunk->normed, s->part, trunk->config.dim, (1 + s->kept) * trunk->ld,
-                               false };
+                               false,         false };
 }
 
 static double flops(const void *ctx)

@@ -167,5 +167,6 @@ const tacit_method tacit_simclr = {
     .loss = loss,
     .backward = tacit_tower_hook_backward,
     .embeddings = tacit_tower_hook_embeddings,
+    .outputs = tacit_tower_hook_outputs,
     .flops = flops,
 };

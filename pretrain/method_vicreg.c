@@ -129,6 +129,13 @@ static double flops(const void *ctx)
     return tacit_tower_flops(t) + 8.0 * (double)t->dim * (double)t->dim;
 }
 
+static tacit_embeddings outputs(const void *ctx)
+{
+    tacit_embeddings e = tacit_tower_hook_outputs(ctx);
+    e.absolute = true;
+    return e;
+}
+
 const tacit_method tacit_variance_invariance_covariance = {
     .name = "vicreg",
     .title = "VICReg: variance, invariance and covariance of two views' embeddings",
@@ -153,5 +160,6 @@ const tacit_method tacit_variance_invariance_covariance = {
     .loss = loss,
     .backward = tacit_tower_hook_backward,
     .embeddings = tacit_tower_hook_embeddings,
+    .outputs = outputs,
     .flops = flops,
 };

@@ -5,9 +5,11 @@
 
 const tacit_method *const tacit_methods[] = {
     &tacit_simclr,
+    &tacit_momentum_contrast,
     &tacit_byol,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,
+    &tacit_swapping_assignments,
     &tacit_distillation_no_labels,
     &tacit_masked_autoencoder,
     NULL,

@@ -63,10 +63,11 @@ tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *confi
     if (st == TACIT_OK)
         st = tacit_mlp_declare(&t->head, "projector", feature_dim(t), config->layer_count,
                                config->layers, rows_of(t), params, l->work, err);
+    size_t groups = config->groups ? config->groups : 1;
     if (st == TACIT_OK && config->apart) {
         for (size_t s = 0; s < t->sizes; s++)
-            tacit_encoder_split(&t->crops[s].encoder, t->crops[s].count, false);
-        tacit_mlp_split(&t->head, t->views, false);
+            tacit_encoder_split(&t->crops[s].encoder, t->crops[s].count * groups, groups);
+        tacit_mlp_split(&t->head, t->views * groups, groups);
     }
     return st;
 }
@@ -189,10 +190,15 @@ void tacit_tower_backward_part(tacit_tower *t, const tacit_part *part)
     tacit_tower_backward(t, t->d);
 }
 
+tacit_embeddings tacit_tower_outputs(const tacit_tower *t)
+{
+    return (tacit_embeddings){ t->z, t->global * t->whole, t->dim, t->dim, t->global == 2, false };
+}
+
 tacit_embeddings tacit_tower_embeddings(const tacit_tower *t)
 {
-    return (tacit_embeddings){ t->features, t->global * t->part, feature_dim(t), t->ld,
-                               t->global == 2 };
+    return (tacit_embeddings){ t->features, t->global * t->part, feature_dim(t),
+                               t->ld,       t->global == 2,      false };
 }
 
 double tacit_tower_flops(const tacit_tower *t)
@@ -219,6 +225,11 @@ void tacit_tower_hook_forward(void *state, const tacit_part *part)
 void tacit_tower_hook_backward(void *state, const tacit_part *part)
 {
     tacit_tower_backward_part(state, part);
+}
+
+tacit_embeddings tacit_tower_hook_outputs(const void *state)
+{
+    return tacit_tower_outputs(state);
 }
 
 tacit_embeddings tacit_tower_hook_embeddings(const void *state)

@@ -21,6 +21,7 @@ typedef struct tacit_tower_config {
     size_t local;        /* how many of them, the last ones, are local */
     unsigned local_size; /* pixels of these */
     bool apart;          /* batch norm takes each view for itself, as if it went through alone */
+    size_t groups;       /* and each in so many equal groups, as on so many machines; 0: 1 */
     bool still;          /* no drop path: a teacher */
     tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
     size_t layer_count;
@@ -75,6 +76,8 @@ size_t tacit_tower_at(const tacit_tower *tower, const tacit_part *part, size_t v
 
 /* The backbone's features of the last forward, of the global views. */
 tacit_embeddings tacit_tower_embeddings(const tacit_tower *tower);
+/* The embeddings of the step's global views. */
+tacit_embeddings tacit_tower_outputs(const tacit_tower *tower);
 
 /* FLOPs of a forward and a backward of one image, all its views. */
 double tacit_tower_flops(const tacit_tower *tower);
@@ -84,5 +87,6 @@ void tacit_tower_hook_close(void *state);
 void tacit_tower_hook_forward(void *state, const tacit_part *part);
 void tacit_tower_hook_backward(void *state, const tacit_part *part);
 tacit_embeddings tacit_tower_hook_embeddings(const void *state);
+tacit_embeddings tacit_tower_hook_outputs(const void *state);
 
 #endif

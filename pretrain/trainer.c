@@ -85,11 +85,26 @@ static tacit_status next_batch(void *ctx, uint64_t epoch, uint64_t index, tacit_
 
 /* Opening ------------------------------------------------------------------------------------- */
 
-static void look(void *ctx, const tacit_embeddings *embeddings)
+static void look(void *ctx)
 {
     trainer *t = ctx;
-    if (t->look)
-        tacit_watch_look(&t->watch, embeddings);
+    const tacit_method *m = t->engine.method;
+    if (!t->look)
+        return;
+    const tacit_embeddings features = m->embeddings(t->engine.state);
+    tacit_watch_look(&t->watch, &features);
+    if (m->outputs) {
+        const tacit_embeddings outputs = m->outputs(t->engine.state);
+        tacit_watch_look_outputs(&t->watch, &outputs);
+    }
+}
+
+static tacit_status open_watch(trainer *t, tacit_err *err)
+{
+    const tacit_method *m = t->engine.method;
+    size_t dim = m->embeddings(t->engine.state).dim;
+    size_t outputs = m->outputs ? m->outputs(t->engine.state).dim : 0;
+    return tacit_watch_open(&t->watch, dim > outputs ? dim : outputs, err);
 }
 
 static tacit_status open_data(trainer *t, tacit_err *err)
@@ -104,7 +119,9 @@ static tacit_status open_data(trainer *t, tacit_err *err)
     if (st == TACIT_OK && !o->feed)
         st = tacit_loader_feed_open(&t->images, &t->engine, say_bad, t, err);
     t->feed = (tacit_feed){ t, t->batches->parts, next_batch };
-    return st == TACIT_OK ? tacit_engine_schedule(&t->engine, t->feed.parts, err) : st;
+    if (st == TACIT_OK)
+        st = tacit_engine_schedule(&t->engine, t->feed.parts, err);
+    return st == TACIT_OK ? tacit_engine_fits(&t->engine, err) : st;
 }
 
 static size_t machine_bytes(void)
@@ -139,7 +156,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
     if (st == TACIT_OK)
         st = tacit_engine_open(e, err);
     if (st == TACIT_OK)
-        st = tacit_watch_open(&t->watch, tacit_encoder_dim(&e->learner.backbone), err);
+        st = open_watch(t, err);
     if (st == TACIT_OK && t->folder.begun)
         st = tacit_run_folder_load(&t->folder, e, o->say, o->ctx, err);
     if (st == TACIT_OK)
@@ -217,6 +234,8 @@ static tacit_status write_line(trainer *t, const tacit_step *r, bool classified,
             w->rank, w->uniformity);
     if (t->look && w->seen && w->pairs)
         add(line, ",\"alignment\":%.6g", w->alignment);
+    if (t->look && w->seen_outputs)
+        add(line, ",\"output_spread\":%.6g,\"output_rank\":%.6g", w->output_spread, w->output_rank);
     if (classified)
         add(line, ",\"knn_top1\":%.6g,\"knn_rows\":%zu", t->result->knn_top1, t->result->knn_rows);
     add(line,
@@ -298,14 +317,19 @@ static void draw(trainer *t)
 
 static void warn(trainer *t)
 {
-    char text[200];
-    if (t->warned || !t->look || !tacit_watch_collapsed(&t->watch))
+    char text[250];
+    const tacit_watch *w = &t->watch;
+    const char *what = t->look ? tacit_watch_collapse(w) : NULL;
+    if (t->warned || !what)
         return;
     t->warned = true;
-    snprintf(text, sizeof text,
-             "step %llu: collapse: the features of all images are nearly the same (spread %.3g, "
-             "effective rank %.3g)",
-             (unsigned long long)t->engine.step, t->watch.spread, t->watch.rank);
+    int n = snprintf(text, sizeof text, "step %llu: collapse: %s (spread %.3g, effective rank %.3g",
+                     (unsigned long long)t->engine.step, what, w->spread, w->rank);
+    if (w->seen_outputs)
+        snprintf(text + n, sizeof text - (size_t)n, "; there %.3g, %.3g)", w->output_spread,
+                 w->output_rank);
+    else
+        snprintf(text + n, sizeof text - (size_t)n, ")");
     say(t, text);
 }
 
@@ -352,7 +376,7 @@ static tacit_status steps(trainer *t, tacit_err *err)
     t->since.step = e->step;
     while (st == TACIT_OK && e->step < t->end && !stopped(t)) {
         t->look = watch && ((e->step + 1) % watch == 0 || e->step + 1 == e->steps);
-        t->watch.seen = false;
+        t->watch.seen = t->watch.seen_outputs = false;
         st = tacit_engine_step(e, &t->feed, &r, err);
         if (st == TACIT_EFORMAT) /* not finite */
             return kept(t, st, err);
@@ -513,6 +537,8 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
         st = tacit_loader_feed_open(&images, &e, o->say, o->ctx, err);
     if (st == TACIT_OK)
         st = tacit_engine_schedule(&e, images.feed.parts, err);
+    if (st == TACIT_OK)
+        st = tacit_engine_fits(&e, err);
     if (st == TACIT_OK)
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {

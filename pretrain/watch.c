@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define SWEEPS 12
+#define ALIKE  0.02 /* a spread below which all are nearly the same */
 
 tacit_status tacit_watch_open(tacit_watch *w, size_t dim, tacit_err *err)
 {
@@ -87,7 +88,7 @@ static void take_rows(tacit_watch *w, const tacit_embeddings *e, size_t n)
         double *u = w->unit + i * e->dim, norm = 0;
         for (size_t d = 0; d < e->dim; d++)
             norm += (double)x[d] * (double)x[d];
-        norm = norm > 0 ? sqrt(norm) : 1;
+        norm = norm > 0 && !e->absolute ? sqrt(norm) : 1;
         for (size_t d = 0; d < e->dim; d++)
             u[d] = (double)x[d] / norm;
     }
@@ -122,7 +123,37 @@ void tacit_watch_look(tacit_watch *w, const tacit_embeddings *e)
     w->rank = effective_rank(w->gram, n);
 }
 
-bool tacit_watch_collapsed(const tacit_watch *w)
+void tacit_watch_look_outputs(tacit_watch *w, const tacit_embeddings *e)
 {
-    return w->seen && w->spread < 0.02;
+    size_t n = e->count < TACIT_WATCH_ROWS ? e->count : TACIT_WATCH_ROWS;
+    w->seen_outputs = n >= 2 && e->dim >= 2 && e->dim <= w->room;
+    if (!w->seen_outputs)
+        return;
+    n -= e->pairs ? n % 2 : 0;
+    take_rows(w, e, n);
+    w->output_spread = spread(w->unit, n, e->dim) / (e->absolute ? sqrt((double)e->dim) : 1);
+    for (size_t d = 0; d < e->dim; d++) {
+        double mean = 0;
+        for (size_t i = 0; i < n; i++)
+            mean += w->unit[i * e->dim + d] / (double)n;
+        for (size_t i = 0; i < n; i++)
+            w->unit[i * e->dim + d] -= mean;
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double dot = 0, *g = w->gram;
+            for (size_t d = 0; d < e->dim; d++)
+                dot += w->unit[i * e->dim + d] * w->unit[j * e->dim + d];
+            g[i * TACIT_WATCH_ROWS + j] = g[j * TACIT_WATCH_ROWS + i] = dot;
+        }
+    w->output_rank = effective_rank(w->gram, n);
+}
+
+const char *tacit_watch_collapse(const tacit_watch *w)
+{
+    if (w->seen && w->spread < ALIKE)
+        return "the features of all images are nearly the same";
+    if (w->seen_outputs && w->output_spread < ALIKE)
+        return "what the loss is of is nearly the same for all images";
+    return NULL;
 }

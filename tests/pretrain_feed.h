@@ -98,6 +98,12 @@ static const char *const tiny_simclr[] = {
 static const char *const tiny_byol[] = { TINY_RESNET, "target_momentum=0.9", NULL };
 static const char *const tiny_barlow[] = { TINY_RESNET, "lambda=0.02", "bias_rate=0.1", NULL };
 static const char *const tiny_vicreg[] = { TINY_RESNET, "lr=0.005", NULL };
+#define TINY_MOCO TINY_RESNET, "bn_groups=2", "key_momentum=0.9", "temperature=0.2"
+static const char *const tiny_moco[] = { TINY_MOCO, "queue=24", NULL };
+static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symmetric=true", NULL };
+static const char *const tiny_swav[] = { TINY_RESNET,     "lr_start=0",      "local_crops=2",
+                                         "local_size=8",  "prototypes=6",    "queue=19",
+                                         "queue_epoch=1", "freeze_epochs=1", NULL };
 #define TINY_DINO                                                                                  \
     "local_crops=2", "local_size=8", "outputs=12", "head_hidden=16", "head_dim=8",                 \
         "teacher_momentum=0.9", "teacher_temperature_epochs=3", "clip_tensor=2", "drop_path=0"
@@ -131,19 +137,19 @@ static const struct tiny {
     size_t side;
     const char *const *settings;
 } tiny[] = {
-    { "simclr", 12, tiny_simclr },    { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
-    { "barlow", 12, tiny_barlow },    { "vicreg", 12, tiny_vicreg }, { "dino", 16, tiny_dino },
+    { "simclr", 12, tiny_simclr },       { "mae", 16, tiny_mae },       { "byol", 12, tiny_byol },
+    { "barlow", 12, tiny_barlow },       { "vicreg", 12, tiny_vicreg }, { "moco", 12, tiny_moco },
+    { "moco", 12, tiny_moco_symmetric }, { "swav", 12, tiny_swav },     { "dino", 16, tiny_dino },
     { "dino", 12, tiny_dino_resnet },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 
-/* The first tiny run of a method. */
+/* The place of a method's first tiny run. */
 static inline size_t tiny_of(const char *method)
 {
     size_t i = 0;
-    while (i < TINY_COUNT && strcmp(tiny[i].method, method))
-        i++;
-    ck_assert(i < TINY_COUNT);
+    while (strcmp(tiny[i].method, method) != 0)
+        ck_assert(++i < TINY_COUNT);
     return i;
 }
 

@@ -44,6 +44,7 @@ typedef enum role {
     PACKED,           /* the same, of the size that a table packs (n[1], n[2]) to  */
     SCRATCH,          /* the same, of the size that its attention asks for         */
     SCRATCH_BACKWARD, /* the same, for the gradients of attention         */
+    SCRATCH_TN,       /* the same, for gemm_tn                            */
 } role;
 
 typedef enum type { F32, F64, U32, F16, BF16, I16, U8 } type;
@@ -298,6 +299,8 @@ static void place(testcase *c, const tacit_kernels *kernels, unsigned turn, unsi
             o->cols = tacit_attention_scratch(kernels, c->n[1], c->n[2]);
         if (o->role == SCRATCH_BACKWARD)
             o->cols = tacit_attention_backward_scratch(kernels, c->n[1], c->n[2]);
+        if (o->role == SCRATCH_TN)
+            o->cols = tacit_gemm_tn_scratch(kernels, c->n[0]);
         ck_assert_uint_le(extent(o), REGION / 2);
         uint32_t where[4];
         tacit_philox(seed, stream(c, PLACES), turn * MOST + i, where);
@@ -380,10 +383,11 @@ static void gemm_tn_shape(testcase *c)
     else
         sizes(c, 3, (const size_t[]){ 70, 200, 80 });
     size_t m = c->n[0], n = c->n[1], k = c->n[2];
-    c->flags = draw(c) % 2;
+    c->flags = draw(c) % 4; /* bit 0: adds to c; bit 1: with scratch */
     add_operand(c, IN, F32, k, m, stride(c, m));
     add_operand(c, IN, F32, k, n, stride(c, n));
-    add_operand(c, c->flags ? INPUT_AND_OUTPUT : OUT, F32, m, n, stride(c, n));
+    add_operand(c, c->flags & 1 ? INPUT_AND_OUTPUT : OUT, F32, m, n, stride(c, n));
+    add_operand(c, SCRATCH_TN, F32, 1, 0, 0);
 }
 
 static void gemm_tn_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
@@ -391,7 +395,7 @@ static void gemm_tn_run(const testcase *c, const tacit_kernels *kernels, any_fn 
     (void)kernels;
     ((tacit_gemm_tn_f32_fn *)kernel)(c->n[0], c->n[1], c->n[2], f32(c, 0), c->operands[0].ld,
                                      f32(c, 1), c->operands[1].ld, f32(c, 2), c->operands[2].ld,
-                                     c->flags != 0);
+                                     (c->flags & 1) != 0, c->flags & 2 ? f32(c, 3) : NULL);
 }
 
 static void dot_shape(testcase *c)

@@ -108,7 +108,7 @@ START_TEST(gemm_tn_is_the_product)
             float *a = numbers(k * m), *b = numbers(k * n), *c = numbers(m * n);
             float *before = numbers(m * n);
             memcpy(before, c, m * n * sizeof *c);
-            ref->gemm_tn_f32(m, n, k, a, m, b, n, c, n, more);
+            ref->gemm_tn_f32(m, n, k, a, m, b, n, c, n, more, NULL);
             for (size_t i = 0; i < m; i++)
                 for (size_t j = 0; j < n; j++) {
                     double y = more ? (double)before[i * n + j] : 0, size = fabs(y);

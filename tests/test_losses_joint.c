@@ -1,8 +1,9 @@
-/* test_losses_joint.c - losses of two views as pure functions: cosine distance, VICReg and the
- * correlation under it: against definitions in double, their gradients against differences of
+/* test_losses_joint.c - losses of two views as pure functions: cosine distance, InfoNCE, VICReg and
+ * the correlation under it: against definitions in double, their gradients against differences of
  * those, the same bits for any ISA and number of threads, also where there is more than one block.
  */
 #include "loss_cosine.h"
+#include "loss_infonce.h"
 #include "loss_vicreg.h"
 #include "rng.h"
 
@@ -61,6 +62,132 @@ START_TEST(cosine_distance)
     ck_assert_double_eq_tol(tacit_cosine_loss(&work, R, D, p, target, 1, dp), 0, 1e-5);
     for (size_t i = 0; i < R * D; i++)
         ck_assert_float_eq_tol(dp[i], 0, 1e-6f);
+}
+END_TEST
+
+/* InfoNCE ------------------------------------------------------------------------------------- */
+
+/* own NULL: among the keys. */
+static double infonce(size_t rows, size_t dim, size_t count, const double *q, const float *own,
+                      const float *keys, double temperature)
+{
+    double sum = 0;
+    for (size_t i = 0; i < rows; i++) {
+        const double *x = q + i * dim;
+        double norm = 0, target = 0, total = 0;
+        for (size_t d = 0; d < dim; d++)
+            norm += x[d] * x[d];
+        for (size_t j = 0; j < count + (own != NULL); j++) {
+            const float *k = j < count ? keys + j * dim : own + i * dim;
+            double score = 0;
+            for (size_t d = 0; d < dim; d++)
+                score += x[d] * (double)k[d] / (sqrt(norm) * temperature);
+            total += exp(score);
+            if (j == (own ? count : i))
+                target = score;
+        }
+        sum += log(total) - target;
+    }
+    return sum;
+}
+
+static double run_infonce(tacit_isa isa, unsigned threads, size_t rows, size_t dim, size_t count,
+                          const float *q, const float *own, const float *keys, double temperature,
+                          double factor, float *dq)
+{
+    tacit_work work = { .kernels = tacit_kernels_for(isa) };
+    tacit_infonce loss;
+    tacit_arena arena = { 0 };
+    size_t total = 0;
+    ck_assert_int_eq(tacit_pool_open(&work.pool, threads, NULL), TACIT_OK);
+    tacit_infonce_init(&loss, rows + 2, count + 5, dim, temperature, &work);
+    ck_assert_int_eq(tacit_work_open(&work, NULL), TACIT_OK);
+    ck_assert(tacit_infonce_plan(&loss, &total));
+    ck_assert_int_eq(tacit_arena_open(&arena, total, NULL), TACIT_OK);
+    memset(arena.base, 0xff, total);
+    tacit_infonce_take(&loss, &arena);
+    ck_assert_uint_eq(arena.used, total);
+    double value = tacit_infonce_loss(&loss, rows, q, own, count, keys, factor, dq);
+    tacit_arena_close(&arena);
+    tacit_work_close(&work);
+    tacit_pool_close(&work.pool);
+    return value;
+}
+
+/* Vectors of unit norm. */
+static float *units(uint64_t stream, size_t rows, size_t dim)
+{
+    float *x = malloc(rows * dim * sizeof *x);
+    ck_assert_ptr_nonnull(x);
+    for (size_t i = 0; i < rows * dim; i++)
+        x[i] = number(stream, i);
+    tacit_kernels_for(TACIT_ISA_REF)->l2norm_f32(rows, dim, x, dim, x, dim);
+    return x;
+}
+
+START_TEST(infonce_gradient)
+{
+    static const size_t shapes[][3] = { { 1, 2, 1 }, { 5, 3, 7 }, { 18, 12, 33 }, { 35, 9, 35 } };
+    for (size_t s = 0; s < 2 * sizeof shapes / sizeof *shapes; s++) {
+        size_t rows = shapes[s / 2][0], dim = shapes[s / 2][1], count = shapes[s / 2][2];
+        double temperature = s < 4 ? 0.2 : 1, factor = 0.3, most = 1e-9;
+        float q[35 * 12], dq[35 * 12];
+        double wide[35 * 12], want[35 * 12];
+        float *own = s % 2 ? units(11, rows, dim) : NULL, *keys = units(12, count, dim);
+        for (size_t i = 0; i < rows * dim; i++)
+            wide[i] = (double)(q[i] = number(s, i));
+        double loss =
+            run_infonce(isas[_i], 2, rows, dim, count, q, own, keys, temperature, factor, dq);
+        double sum = infonce(rows, dim, count, wide, own, keys, temperature);
+        ck_assert_double_eq_tol(loss, factor * sum, 2e-6 * (1 + loss));
+        for (size_t i = 0; i < rows * dim; i++) {
+            double at = wide[i];
+            wide[i] = at + 1e-5;
+            double above = infonce(rows, dim, count, wide, own, keys, temperature);
+            wide[i] = at - 1e-5;
+            want[i] =
+                factor * (above - infonce(rows, dim, count, wide, own, keys, temperature)) / 2e-5;
+            wide[i] = at;
+            if (fabs(want[i]) > most)
+                most = fabs(want[i]);
+        }
+        for (size_t i = 0; i < rows * dim; i++)
+            ck_assert_msg(fabs((double)dq[i] - want[i]) < 1e-5 * most + 1e-6,
+                          "case %zu, element %zu: %g, should be %g", s, i, (double)dq[i], want[i]);
+        free(own), free(keys);
+    }
+}
+END_TEST
+
+/* By hand: of a queue of two, and of three keys of a batch; and all alike. */
+START_TEST(infonce_values)
+{
+    static const float q[] = { 1, 2, 0.5f, -1, -1.5f, 0.25f }, queue[] = { 1, 0, 0, 1 };
+    float k[] = { 0.9f, 2.2f, 0.7f, -0.8f, -1.2f, 0.4f }, dq[6], same[60];
+    tacit_kernels_for(isas[_i])->l2norm_f32(3, 2, k, 2, k, 2);
+    double own = run_infonce(isas[_i], 1, 3, 2, 2, q, k, queue, 0.2, 1.0 / 3, dq);
+    ck_assert_double_eq_tol(own, 0.1986552513, 1e-6);
+    double among = run_infonce(isas[_i], 1, 3, 2, 3, q, NULL, k, 0.2, 1.0 / 3, dq);
+    ck_assert_double_eq_tol(among, 0.0024766163, 1e-6);
+    for (size_t i = 0; i < 60; i++)
+        same[i] = i % 2 ? 0.6f : 0.8f;
+    double alike = run_infonce(isas[_i], 1, 3, 2, 30, same, same, same, 0.07, 1.0 / 3, dq);
+    ck_assert_double_eq_tol(alike, log(31), 1e-5);
+}
+END_TEST
+
+START_TEST(infonce_same_bits)
+{
+    enum { R = 53, D = 30, N = TACIT_KC + 77 };
+    float *q = units(13, R, D), *own = units(14, R, D), *keys = units(15, N, D);
+    float want[R * D], dq[R * D];
+    double loss = run_infonce(isas[0], 1, R, D, N, q, own, keys, 0.2, 1, want);
+    for (size_t i = 0; i < isa_count; i++)
+        for (unsigned threads = 1; threads <= 8; threads = threads == 3 ? 8 : threads + 1) {
+            ck_assert(run_infonce(isas[i], threads, R, D, N, q, own, keys, 0.2, 1, dq) == loss);
+            ck_assert_mem_eq(dq, want, sizeof dq);
+        }
+    free(q), free(own), free(keys);
 }
 END_TEST
 
@@ -225,6 +352,9 @@ int main(void)
     TCase *tests = tcase_create("losses_joint");
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, cosine_distance, 0, (int)isa_count);
+    tcase_add_loop_test(tests, infonce_gradient, 0, (int)isa_count);
+    tcase_add_loop_test(tests, infonce_values, 0, (int)isa_count);
+    tcase_add_test(tests, infonce_same_bits);
     tcase_add_loop_test(tests, vicreg_gradient, 0, (int)isa_count);
     tcase_add_test(tests, vicreg_same_bits);
     tcase_add_loop_test(tests, correlation_products, 0, (int)isa_count);

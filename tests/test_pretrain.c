@@ -580,7 +580,7 @@ END_TEST
 
 static void look(tacit_watch *w, const float *rows, size_t count, size_t dim, bool pairs)
 {
-    const tacit_embeddings e = { rows, count, dim, dim, pairs };
+    const tacit_embeddings e = { rows, count, dim, dim, pairs, false };
     ck_assert_int_eq(tacit_watch_open(w, dim, NULL), TACIT_OK);
     tacit_watch_look(w, &e);
     ck_assert(w->seen);
@@ -594,7 +594,7 @@ START_TEST(collapse_is_seen)
     for (size_t i = 0; i < ROWS * DIM; i++) /* all alike */
         rows[i] = 1 + 0.001f * tacit_rng_uniform(1, 2, i);
     look(&w, rows, ROWS, DIM, false);
-    ck_assert(tacit_watch_collapsed(&w));
+    ck_assert_str_eq(tacit_watch_collapse(&w), "the features of all images are nearly the same");
     ck_assert_double_lt(w.spread, 0.01);
     ck_assert_double_lt(w.rank, 1.1);
     ck_assert_double_gt(w.uniformity, -0.01);
@@ -604,7 +604,7 @@ START_TEST(collapse_is_seen)
     for (size_t i = 0; i < ROWS / 2; i++)
         rows[i * DIM + i % DIM] = rows[(i + ROWS / 2) * DIM + i % DIM] = i / DIM % 2 ? -2 : 2;
     look(&w, rows, ROWS, DIM, true);
-    ck_assert(!tacit_watch_collapsed(&w));
+    ck_assert_ptr_null(tacit_watch_collapse(&w));
     ck_assert_double_eq_tol(w.spread, 1, 1e-6);
     ck_assert_double_eq_tol(w.rank, DIM, 1e-4);
     ck_assert_double_eq_tol(w.alignment, 0, 1e-12);
@@ -681,6 +681,60 @@ START_TEST(dino_collapses_without_centring_or_sharpening)
     ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
     bool told = strstr(r.said, "collapse: the features of all images are nearly the same") != NULL;
     ck_assert_msg(told == (_i > 0), "%s", r.said);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
+/* What is taken away, and settings with which that shows within 200 steps. */
+#define SMALL_VIT                                                                                  \
+    "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",       \
+        "lr=0.01"
+static const struct {
+    const char *method, *settings[12], *without[3];
+} protections[] = {
+    { "moco", { SMALL_VIT, "key_momentum=0.5", "head_layers=1" }, { "negatives=false" } },
+    { "byol",
+      { SMALL_VIT, "head_hidden=16", "head_dim=8", "target_momentum=0.5" },
+      { "predictor=false" } },
+    { "barlow",
+      { SMALL_VIT, "bias_rate=1", "head_layers=1", "head_dim=8" },
+      { "lambda=0", "standardise=false" } },
+    { "vicreg", { SMALL_VIT, "head_hidden=16", "head_dim=8" }, { "variance=0" } },
+    { "swav",
+      { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
+      { "sinkhorn_iterations=0" } },
+};
+
+START_TEST(what_protects_from_collapse)
+{
+    for (int without = 0; without < 2; without++) {
+        run r;
+        run_open(&r, tiny_of(protections[_i].method), scratch(without ? "without" : "with"));
+        for (const char *const *s = protections[_i].settings; *s; s++)
+            config_set(&r.config, *s);
+        for (const char *const *s = protections[_i].without; without && *s; s++)
+            config_set(&r.config, *s);
+        config_set(&r.config, "epochs=40");
+        config_set(&r.config, "watch_steps=5");
+        ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+        ck_assert_msg((strstr(r.said, ": collapse: ") != NULL) == without, "%s: %s",
+                      protections[_i].method, r.said);
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
+/* An image is not to be held against its own key of an epoch ago. */
+START_TEST(a_queue_larger_than_the_data)
+{
+    run r;
+    run_open(&r, tiny_of("moco"), scratch("none"));
+    config_set(&r.config, "queue=48");
+    ck_assert_int_eq(run_go(&r, 1), TACIT_EINVAL);
+    ck_assert_str_eq(r.err.text,
+                     "queue = 48 is more than the 40 images of an epoch, which would be "
+                     "held against themselves: use 40 at most");
+    ck_assert_int_ne(access(r.o.out, F_OK), 0);
     tacit_config_close(&r.config);
 }
 END_TEST
@@ -927,6 +981,9 @@ int main(void)
     tcase_add_test(tests, collapse_is_seen);
     tcase_add_test(tests, collapse_is_told);
     tcase_add_loop_test(tests, dino_collapses_without_centring_or_sharpening, 0, 3);
+    tcase_add_loop_test(tests, what_protects_from_collapse, 0,
+                        sizeof protections / sizeof *protections);
+    tcase_add_test(tests, a_queue_larger_than_the_data);
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     tcase_add_test(tests, pictures_move_nothing);

@@ -717,7 +717,7 @@ START_TEST(batch_norm_in_groups)
                                           &params[k], &work[k], NULL),
                          TACIT_OK);
         bn[k].groups = k == 1 ? 1 : GROUPS;
-        bn[k].pooled = k == 2;
+        bn[k].pooled = k == 2 ? GROUPS : 1;
         ck_assert(tacit_bn_plan(&bn[k], &total));
         ck_assert_int_eq(tacit_arena_open(&arena[k], total, NULL), TACIT_OK);
         tacit_bn_take(&bn[k], &arena[k]);
@@ -782,6 +782,18 @@ START_TEST(initial_values)
                   sqrt(var));
     ck_assert(tacit_params_find(&n.params, "blocks.0.norm1.weight")->value[3] == 1);
     ck_assert(tacit_params_find(&n.params, "blocks.0.attn.qkv.bias")->value[3] == 0);
+
+    tacit_param *rows;
+    tacit_params one = { 0 };
+    const tacit_init sphere = { .kind = TACIT_INIT_SPHERE, .size = 1 };
+    ck_assert(!tacit_params_add(&one, "q", 2, (const size_t[]){ 700, 101 }, sphere, &rows, &err));
+    ck_assert_int_eq(tacit_params_open(&one, 0, &err), TACIT_OK);
+    tacit_params_init(&one, 5, pool);
+    for (size_t i = 0; i < 700; i++) {
+        double norm = kernels->dot_f64(101, rows->value + 101 * i, rows->value + 101 * i);
+        ck_assert_double_eq_tol(norm, 1, 1e-6);
+    }
+    tacit_params_close(&one);
 
     tacit_params_average(&again.params, &n.params, 0.75, kernels, pool);
     for (size_t i = 0; i < n.params.floats; i++)

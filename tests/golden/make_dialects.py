@@ -470,6 +470,14 @@ save("mocov2", {**prefixed("state_dict.module.encoder_q.", {k: v for k, v in
                                                                   layers=(1, 2, 1, 1)).state_dict()),
                 "state_dict.module.queue": torch.zeros(4, 2), "epoch_tensor.queue_ptr":
                 torch.zeros(1, dtype=torch.int64)}, map_features(basic))
+swav = resnet(46, BasicBlock, channels=(8, 8, 16, 16))
+head = torch.nn.Sequential(torch.nn.Linear(16, 4), torch.nn.BatchNorm1d(4), torch.nn.ReLU(),
+                           torch.nn.Linear(4, 2))
+save("swav", {**prefixed("module.", {k: v for k, v in swav.state_dict().items()
+                                     if not k.startswith("fc.")}),
+              **{"module.projection_head." + k: torch.zeros_like(v)
+                 for k, v in head.state_dict().items()},
+              "module.prototypes.weight": torch.zeros(3, 2)}, map_features(swav))
 small = resnet(43, BasicBlock, channels=(8, 8, 16, 16))
 small.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False).double()
 small.maxpool = torch.nn.Identity()

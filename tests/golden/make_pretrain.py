@@ -7,10 +7,10 @@ mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
-vicreg: facebookresearch/vicreg's; dino: make_pretrain_dino.py; with moco-v3's LARS, which is theirs too, written out here.
+vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, swav, dino: make_pretrain_<method>.py.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
-initial weights, the losses, the gradients of the first step, the weights after the last, of byol its
-target's, of dino its teacher's and its centre. Needs torch, timm, numpy and safetensors.
+initial weights, the losses, the gradients of the first step, the weights after the last, those of a
+teacher, a queue, a centre. Needs torch, timm, numpy and safetensors.
 """
 import math
 import os
@@ -21,6 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 import make_pretrain_dino
+import make_pretrain_moco
+import make_pretrain_swav
 import make_train as base
 from make_train import Residual, generator, half
 
@@ -62,9 +64,9 @@ def sample(step, i):
     return (step * BATCH + i) % (EPOCH * BATCH)
 
 
-def shuffled(epoch, sample, n):
-    """tacit_draw_mask."""
-    w = philox(SEED, epoch << 8 | 1, [sample])[0]
+def shuffled(epoch, sample, n, use=1):
+    """tacit_draw_mask, and with another use tacit_draw_order."""
+    w = philox(SEED, epoch << 8 | use, [sample])[0]
     draws = words(SEED, int(w[0]) << 32 | int(w[1]), n)
     order = list(range(n))
     for i in range(n - 1, 0, -1):
@@ -310,5 +312,9 @@ if __name__ == "__main__":
     make_byol()
     make_barlow()
     make_vicreg()
-    make_pretrain_dino.make(sys.modules[__name__])
+    this = sys.modules[__name__]
+    make_pretrain_moco.make_moco(this, "moco", False, 24, 41, 0.02)
+    make_pretrain_moco.make_moco(this, "moco-2", True, 32, 42, 0.02)
+    make_pretrain_swav.make(this)
+    make_pretrain_dino.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
