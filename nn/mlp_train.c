@@ -19,6 +19,7 @@ tacit_status tacit_mlp_declare(tacit_mlp *mlp, const char *prefix, size_t in, si
         const tacit_mlp_layer *l = &layers[i];
         char name[TACIT_PARAM_NAME];
         mlp->layers[i] = *l;
+        assert(i + 1 < count || !l->gelu);
         snprintf(name, sizeof name, "%s.%s", prefix, l->name);
         bool own = l->weight.size > 0;
         tacit_status st = tacit_dense_declare(&mlp->dense[i], name, in, l->out, l->bias, 0, NULL,
@@ -62,7 +63,8 @@ bool tacit_mlp_plan(const tacit_mlp *mlp, size_t *total)
         size_t out = mlp->layers[i].out;
         if (!tacit_arena_plan(total, mlp->max_rows, out * sizeof(float)) ||
             (has_norm(mlp, i) && (!tacit_arena_plan(total, mlp->max_rows, out * sizeof(float)) ||
-                                  !tacit_bn_plan(&mlp->bn[i], total))))
+                                  !tacit_bn_plan(&mlp->bn[i], total))) ||
+            (mlp->layers[i].gelu && !tacit_arena_plan(total, mlp->max_rows, out * sizeof(float))))
             return false;
     }
     for (size_t i = 0; i < 2; i++)
@@ -81,6 +83,9 @@ void tacit_mlp_take(tacit_mlp *mlp, tacit_arena *arena)
             mlp->after[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
             tacit_bn_take(&mlp->bn[i], arena);
         }
+        mlp->out[i] = mlp->after[i];
+        if (mlp->layers[i].gelu)
+            mlp->out[i] = tacit_arena_take(arena, mlp->max_rows, out * sizeof(float));
     }
     for (size_t i = 0; i < 2; i++)
         mlp->d[i] = tacit_arena_take(arena, mlp->max_rows, widest(mlp) * sizeof(float));
@@ -91,6 +96,20 @@ static void relu(size_t n, float *x)
 {
     for (size_t i = 0; i < n; i++)
         x[i] = x[i] < 0 ? 0 : x[i];
+}
+
+typedef struct gelu_job {
+    const tacit_mlp *mlp;
+    size_t layer;
+} gelu_job;
+
+static void gelu_chunk(void *ctx, size_t row, unsigned worker)
+{
+    (void)worker;
+    const gelu_job *j = ctx;
+    size_t n = j->mlp->layers[j->layer].out;
+    j->mlp->work->kernels->gelu_f32(n, j->mlp->after[j->layer] + row * n,
+                                    j->mlp->out[j->layer] + row * n);
 }
 
 const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size_t ldx)
@@ -106,7 +125,9 @@ const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size
             tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, mlp->after[i], out);
         else if (mlp->layers[i].relu)
             relu(rows * out, mlp->after[i]);
-        x = mlp->after[i];
+        if (mlp->layers[i].gelu)
+            tacit_parallel_for(mlp->work->pool, rows, gelu_chunk, &(gelu_job){ mlp, i });
+        x = mlp->out[i];
         ldx = out;
     }
     return x;
@@ -122,9 +143,12 @@ void tacit_mlp_backward(tacit_mlp *mlp, float *dy, float *dx, size_t lddx)
         else if (mlp->layers[i].relu)
             mlp->work->kernels->relu_backward_f32(mlp->rows * out, mlp->after[i], dy, dy);
         float *to = i ? mlp->d[i % 2] : dx;
+        tacit_after gelu = { 0 };
+        if (i && mlp->layers[i - 1].gelu)
+            gelu = (tacit_after){ .gelu_input = mlp->after[i - 1], .ldg = in };
         tacit_dense_backward(mlp->work, &mlp->dense[i], mlp->rows, dy, out,
-                             i ? mlp->after[i - 1] : mlp->x, i ? in : mlp->ldx, to, i ? in : lddx,
-                             NULL);
+                             i ? mlp->out[i - 1] : mlp->x, i ? in : mlp->ldx, to, i ? in : lddx,
+                             &gelu);
         dy = to;
     }
 }

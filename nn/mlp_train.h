@@ -22,6 +22,7 @@ typedef struct tacit_mlp_layer {
     bool relu;
     const char *name, *norm_name; /* of their tensors, as "0" and "1" in a Sequential */
     tacit_init weight;            /* with size 0, PyTorch's, and for the bias too */
+    bool gelu;                    /* behind the norm, if any; not of the last layer */
 } tacit_mlp_layer;
 
 typedef struct tacit_mlp {
@@ -30,8 +31,9 @@ typedef struct tacit_mlp {
     tacit_dense dense[TACIT_MLP_LAYERS];
     tacit_bn bn[TACIT_MLP_LAYERS];
     float *before[TACIT_MLP_LAYERS], *after[TACIT_MLP_LAYERS]; /* of each norm, tight rows */
-    float *d[2];    /* gradients of what lies between the layers, in turn */
-    const float *x; /* of the last forward */
+    float *out[TACIT_MLP_LAYERS]; /* of each GELU; `after` where there is none */
+    float *d[2];                  /* gradients of what lies between the layers, in turn */
+    const float *x;               /* of the last forward */
     size_t ldx;
     const tacit_work *work;
 } tacit_mlp;

@@ -370,6 +370,32 @@ void tacit_params_scale_grads(tacit_params *params, float factor, const tacit_ke
     tacit_parallel_for(pool, params->piece_count, scale_piece, &j);
 }
 
+static void clip_piece(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const piece_job *j = ctx;
+    const tacit_piece *piece = &j->params->pieces[chunk];
+    float *grad = piece->param->grad + piece->from, factor = (float)j->params->sums[3 * chunk];
+    if (factor < 1)
+        j->kernels->scale_add_f32(piece->count, grad, factor, NULL, grad);
+}
+
+void tacit_params_clip_each(tacit_params *params, double most, const tacit_kernels *kernels,
+                            tacit_pool *pool)
+{
+    piece_job j = { params, NULL, kernels, 0 };
+    for (size_t i = 0, end; i < params->piece_count; i = end) {
+        double sum = 0;
+        for (end = i;
+             end < params->piece_count && params->pieces[end].param == params->pieces[i].param;
+             end++)
+            sum += params->sums[3 * end];
+        for (size_t p = i; p < end; p++) /* in place of the sums: the factor */
+            params->sums[3 * p] = most / (sqrt(sum) + 1e-6);
+    }
+    tacit_parallel_for(pool, params->piece_count, clip_piece, &j);
+}
+
 static void average_piece(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;

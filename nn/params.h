@@ -113,6 +113,9 @@ void tacit_params_clear_grads(tacit_params *params, tacit_pool *pool);
  * then *bad (may be NULL) is the first such tensor. */
 double tacit_params_grad_norm(tacit_params *params, const tacit_kernels *kernels, tacit_pool *pool,
                               const tacit_param **bad);
+/* Behind that: each tensor whose gradient's norm is more than `most` has it scaled down there. */
+void tacit_params_clip_each(tacit_params *params, double most, const tacit_kernels *kernels,
+                            tacit_pool *pool);
 /* All gradients times factor. */
 void tacit_params_scale_grads(tacit_params *params, float factor, const tacit_kernels *kernels,
                               tacit_pool *pool);

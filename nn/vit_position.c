@@ -6,124 +6,29 @@
  */
 #include "vit_internal.h"
 
+#include "regrid.h"
+
 #include <math.h>
 #include <string.h>
 
 /* Resampling ---------------------------------------------------------------------------------- */
 
-/* Keys' cubic convolution (1981) with the parameter a. */
-static double cubic(double x, double a)
-{
-    x = fabs(x);
-    if (x < 1)
-        return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
-/* 1 + q + ... of n terms. */
-static double progression(double q, double n)
-{
-    return (pow(q, n) - 1) / (q - 1);
-}
-
-/* The weights (out, in) of one axis that are linear between two neighbours, beyond the ends the
- * last value's. The places of what is stored are k, or grow from the middle in a geometric
- * progression that ends about where `out` does: timm's resize_rel_pos_bias_table, after BEiT's
- * run_class_finetuning.py, which has a cubic spline between them. */
-static void linear_weights(tacit_resample rule, size_t in, size_t out, double *weights)
-{
-    bool geometric = rule == TACIT_RESAMPLE_GEOMETRIC;
-    double scale = (double)in / (double)out, half = (double)(in / 2), q = 0;
-    for (double left = 1.01, right = 1.5; geometric && right - left > 1e-6;) {
-        q = (left + right) / 2;
-        *(progression(q, half) > (double)(out / 2) ? &right : &left) = q;
-    }
-    memset(weights, 0, in * out * sizeof *weights);
-    for (size_t i = 0; i < out; i++, weights += in) {
-        double x = geometric ? (double)i - (double)(out / 2) : scale * ((double)i + 0.5) - 0.5;
-        double before = 0, place = 0;
-        size_t k = 0;
-        for (; k < in; k++, before = place) {
-            double n = (double)k - half;
-            place = !geometric ? (double)k : n < 0 ? -progression(q, -n) : progression(q, n);
-            if (place >= x)
-                break;
-        }
-        if (k && k < in)
-            weights[k - 1] = (place - x) / (place - before);
-        if (k < in)
-            weights[k] = k ? (x - before) / (place - before) : 1;
-        else
-            weights[in - 1] = 1;
-    }
-}
-
-/* The weights (out, in) of one axis as torch.nn.functional.interpolate has them for bicubic without
- * aligned corners: aten/src/ATen/native/cpu/UpSampleKernel.cpp. */
-static void axis_weights(tacit_resample rule, size_t in, size_t out, double *weights)
-{
-    if (rule == TACIT_RESAMPLE_BILINEAR || rule == TACIT_RESAMPLE_GEOMETRIC) {
-        linear_weights(rule, in, out, weights);
-        return;
-    }
-    double scale = (double)in / (double)out;
-    if (rule == TACIT_RESAMPLE_OFFSET) /* of the factor that was asked for, not of the sizes */
-        scale = 1.0 / (((double)out + 0.1) / (double)in);
-    memset(weights, 0, in * out * sizeof *weights);
-    for (size_t i = 0; i < out; i++, weights += in) {
-        if (rule != TACIT_RESAMPLE_ANTIALIAS) {
-            double source = scale * ((double)i + 0.5) - 0.5, first = floor(source);
-            for (int k = -1; k <= 2; k++) {
-                double at = fmin(fmax(first + k, 0), (double)in - 1);
-                weights[(size_t)at] += cubic(source - first - k, -0.75);
-            }
-            continue;
-        }
-        double wide = fmax(scale, 1), center = scale * ((double)i + 0.5), sum = 0;
-        double from = fmax(trunc(center - 2 * wide + 0.5), 0);
-        double to = fmin(trunc(center + 2 * wide + 0.5), (double)in);
-        for (size_t k = (size_t)from; (double)k < to; k++)
-            sum += weights[k] = cubic(((double)k - center + 0.5) / wide, -0.5);
-        for (size_t k = (size_t)from; (double)k < to; k++)
-            weights[k] /= sum;
-    }
-}
-
-/* table (rows, columns, dim) to out (to[0], to[1], dim): along the rows, then along the columns. */
+/* table (from[0], from[1], dim) to out (to[0], to[1], dim). */
 static tacit_status resample(tacit_resample rule, const float *table, const unsigned from[2],
                              float *out, const unsigned to[2], size_t dim, tacit_err *err)
 {
-    double *vertical = tacit_calloc((size_t)from[0] * to[0], sizeof *vertical);
-    double *horizontal = tacit_calloc((size_t)from[1] * to[1], sizeof *horizontal);
-    double *line = tacit_calloc(from[1] * dim, sizeof *line);
-    tacit_status st = TACIT_OK;
-    if (!vertical || !horizontal || !line) {
-        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for the position table");
-        goto end;
-    }
-    axis_weights(rule, from[0], to[0], vertical);
-    axis_weights(rule, from[1], to[1], horizontal);
-    size_t width = from[1] * dim;
-    for (size_t y = 0; y < to[0]; y++) {
-        memset(line, 0, width * sizeof *line);
-        for (size_t k = 0; k < from[0]; k++) {
-            double w = vertical[y * from[0] + k];
-            for (size_t i = 0; w != 0 && i < width; i++)
-                line[i] += w * (double)table[k * width + i];
-        }
-        for (size_t x = 0; x < to[1]; x++)
-            for (size_t d = 0; d < dim; d++) {
-                double sum = 0;
-                for (size_t k = 0; k < from[1]; k++)
-                    sum += horizontal[x * from[1] + k] * line[k * dim + d];
-                out[(y * to[1] + x) * dim + d] = (float)sum;
-            }
-    }
-end:
-    tacit_free(line);
-    tacit_free(horizontal);
-    tacit_free(vertical);
-    return st;
+    tacit_regrid r = {
+        .from = { from[0], from[1] }, .to = { to[0], to[1] }, .dim = dim, .rule = rule
+    };
+    tacit_arena arena = { 0 };
+    size_t total = 0;
+    if (!tacit_regrid_plan(&r, &total) || tacit_arena_open(&arena, total, NULL) < 0)
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for the position table");
+    tacit_regrid_take(&r, &arena);
+    tacit_regrid_make(&r);
+    tacit_regrid_forward(&r, table, out);
+    tacit_arena_close(&arena);
+    return TACIT_OK;
 }
 
 /* Relative biases ----------------------------------------------------------------------------- */

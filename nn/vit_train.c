@@ -43,7 +43,12 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
     if (c->fixed_positions && c->dim % 4)
         return refuse_positions(c, err);
     size_t dim = c->dim, values = (size_t)3 * c->patch * c->patch;
-    vit->patches = side_of(c) * side_of(c);
+    size_t side = side_of(c), grid = c->grid ? c->grid : side;
+    vit->patches = side * side;
+    vit->resampled = grid != side;
+    vit->regrid = (tacit_regrid){
+        .from = { grid, grid }, .to = { side, side }, .dim = dim, .rule = TACIT_RESAMPLE_OFFSET
+    };
     vit->max_kept = max_kept && max_kept < vit->patches ? max_kept : vit->patches;
     vit->ld_pixels = values + PAD;
     const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
@@ -52,7 +57,7 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
     tacit_status st = tacit_params_add(params, "cls_token", 3, (const size_t[]){ 1, 1, dim }, small,
                                        &vit->cls, err);
     if (st == TACIT_OK)
-        st = tacit_params_add(params, "pos_embed", 3, (const size_t[]){ 1, 1 + vit->patches, dim },
+        st = tacit_params_add(params, "pos_embed", 3, (const size_t[]){ 1, 1 + grid * grid, dim },
                               c->fixed_positions ? sincos : small, &vit->positions, err);
     if (st == TACIT_OK) {
         vit->positions->frozen = c->fixed_positions;
@@ -101,6 +106,9 @@ bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total)
     return tacit_arena_plan(total, rows, vit->ld_pixels * sizeof(float)) &&
            tacit_arena_plan(total, rows, vit->trunk.ld * sizeof(float)) &&
            tacit_arena_plan(total, tokens, vit->trunk.ld * sizeof(float)) &&
+           (!vit->resampled ||
+            (tacit_arena_plan(total, 1 + vit->patches, vit->config.dim * sizeof(float)) &&
+             tacit_regrid_plan(&vit->regrid, total))) &&
            tacit_trunk_plan(&vit->trunk, total);
 }
 
@@ -110,6 +118,10 @@ void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena)
     vit->pixels = tacit_arena_take(arena, rows, vit->ld_pixels * sizeof(float));
     vit->embedded = tacit_arena_take(arena, rows, vit->trunk.ld * sizeof(float));
     vit->d = tacit_arena_take(arena, tokens, vit->trunk.ld * sizeof(float));
+    if (vit->resampled) {
+        vit->placed = tacit_arena_take(arena, 1 + vit->patches, vit->config.dim * sizeof(float));
+        tacit_regrid_take(&vit->regrid, arena);
+    }
     tacit_trunk_take(&vit->trunk, arena);
 }
 
@@ -144,7 +156,7 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     tacit_vit_train *vit = ctx;
     const tacit_kernels *k = vit->work->kernels;
     size_t dim = vit->config.dim, ld = vit->trunk.ld;
-    const float *positions = vit->positions->value;
+    const float *positions = vit->resampled ? vit->placed : vit->positions->value;
     const float *embedded = vit->embedded + image * vit->kept * ld;
     float *x = tacit_trunk_input(&vit->trunk) + image * (1 + vit->kept) * ld;
     k->add_f32(dim, vit->cls->value, positions, x);
@@ -162,6 +174,12 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
     vit->images = images;
     assert(batch <= vit->max_batch && vit->kept <= vit->max_kept);
     tacit_pool *pool = vit->work->pool;
+    if (vit->resampled) {
+        size_t dim = vit->config.dim;    /* the class token's row is no place */
+        tacit_regrid_make(&vit->regrid); /* a teacher may have had the memory */
+        memcpy(vit->placed, vit->positions->value, dim * sizeof *vit->placed);
+        tacit_regrid_forward(&vit->regrid, vit->positions->value + dim, vit->placed + dim);
+    }
     tacit_parallel_for(pool, batch, pixels_chunk, vit);
     tacit_dense_forward(vit->work, &vit->embed, batch * vit->kept, vit->pixels, vit->ld_pixels,
                         vit->embedded, vit->trunk.ld, NULL);
@@ -181,6 +199,12 @@ static void embedded_chunk(void *ctx, size_t image, unsigned worker)
                vit->d + (image * (1 + vit->kept) + 1 + i) * ld, vit->config.dim * sizeof(float));
 }
 
+/* The sums over images of the gradients of positions, at the images' own grid. */
+static float *positions_gradient(const tacit_vit_train *vit)
+{
+    return vit->resampled ? vit->placed : vit->positions->grad;
+}
+
 /* Learned positions where all patches are seen: one chunk is one token. */
 static void positions_chunk(void *ctx, size_t token, unsigned worker)
 {
@@ -188,22 +212,27 @@ static void positions_chunk(void *ctx, size_t token, unsigned worker)
     tacit_vit_train *vit = ctx;
     size_t dim = vit->config.dim, ld = vit->trunk.ld;
     vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d + token * ld, (1 + vit->kept) * ld,
-                                     true, vit->positions->grad + token * dim);
+                                     true, positions_gradient(vit) + token * dim);
 }
 
 static void positions_backward(tacit_vit_train *vit)
 {
+    const tacit_kernels *k = vit->work->kernels;
     size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = 1 + vit->kept;
-    if (!vit->keep) {
+    float *to = positions_gradient(vit), *grad = vit->positions->grad;
+    if (vit->resampled)
+        memset(to, 0, (1 + vit->patches) * dim * sizeof *to);
+    if (!vit->keep)
         tacit_parallel_for(vit->work->pool, tokens, positions_chunk, vit);
-        return;
-    }
-    for (size_t image = 0; image < vit->batch; image++)
+    for (size_t image = 0; vit->keep && image < vit->batch; image++)
         for (size_t i = 0; i < tokens; i++) {
-            size_t at = i ? 1 + patch_at(vit, image, i - 1) : 0;
-            float *grad = vit->positions->grad + at * dim;
-            vit->work->kernels->add_f32(dim, grad, vit->d + (image * tokens + i) * ld, grad);
+            float *at = to + (i ? 1 + patch_at(vit, image, i - 1) : 0) * dim;
+            k->add_f32(dim, at, vit->d + (image * tokens + i) * ld, at);
         }
+    if (vit->resampled) {
+        k->add_f32(dim, grad, to, grad);
+        tacit_regrid_backward(&vit->regrid, to + dim, grad + dim);
+    }
 }
 
 void tacit_vit_train_backward(tacit_vit_train *vit)

@@ -1,11 +1,15 @@
 /* vit_train.h - a Vision Transformer in training, on all patches of an image or on some.
  *
  * Patch embedding, a class token, positions, and a trunk: timm's names. Positions are learned, or
- * MAE's fixed table. Images of a batch that see only some patches (MAE's encoder) all see as many.
+ * MAE's fixed table; for images of another grid than the table's they are resampled as in DINO's
+ * vision_transformer.py. Images of a batch that see only some patches (MAE's encoder) all see as
+ * many. To train on images of several sizes, declare one for each over the same tensors (params.h,
+ * `again`).
  */
 #ifndef TACIT_VIT_TRAIN_H
 #define TACIT_VIT_TRAIN_H
 
+#include "regrid.h"
 #include "trunk.h"
 
 typedef enum tacit_vit_init {
@@ -17,6 +21,7 @@ typedef enum tacit_vit_init {
 
 typedef struct tacit_vit_train_config {
     unsigned dim, depth, heads, mlp, patch, image; /* image: height and width */
+    unsigned grid; /* side of the table of positions, in patches; 0: the images' own */
     float eps;
     bool fixed_positions;
     double drop_path;
@@ -37,6 +42,10 @@ typedef struct tacit_vit_train {
     float *pixels;        /* (max_batch * max_kept, 3 patch^2), ld_pixels apart */
     float *embedded;      /* (max_batch * max_kept, dim), trunk.ld apart */
     size_t ld_pixels;
+    bool resampled; /* for these images, by regrid, to placed (1 + patches, dim): positions in the
+                       forward, their gradients in the backward */
+    tacit_regrid regrid;
+    float *placed;
     float *d; /* (rows, dim), trunk.ld apart: the caller's gradient of the tokens, for backward */
 } tacit_vit_train;
 

@@ -53,11 +53,12 @@ tacit_status tacit_backbone_file_write(const char *path, tacit_engine *e, tacit_
     tacit_param_source tensors;
     char name[64], *text = NULL;
     json_t *note = NULL;
-    tacit_status st = tacit_param_source_open(&tensors, e->params.count, err);
+    const tacit_params *params = e->method->by_teacher ? &e->teacher : &e->params;
+    tacit_status st = tacit_param_source_open(&tensors, params->count, err);
     if (st == TACIT_OK) {
-        for (size_t i = 0; i < e->params.count; i++)
-            if (of_backbone(e->method, e->params.list[i]->name))
-                tacit_param_source_add(&tensors, "", e->params.list[i], e->params.list[i]->value);
+        for (size_t i = 0; i < params->count; i++)
+            if (of_backbone(e->method, params->list[i]->name))
+                tacit_param_source_add(&tensors, "", params->list[i], params->list[i]->value);
         tacit_dialect dialect = dialect_of(e, name);
         note = tacit_canonical_json(&dialect, "backbone.safetensors", 0);
         text = note ? tacit_json_dump(note, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;

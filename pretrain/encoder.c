@@ -90,6 +90,7 @@ tacit_vit_train_config tacit_encoder_vit(const tacit_config *config, const tacit
                                      .mlp = vit->mlp,
                                      .patch = vit->patch,
                                      .image = vit->height,
+                                     .grid = vit->grid[0],
                                      .eps = 1e-6f,
                                      .drop_path = tacit_config_number(config, "drop_path"),
                                      .recompute = tacit_config_flag(config, "recompute") };
@@ -124,18 +125,6 @@ tacit_status tacit_encoder_declare(tacit_encoder *e, const tacit_config *config,
     return st;
 }
 
-/* The sizes at local_size pixels. */
-static tacit_status resize(tacit_backbone_config *backbone, unsigned size, tacit_err *err)
-{
-    tacit_status st = TACIT_OK;
-    if (backbone->family == TACIT_FAMILY_RESNET)
-        st = tacit_resnet_set_input(&backbone->resnet, size, size, err);
-    else if (size != backbone->vit.height)
-        st = tacit_fail(err, TACIT_EUNSUPPORTED, "a ViT's positions are of size = %u: set the same",
-                        backbone->vit.height);
-    return st < 0 ? tacit_fail_at(err, st, "local_size = %u", size) : st;
-}
-
 tacit_status tacit_encoder_declare_again(tacit_encoder *e, const tacit_config *config,
                                          const tacit_backbone_config *backbone, unsigned size,
                                          size_t max_batch, tacit_params *params, tacit_work *work,
@@ -143,9 +132,9 @@ tacit_status tacit_encoder_declare_again(tacit_encoder *e, const tacit_config *c
 {
     tacit_backbone_config other = *backbone;
     *e = (tacit_encoder){ .family = backbone->family };
-    tacit_status st = resize(&other, size, err);
+    tacit_status st = tacit_backbone_set_input(&other, size, size, err);
     if (st < 0)
-        return st;
+        return tacit_fail_at(err, st, "local_size = %u", size);
     params->again = true;
     st = tacit_encoder_declare(e, config, &other, max_batch, params, work, err);
     params->again = false;

@@ -64,6 +64,7 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
                                 .final = factor * number(e, "lr_final"),
                                 .start = factor * number(e, "lr_start"),
                                 .warmup = number(e, "warmup_epochs"),
+                                .inclusive = tacit_config_flag(c, "warmup_inclusive"),
                                 .drop = number(e, "lr_drop") };
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
@@ -126,6 +127,7 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
     e->learner.part = e->learner.whole / e->parts;
     e->teacher.fixed = e->memory.fixed = true;
     e->clip = number(e, "clip");
+    e->clip_tensor = number(e, "clip_tensor");
     take_optimiser(e);
     tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
     if (st == TACIT_OK)
@@ -409,6 +411,19 @@ static tacit_status check_finite(const tacit_engine *e, const tacit_step *r, con
                       r->loss);
 }
 
+/* Each tensor first, then all of them. norm: of the whole gradient. */
+static void clip(tacit_engine *e, double norm)
+{
+    const tacit_kernels *kernels = e->work.kernels;
+    tacit_pool *pool = e->work.pool;
+    if (e->clip_tensor > 0) { /* DINO's clip_gradients */
+        tacit_params_clip_each(&e->params, e->clip_tensor, kernels, pool);
+        norm = sqrt(tacit_params_grad_norm(&e->params, kernels, pool, NULL));
+    }
+    if (e->clip > 0 && norm > e->clip) /* PyTorch's clip_grad_norm_ */
+        tacit_params_scale_grads(&e->params, (float)(e->clip / (norm + 1e-6)), kernels, pool);
+}
+
 tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_step *result,
                                tacit_err *err)
 {
@@ -425,9 +440,7 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     result->gradient = norm;
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
-    if (e->clip > 0 && norm > e->clip) /* PyTorch's clip_grad_norm_ */
-        tacit_params_scale_grads(&e->params, (float)(e->clip / (norm + 1e-6)), e->work.kernels,
-                                 e->work.pool);
+    clip(e, norm);
     result->rate = tacit_schedule_at(&e->rate, (double)e->step);
     result->decay = tacit_schedule_at(&e->decay, (double)e->step);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,

@@ -28,7 +28,7 @@ typedef struct tacit_engine {
     tacit_arena arena;
     tacit_optimiser optimiser;
     tacit_schedule rate, decay;
-    double clip;
+    double clip, clip_tensor;
     uint64_t seed;
     size_t parts;
     uint64_t step, steps, epoch_steps; /* done; of the run; of an epoch */

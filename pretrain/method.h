@@ -67,6 +67,7 @@ typedef struct tacit_method {
     bool vit, resnet;         /* which families it trains        */
     bool joint;               /* its loss couples images         */
     bool surveys;             /* before each epoch, not the first alone */
+    bool by_teacher;          /* its backbone is the teacher's   */
     tacit_features features;  /* what the backbone is used for   */
     size_t state;             /* bytes of its state, zeroed first */
 
@@ -109,11 +110,15 @@ typedef struct tacit_method {
 } tacit_method;
 
 extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
-    tacit_byol, tacit_barlow_twins, tacit_variance_invariance_covariance,
-    tacit_swapping_assignments, tacit_masked_autoencoder, tacit_deepcluster, tacit_deepcluster1;
+    tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
+    tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
+    tacit_masked_autoencoder;
 
 /* All methods, NULL at the end. */
-extern const tacit_method *const tacit_methods[];
+extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
+    tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
+    tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
+    tacit_masked_autoencoder;
 const tacit_method *tacit_method_find(const char *name);
 
 #endif

@@ -6,13 +6,14 @@
 const tacit_method *const tacit_methods[] = {
     &tacit_simclr,
     &tacit_momentum_contrast,
-    &tacit_deepcluster1,
-    &tacit_deepcluster,
     &tacit_momentum_contrast_v3,
+    &tacit_swapping_assignments,
+    &tacit_deepcluster,
+    &tacit_deepcluster1,
     &tacit_byol,
+    &tacit_distillation_no_labels,
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,
-    &tacit_swapping_assignments,
     &tacit_masked_autoencoder,
     NULL,
 };

@@ -55,6 +55,7 @@ tacit_status tacit_tower_declare(tacit_tower *t, const tacit_tower_config *confi
 {
     *t = (tacit_tower){ .views = config->views,
                         .global = config->views - config->local,
+                        .still = config->still,
                         .part = l->part,
                         .whole = l->whole,
                         .dim = config->layers[config->layer_count - 1].out };
@@ -145,7 +146,8 @@ static const float *features_of(tacit_tower *t, tacit_tower_crops *c, const taci
             draws[v * n + i] =
                 tacit_draw_stream(part->seed, b->epoch, b->samples[i], TACIT_DRAW_DROP_PATH + view);
     }
-    return tacit_encoder_forward(&c->encoder, c->images, c->count * n, part->seed, draws);
+    return tacit_encoder_forward(&c->encoder, c->images, c->count * n, part->seed,
+                                 t->still ? NULL : draws);
 }
 
 const float *tacit_tower_forward(tacit_tower *t, const tacit_part *part)

@@ -22,6 +22,7 @@ typedef struct tacit_tower_config {
     unsigned local_size;  /* pixels of these */
     bool apart;           /* batch norm takes each view for itself, as if it went through alone */
     size_t groups;        /* and each in so many equal groups, as on so many machines; 0: 1 */
+    bool still;           /* no drop path: a teacher */
     bool as_moco, freeze; /* a ViT's initial values are MoCo v3's; its patch embedding is frozen */
     tacit_mlp_layer layers[TACIT_MLP_LAYERS]; /* the projector */
     size_t layer_count;
@@ -37,6 +38,7 @@ typedef struct tacit_tower_crops {
 typedef struct tacit_tower {
     tacit_tower_crops crops[2]; /* global ones; local ones, where they have a size of their own */
     size_t sizes;               /* 1 or 2 */
+    bool still;
     tacit_mlp head;
     size_t views, global, part, whole, dim; /* global: views that are; dim: of an embedding */
     float *z, *dz;           /* (views, whole, dim): embeddings of all parts, and their gradients */

@@ -104,6 +104,32 @@ static const char *const tiny_moco_symmetric[] = { TINY_MOCO, "queue=32", "symme
 static const char *const tiny_swav[] = { TINY_RESNET,     "lr_start=0",      "local_crops=2",
                                          "local_size=8",  "prototypes=6",    "queue=19",
                                          "queue_epoch=1", "freeze_epochs=1", NULL };
+#define TINY_DINO                                                                                  \
+    "local_crops=2", "local_size=8", "outputs=12", "head_hidden=16", "head_dim=8",                 \
+        "teacher_momentum=0.9", "teacher_temperature_epochs=3", "clip_tensor=2", "drop_path=0"
+static const char *const tiny_dino[] = { TINY_DINO,
+                                         "arch=vit_tiny_patch4_32",
+                                         "size=16",
+                                         "dim=24",
+                                         "depth=2",
+                                         "heads=3",
+                                         "batch=8",
+                                         "accumulate=1",
+                                         "epochs=4",
+                                         "warmup_epochs=1",
+                                         "lr=2e-3",
+                                         "lr_final=1e-5",
+                                         "lr_scale=none",
+                                         "seed=11",
+                                         NULL };
+static const char *const tiny_dino_resnet[] = { TINY_RESNET,
+                                                TINY_DINO,
+                                                "optimiser=sgd",
+                                                "lr=0.005",
+                                                "weight_decay_final=-1",
+                                                "head_norm=true",
+                                                "norm_last_layer=true",
+                                                NULL };
 
 static const char *const tiny_deepcluster[] = { TINY_RESNET,    "lr_start=0",   "local_crops=2",
                                                 "local_size=8", "prototypes=4", NULL };
@@ -164,6 +190,8 @@ static const struct tiny {
     { "moco3", 12, tiny_moco3 },
     { "moco3", 16, tiny_moco3_vit },
     { "swav", 12, tiny_swav },
+    { "dino", 16, tiny_dino },
+    { "dino", 12, tiny_dino_resnet },
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },
 };

@@ -673,6 +673,55 @@ START_TEST(collapse_is_told)
 }
 END_TEST
 
+/* A decay that takes from the weights what the loss does not hold: with centring and sharpening
+ * DINO keeps its images apart, without either of them it is told that they are all alike. */
+START_TEST(dino_collapses_without_centring_or_sharpening)
+{
+    static const char *const still[] = {
+        "outputs=64",
+        "head_hidden=32",
+        "head_dim=16",
+        "norm_last_layer=true",
+        "batch=16",
+        "schedule=constant",
+        "warmup_epochs=0",
+        "freeze_last_layer=0",
+        "max_steps=300",
+        "watch_steps=30",
+        "lr=0.003",
+        "weight_decay=3",
+        "clip_tensor=3",
+        "weight_decay_final=-1",
+        "teacher_momentum=0.97",
+        "teacher_temperature=0.04",
+        "jitter=0",
+        "gray=0",
+        "blur=0",
+        "blur_second=0",
+        "blur_local=0",
+        "solarise_second=0",
+        "crop_min=0.5",
+        "local_min=0.3",
+        "local_max=0.6",
+    };
+    static const char *const without[][2] = {
+        { NULL },
+        { "centring=false" },
+        { "teacher_temperature=1", "teacher_temperature_start=1" },
+    };
+    run r;
+    run_open(&r, tiny_of("dino"), scratch("run"));
+    for (size_t i = 0; i < sizeof still / sizeof *still; i++)
+        config_set(&r.config, still[i]);
+    for (size_t i = 0; i < 2 && without[_i][i]; i++)
+        config_set(&r.config, without[_i][i]);
+    ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+    bool told = strstr(r.said, "collapse: the features of all images are nearly the same") != NULL;
+    ck_assert_msg(told == (_i > 0), "%s", r.said);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
 /* What is taken away, and settings with which that shows within 200 steps. */
 #define SMALL_VIT                                                                                  \
     "arch=vit_tiny_patch4_32", "size=16", "dim=24", "heads=3", "depth=2", "optimiser=adamw",       \
@@ -927,7 +976,8 @@ START_TEST(the_backbone_loads)
     tacit_tensor_source source = tacit_safetensors_source(file);
     size_t found = 0;
     for (size_t i = 0; i < source.count; i++) {
-        tacit_param *p = tacit_params_find(&e.params, source.tensors[i].name);
+        tacit_param *p = tacit_params_find(e.method->by_teacher ? &e.teacher : &e.params,
+                                           source.tensors[i].name);
         ck_assert_msg(p != NULL, "%s", source.tensors[i].name);
         float *got = tacit_alloc(2 * p->count * sizeof *got);
         ck_assert_int_eq(source.read(source.ctx, i, 0, p->count * sizeof *got, got, &err), 0);
@@ -975,6 +1025,7 @@ int main(void)
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, collapse_is_seen);
     tcase_add_test(tests, collapse_is_told);
+    tcase_add_loop_test(tests, dino_collapses_without_centring_or_sharpening, 0, 3);
     tcase_add_loop_test(tests, what_protects_from_collapse, 0,
                         sizeof protections / sizeof *protections);
     tcase_add_test(tests, a_queue_larger_than_the_data);

@@ -131,9 +131,9 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
                                          .recompute = recompute };
     const tacit_mae_config mae = { vit, .dim = 16, .depth = 1, .heads = 2, .mlp = 32 };
     const tacit_mlp_layer layers[] = {
-        { 20, false, TACIT_MLP_BN, true, "0", "1", { 0 } },
-        { 32, true, TACIT_MLP_BN, true, "3", "4", { 0 } },
-        { 16, false, TACIT_MLP_BN_PLAIN, false, "6", "7", { 0 } },
+        { 20, false, TACIT_MLP_BN, true, "0", "1", { 0 }, false },
+        { 32, true, TACIT_MLP_BN, true, "3", "4", { 0 }, false },
+        { 16, false, TACIT_MLP_BN_PLAIN, false, "6", "7", { 0 }, false },
     };
     size_t total = 0;
     *n = (net){ .kind = k, .work = { .kernels = kernels, .pool = pool } };
@@ -543,6 +543,159 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
 }
 END_TEST
 
+/* One ViT on images of other sizes: more networks over the same tensors, whose positions are
+ * resampled; on every ISA, and with threads. */
+enum { SIZES = 2 };
+static const unsigned sizes[SIZES] = { 8, 24 };
+
+typedef struct sized {
+    net base;
+    tacit_vit_train vit[SIZES];
+    tacit_arena arena;
+} sized;
+
+static void sized_open(sized *s, tacit_isa isa, tacit_pool *pool)
+{
+    size_t total = 0;
+    s->base = (net){ .kind = VIT, .work = { .kernels = tacit_kernels_for(isa), .pool = pool } };
+    tacit_vit_train_config c = { .dim = DIM,
+                                 .depth = 2,
+                                 .heads = 3,
+                                 .mlp = 40,
+                                 .patch = 4,
+                                 .image = IMAGE,
+                                 .grid = IMAGE / 4,
+                                 .eps = 1e-6f };
+    tacit_params *p = &s->base.params;
+    tacit_work *work = &s->base.work;
+    ck_assert_int_eq(tacit_vit_train_declare(&s->base.vit, &c, BATCH, 0, p, work, NULL), 0);
+    size_t count = p->count;
+    p->again = true;
+    for (size_t i = 0; i < SIZES; i++) {
+        c.image = sizes[i];
+        ck_assert_int_eq(tacit_vit_train_declare(&s->vit[i], &c, BATCH, 0, p, work, NULL), 0);
+        ck_assert(tacit_vit_train_plan(&s->vit[i], &total));
+    }
+    p->again = false;
+    ck_assert_uint_eq(p->count, count);
+    ck_assert_int_eq(tacit_params_open(p, 0, NULL), TACIT_OK);
+    ck_assert_int_eq(tacit_work_open(work, NULL), TACIT_OK);
+    ck_assert_int_eq(tacit_arena_open(&s->arena, total, NULL), TACIT_OK);
+    memset(s->arena.base, 0xff, total);
+    for (size_t i = 0; i < SIZES; i++)
+        tacit_vit_train_take(&s->vit[i], &s->arena);
+    ck_assert_uint_eq(s->arena.used, total);
+    load_init(&s->base);
+}
+
+static void sized_close(sized *s)
+{
+    for (size_t i = 0; i < SIZES; i++)
+        tacit_vit_train_close(&s->vit[i]);
+    tacit_arena_close(&s->arena);
+    net_close(&s->base);
+}
+
+/* The loss, and its gradients added. */
+static double sized_run(sized *s, bool checks)
+{
+    double loss = 0;
+    for (size_t i = 0; i < SIZES; i++) {
+        tacit_vit_train *vit = &s->vit[i];
+        size_t size = sizes[i], rows = BATCH * (1 + size / 4 * (size / 4));
+        char names[3][32];
+        snprintf(names[0], sizeof names[0], "sizes.%zu.images", size);
+        snprintf(names[1], sizeof names[1], "sizes.%zu.cotangent", size);
+        snprintf(names[2], sizeof names[2], "sizes.%zu.y", size);
+        float *images = need(names[0], BATCH * 3 * size * size);
+        float *cotangent = need(names[1], rows * DIM), *want = need(names[2], rows * DIM);
+        const float *y = tacit_vit_train_forward(vit, images, BATCH, NULL, 0, false);
+        for (size_t r = 0; r < rows; r++) {
+            if (checks)
+                check(names[2], y + r * vit->trunk.ld, want + r * DIM, DIM, 3e-6);
+            for (size_t d = 0; d < DIM; d++)
+                loss += (double)y[r * vit->trunk.ld + d] * (double)cotangent[r * DIM + d];
+            memcpy(vit->d + r * vit->trunk.ld, cotangent + r * DIM, DIM * sizeof *cotangent);
+        }
+        tacit_vit_train_backward(vit);
+        tacit_free(images), tacit_free(cotangent), tacit_free(want);
+    }
+    return loss;
+}
+
+START_TEST(one_network_on_images_of_other_sizes)
+{
+    static const char *const names[] = { "pos_embed", "cls_token", "patch_embed.proj.weight",
+                                         "blocks.1.attn.proj.weight" };
+    float *want = NULL;
+    for (size_t i = 0; i < isa_count; i++)
+        for (unsigned threads = 1; threads <= 3; threads++) {
+            tacit_pool *pool = NULL;
+            sized s;
+            ck_assert_int_eq(tacit_pool_open(&pool, threads, NULL), TACIT_OK);
+            sized_open(&s, isas[i], pool);
+            sized_run(&s, threads == 1);
+            for (size_t k = 0; threads == 1 && k < sizeof names / sizeof *names; k++) {
+                const tacit_param *p = tacit_params_find(&s.base.params, names[k]);
+                char name[64];
+                snprintf(name, sizeof name, "sizes.grad.%s", names[k]);
+                float *both = need(name, p->count);
+                check(name, p->grad, both, p->count, 1e-5);
+                tacit_free(both);
+            }
+            float *got = grads_of(&s.base);
+            if (want) {
+                ck_assert_mem_eq(got, want, s.base.params.floats * sizeof *got);
+                tacit_free(got);
+            } else {
+                want = got;
+            }
+            sized_close(&s);
+            tacit_pool_close(&pool);
+        }
+    tacit_free(want);
+}
+END_TEST
+
+/* The gradient of a resampled table, against differences: exact but for rounding, as it is linear.
+ */
+START_TEST(resampled_positions_by_differences)
+{
+    static const tacit_resample rules[] = { TACIT_RESAMPLE_OFFSET, TACIT_RESAMPLE_BICUBIC,
+                                            TACIT_RESAMPLE_ANTIALIAS };
+    enum { FROM = 5 * 7, TO = 9 * 3, N = 4 };
+    tacit_regrid r = { .from = { 5, 7 }, .to = { 9, 3 }, .dim = N, .rule = rules[_i] };
+    tacit_arena arena;
+    size_t total = 0;
+    float table[FROM * N], out[TO * N], dout[TO * N], dtable[FROM * N];
+    ck_assert(tacit_regrid_plan(&r, &total));
+    ck_assert_int_eq(tacit_arena_open(&arena, total, NULL), TACIT_OK);
+    tacit_regrid_take(&r, &arena);
+    tacit_regrid_make(&r);
+    ck_assert_uint_eq(arena.used, total);
+    for (size_t i = 0; i < TO * N; i++)
+        dout[i] = tacit_rng_uniform(1, 9, i) - 0.5f;
+    for (size_t i = 0; i < FROM * N; i++)
+        dtable[i] = 2;
+    tacit_regrid_backward(&r, dout, dtable);
+    for (size_t i = 0; i < FROM * N; i++) {
+        double slope = 0;
+        memset(table, 0, sizeof table);
+        table[i] = 1;
+        tacit_regrid_forward(&r, table, out);
+        for (size_t j = 0; j < TO * N; j++)
+            slope += (double)out[j] * (double)dout[j];
+        ck_assert_double_eq_tol((double)dtable[i] - 2, slope, 1e-6);
+    }
+    for (size_t i = 0; i < FROM * N; i++)
+        table[i] = 3;
+    tacit_regrid_forward(&r, table, out); /* weights sum to 1 */
+    for (size_t i = 0; i < TO * N; i++)
+        ck_assert_float_eq_tol(out[i], 3, 1e-6f);
+    tacit_arena_close(&arena);
+}
+END_TEST
+
 /* Groups of a batch norm are batches of their own, one after the other; or with pooled their
  * running statistics move once, to the mean. */
 START_TEST(batch_norm_in_groups)
@@ -829,6 +982,8 @@ int main(void)
     tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
     tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 2);
+    tcase_add_test(t, one_network_on_images_of_other_sizes);
+    tcase_add_loop_test(t, resampled_positions_by_differences, 0, 3);
     tcase_add_loop_test(t, batch_norm_in_groups, 0, (int)isa_count);
     tcase_add_test(t, initial_values);
     tcase_add_test(t, initial_values_of_moco);

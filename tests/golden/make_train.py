@@ -3,7 +3,8 @@
 
     python make_train.py ../data
 
-vit: timm's VisionTransformer; the loss is sum(cotangent * normalised tokens).
+vit: timm's VisionTransformer; the loss is sum(cotangent * normalised tokens). sizes: the same on images
+of other sizes, with DINO's positions.
 mae: a masked autoencoder as facebookresearch/mae has it (models_mae.py), with given masks.
 resnet, bottleneck: ResNets as torchvision has them, of few channels; the loss is sum(cotangent *
 features), the optimiser SGD.
@@ -28,6 +29,7 @@ from timm.models.vision_transformer import Block  # noqa: E402
 IMAGE, PATCH, DIM, HEADS, MLP, DEPTH, BATCH = 16, 4, 24, 3, 40, 2, 3
 DEC_DIM, DEC_HEADS, DEC_MLP, KEPT = 16, 2, 32, 5
 PATCHES = (IMAGE // PATCH) ** 2
+SIZES = 8, 24
 RATES, DECAY = (0.1, 0.2, 0.05), 0.01
 golden = {}
 
@@ -70,16 +72,52 @@ def adamw_steps(section, model, loss_of):
     put(section, "after", dict(named))
 
 
-def make_vit(images):
+def vit_model():
     model = timm.models.VisionTransformer(img_size=IMAGE, patch_size=PATCH, embed_dim=DIM,
                                           depth=DEPTH, num_heads=HEADS, mlp_ratio=MLP / DIM,
                                           num_classes=0, global_pool="token").double()
     fill(model, 3)
     for p in model.parameters():
         p.data = half(p.data)
+    return model
+
+
+def make_vit(images):
+    model = vit_model()
     cotangent = half(torch.randn(BATCH, 1 + PATCHES, DIM, generator=generator(5)))
     golden["vit.cotangent"] = cotangent.half()
     adamw_steps("vit", model, lambda: (model.forward_features(images) * cotangent).sum())
+
+
+def dino_positions(pos_embed, side):
+    """interpolate_pos_encoding of facebookresearch/dino's vision_transformer.py, for side x side patches."""
+    grid, dim = round((pos_embed.shape[1] - 1) ** 0.5), pos_embed.shape[2]
+    if side == grid:
+        return pos_embed
+    factor = (side + 0.1) / grid
+    patches = torch.nn.functional.interpolate(
+        pos_embed[:, 1:].reshape(1, grid, grid, dim).permute(0, 3, 1, 2),
+        scale_factor=(factor, factor), mode="bicubic")
+    assert patches.shape[-2:] == (side, side)
+    return torch.cat((pos_embed[:, :1], patches.permute(0, 2, 3, 1).reshape(1, -1, dim)), dim=1)
+
+
+def make_sizes():
+    """The same ViT on images of other sizes, as DINO's crops; the gradients are of all sizes together."""
+    model, loss = vit_model(), 0
+    for seed, size in enumerate(SIZES, 20):
+        side = size // PATCH
+        x = half(torch.randn(BATCH, 3, size, size, generator=generator(seed)))
+        cotangent = half(torch.randn(BATCH, 1 + side * side, DIM, generator=generator(seed + 10)))
+        tokens = torch.cat([model.cls_token.expand(BATCH, -1, -1),
+                            model.patch_embed.proj(x).flatten(2).transpose(1, 2)], dim=1)
+        y = model.norm(model.blocks(tokens + dino_positions(model.pos_embed, side)))
+        loss = loss + (y * cotangent).sum()
+        golden[f"sizes.{size}.images"], golden[f"sizes.{size}.cotangent"] = x.half(), cotangent.half()
+        golden[f"sizes.{size}.y"] = y.detach().float()
+    loss.backward()
+    names = "pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.1.attn.proj.weight"
+    put("sizes", "grad", {n: p.grad for n, p in model.named_parameters() if n in names})
 
 
 def sincos(dim, grid):
@@ -309,6 +347,7 @@ if __name__ == "__main__":
     images = half(torch.randn(BATCH, 3, IMAGE, IMAGE, generator=generator(4)))
     golden["images"] = images.half()
     make_vit(images)
+    make_sizes()
     make_mae(images)
     make_mlp()
     make_resnet("resnet", False)
