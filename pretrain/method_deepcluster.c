@@ -291,7 +291,7 @@ static void after(void *ctx, uint64_t step, uint64_t steps)
 }
 
 /* Those of the head: a head can collapse over features that do not. */
-static tacit_embeddings embeddings(const void *ctx)
+static tacit_embeddings outputs(const void *ctx)
 {
     const state *s = ctx;
     return (tacit_embeddings){ s->z,         TACIT_GLOBAL_CROPS * s->tower.part,
@@ -332,6 +332,7 @@ const tacit_method tacit_deepcluster = {
     .loss = loss,
     .backward = backward,
     .after = after,
-    .embeddings = embeddings,
+    .embeddings = tacit_tower_hook_embeddings,
+    .outputs = outputs,
     .flops = flops,
 };
