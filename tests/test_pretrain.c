@@ -146,8 +146,9 @@ static void check_same(const char *a, const char *b)
 START_TEST(same_bytes)
 {
     static const unsigned threads[] = { 2, 3, 8 };
+    size_t first = getenv("TACIT_SLOW_MACHINE") ? 1 : 0, end = first ? first + 1 : 3;
     run_whole(_i, scratch("one"), 1);
-    for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+    for (size_t t = first; t < end; t++) { /* on a slow machine one number of threads must do */
         char name[16];
         snprintf(name, sizeof name, "t%u", threads[t]);
         run_whole(_i, scratch(name), threads[t]);
@@ -1025,9 +1026,11 @@ int main(void)
     tcase_add_test(tests, every_allocation_fails);
     tcase_add_test(tests, collapse_is_seen);
     tcase_add_test(tests, collapse_is_told);
-    tcase_add_loop_test(tests, dino_collapses_without_centring_or_sharpening, 0, 3);
-    tcase_add_loop_test(tests, what_protects_from_collapse, 0,
-                        sizeof protections / sizeof *protections);
+    if (!getenv("TACIT_SLOW_MACHINE")) { /* hundreds of steps, with the same bits everywhere */
+        tcase_add_loop_test(tests, what_protects_from_collapse, 0,
+                            sizeof protections / sizeof *protections);
+        tcase_add_loop_test(tests, dino_collapses_without_centring_or_sharpening, 0, 3);
+    }
     tcase_add_test(tests, a_queue_larger_than_the_data);
     tcase_add_test(tests, bad_images_are_told);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);

@@ -404,10 +404,11 @@ START_TEST(same_bits)
     const struct tiny *run = &tiny[_i % TINY_COUNT];
     const char *const more[] = { _i / TINY_COUNT ? "accumulate=2" : "accumulate=1",
                                  _i % 2 ? "drop_path=0" : "clip=0.1", NULL };
-    size_t n, m;
+    /* Emulated or under a sanitizer this takes minutes: there one number of threads must do. */
+    size_t n, m, first = getenv("TACIT_SLOW_MACHINE") ? 2 : 0, end = first ? first + 1 : 4;
     float *want = six_steps(run, isas[0], 1, more, &n);
     for (size_t i = 0; i < isa_count; i++)
-        for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
+        for (size_t t = first; t < end; t++) {
             float *got = six_steps(run, isas[i], threads[t], more, &m);
             ck_assert_uint_eq(n, m);
             ck_assert_msg(!memcmp(got, want, n * sizeof *got), "%s, %s with %u threads",
