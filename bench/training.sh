@@ -5,8 +5,8 @@
 #
 # DATA holds cifar10/ (CIFAR's binary records) and photos/imagenette96/ (folders of JPEGs). Each run is
 # trained (or gone on with) in OUT, then both backbones embed the training and the test set, and
-# k-NN (k = 20) and the linear probe (L-BFGS) are printed. TACIT: the program, build/tacit. Needs up to an hour
-# or so of two cores for each; results stand in results/training.
+# k-NN (k = 20) and the linear probe (L-BFGS) are printed. TACIT: the program, build/tacit. Needs up to two hours
+# of two cores for each; results stand in results/training.
 set -euo pipefail
 data=${1:?the folder of the data} out=${2:?the folder of the runs}
 shift 2
@@ -44,7 +44,7 @@ for one in "${@:-simclr-cifar10 mae-cifar10 mae-imagenette96}"; do
         case $name in
         simclr-cifar10)
             run "$name" simclr "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
-                --preset quick --set log_steps=20
+                --preset quick --epochs 34 --set log_steps=20
             ;;
         mae-cifar10)
             run "$name" mae "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" 'cls mean' \
