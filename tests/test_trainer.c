@@ -245,10 +245,12 @@ static double unseen(const char *run, const tacit_param *p, const float *got, co
 {
     size_t third = p->count / 3;
     bool head = !strncmp(p->name, "projector.", 10) || !strncmp(p->name, "predictor.", 10);
-    const char *layer = p->name + (strncmp(p->name + 10, "mlp.", 4) ? 10 : 14);
+    const char *layer = head ? strchr(p->name, '.') + 1 : "";
+    if (!strncmp(layer, "mlp.", 4))
+        layer += 4;
     if (strstr(p->name, "qkv.bias"))
         return fmax(error_of(got, want, third), error_of(got + 2 * third, want + 2 * third, third));
-    bool normed = head && (!strcmp(layer, "0.bias") || !strcmp(layer, "3.bias"));
+    bool normed = !strcmp(layer, "0.bias") || !strcmp(layer, "3.bias");
     bool last = !strcmp(run, "moco3-2") && !strcmp(p->name, "norm.bias");
     if (!normed && !last)
         return -1;
