@@ -1074,9 +1074,6 @@ END_TEST
 
 int main(void)
 {
-    /* Thousands of small files: in memory, where there is such a place. */
-    if (access("/dev/shm", W_OK | X_OK) == 0)
-        setenv("TMPDIR", "/dev/shm", 0);
     Suite *suite = suite_create("dataset");
     TCase *tc = tcase_create("dataset");
     tcase_set_timeout(tc, 120);
