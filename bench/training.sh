@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # training.sh - real training, and what it is worth beside the same network at random weights.
 #
-#     bench/training.sh DATA OUT [simclr-cifar10|mae-cifar10|mae-imagenette96]...
+#     bench/training.sh DATA OUT [RUN]...
+#
+# RUN: mae-cifar10, mae-imagenette96, or METHOD-cifar10 of a joint-embedding method, whose preset quick is
+# trained; unless told, all that results/training has.
 #
 # DATA holds cifar10/ (CIFAR's binary records) and photos/imagenette96/ (folders of JPEGs). Each run is
 # trained (or gone on with) in OUT, then both backbones embed the training and the test set, and
@@ -39,25 +42,28 @@ run() {
     done
 }
 
-for one in "${@:-simclr-cifar10 mae-cifar10 mae-imagenette96}"; do
-    for name in $one; do
-        case $name in
-        simclr-cifar10)
-            run "$name" simclr "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
-                --preset quick --epochs 34 --set log_steps=20
-            ;;
-        mae-cifar10)
-            run "$name" mae "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" 'cls mean' \
-                --preset small32 --epochs 11 --batch 64 --set warmup_epochs=1 --set lr=4e-3 \
-                --set decoder_dim=64 --set decoder_heads=2 --set crop_min=0.4 --set log_steps=50
-            ;;
-        mae-imagenette96)
-            run "$name" mae "$data/photos/imagenette96/train" "$data/photos/imagenette96/val" 'cls mean' \
-                --preset small32 --epochs 24 --batch 64 --set size=64 --set patch=8 --set dim=192 \
-                --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
-                --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
-            ;;
-        *) echo "training.sh: no run '$name'" >&2; exit 2 ;;
-        esac
-    done
+[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 mae-imagenette96
+for name; do
+    case $name in
+    simclr-cifar10)
+        run "$name" simclr "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
+            --preset quick --epochs 34 --set log_steps=20
+        ;;
+    mae-cifar10)
+        run "$name" mae "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" 'cls mean' \
+            --preset small32 --epochs 15 --batch 64 --set warmup_epochs=1 --set lr=4e-3 \
+            --set decoder_dim=64 --set decoder_heads=2 --set crop_min=0.4 --set log_steps=50
+        ;;
+    mae-imagenette96)
+        run "$name" mae "$data/photos/imagenette96/train" "$data/photos/imagenette96/val" 'cls mean' \
+            --preset small32 --epochs 24 --batch 64 --set size=64 --set patch=8 --set dim=192 \
+            --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
+            --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
+        ;;
+    *-cifar10)
+        run "$name" "${name%-cifar10}" "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
+            --preset quick --set log_steps=20
+        ;;
+    *) echo "training.sh: no run '$name'" >&2; exit 2 ;;
+    esac
 done

@@ -7,7 +7,7 @@
  * on what the pattern is. ref goes through the same mill, so its own accesses are checked.
  *
  *   test_kernels [ROW [CASE]]     TACIT_SEED=n   another draw
- *                                TACIT_CASES=n  more of them, or below 500 a short run
+ *                                TACIT_CASES=n  more of them, or below 200 a short run
  *                                TACIT_SLACK=n  bytes left free before the guards, for qemu 7.2,
  *                                               whose masked loads read the whole vector
  *
@@ -1020,7 +1020,7 @@ int main(int argc, char **argv)
     for (size_t r = 0; r < ROWS; r++)
         if (!only_row || !strcmp(only_row, rows[r].name))
             tcase_add_loop_test(t, against_ref, (int)(r * isa_count), (int)((r + 1) * isa_count));
-    if (!only_row && cases >= 500)
+    if (!only_row && cases >= 200)
         tcase_add_loop_test(t, whole_range, 1, (int)isa_count); /* the first is ref */
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
