@@ -79,7 +79,7 @@ static const char *const quick[] = {
     "depth=1",
     "batch=128",
     "accumulate=1",
-    "epochs=20",
+    "epochs=10",
     "warmup_epochs=1",
     "optimiser=adamw",
     "lr=0.004",
@@ -94,6 +94,7 @@ static const char *const quick[] = {
     "local_min=0.08",
     "local_max=0.3",
     "crop_min=0.2",
+    "jitter=0.5",
     "blur=0",
     NULL,
 };

@@ -70,7 +70,7 @@ static const char *const small32[] = {
 };
 static const char *const quick[] = {
     "arch=resnet18_cifar", "dim=32",          "depth=1",
-    "batch=128",           "accumulate=1",    "epochs=20",
+    "batch=128",           "accumulate=1",    "epochs=16",
     "warmup_epochs=1",     "optimiser=adamw", "lr=0.004",
     "decay_all=false",     "queue=2048",      "key_momentum=0.99",
     "bn_groups=4",         "blur=0",          NULL,
