@@ -35,6 +35,7 @@ from lightly.models import batchnorm, modules, utils
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.resnet import BasicBlock
 
+BILINEAR = T.InterpolationMode.BILINEAR
 NORMALISE = {"imagenet": (MEAN, STD), "half": ((0.5,) * 3, (0.5,) * 3),
              "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 VITS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
@@ -87,7 +88,7 @@ def view_of(c, size, scale, second="", local=False):
 
     bicubic = c["filter"] == "bicubic"
     chain = [T.RandomResizedCrop(size, scale,
-                                 interpolation=BICUBIC if bicubic else T.InterpolationMode.BILINEAR),
+                                 interpolation=BICUBIC if bicubic else BILINEAR),
              T.RandomHorizontalFlip(c("flip"))]
     colours = [c("jitter") * c(name) for name in ("brightness", "contrast", "saturation", "hue")]
     if c("jitter"):
