@@ -162,7 +162,7 @@ def open_sides(program, args):
 def say_parity(program, gflop, peer):
     ours, theirs = program.plan["parameters"], peer["parameters"]
     apart = abs(peer["gflop"] / gflop - 1)
-    print(f"  a step: tacit {gflop:.1f} GFLOP, pytorch {peer['gflop']:.1f}; trained parameters "
+    print(f"  a step: tacit {gflop:.4g} GFLOP, pytorch {peer['gflop']:.4g}; trained parameters "
           f"{ours / 1e6:.3f} M and {theirs / 1e6:.3f} M"
           f"{'; WARNING: not the same work' if apart > APART else ''}", flush=True)
 
