@@ -1,8 +1,8 @@
 """Sides of a comparison that take turns in one run: each a process that answers a line with a line.
 
 What is measured stays alive and waits, without work, while the others have their turn; so a slow
-spell of the machine meets all of them, and no side pays for the memory of another. Used by train.py
-and epochs.py.
+spell of the machine meets all of them, and no side pays for the memory of another. Used by
+train.py, epochs.py and methods.py.
 """
 import ctypes.util
 import json
