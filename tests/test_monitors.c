@@ -139,6 +139,9 @@ static const struct {
     { "deepcluster",
       { "optimiser=sgd", "lr=0.3", "temperature=1", "prototypes=16" },
       { "kmeans=false" } },
+    { "deepcluster1", /* of this seed all images begin in one cluster of the classifier's */
+      { SMALL_VIT, "schedule=constant", "weight_decay=1", "decay_all=false", "seed=1" },
+      { "kmeans=false" } },
     { "swav",
       { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
       { "sinkhorn_iterations=0" } },
