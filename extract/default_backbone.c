@@ -2,6 +2,8 @@
  * would need minutes and a gigabyte for an array of as many numbers. */
 #include "default_backbone.h"
 
+#include "default_backbone_stamp.h" /* the file's sum: compiled anew when it changes */
+
 __asm__(".section .rodata\n"
         ".balign 64\n"
         ".globl tacit__default_begin\n"

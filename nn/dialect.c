@@ -661,11 +661,14 @@ static family tell_family(const signs *g, const tacit_hints *hints, char *note, 
     case LIGHTLY:
     case TRANSFORMERS_RESNET: {
         bool hub = g->w->scheme == &schemes[TRANSFORMERS_RESNET];
-        /* facebookresearch/swav, DeepCluster v2 among it. */
+        /* facebookresearch/swav: of SwAV prototypes.weight, of DeepCluster v2, with several heads,
+         * prototypes.prototypes0.weight and so on. */
         bool swav = has_raw(g, "projection_head.*") && has_raw(g, "prototypes.*");
+        bool heads = has_raw(g, "prototypes.prototypes0.weight");
         f.name = hub                                 ? "transformers ResNet"
                  : g->w->scheme == &schemes[LIGHTLY] ? "lightly ResNet"
                  : on_way(g, "encoder_q")            ? "MoCo v2"
+                 : swav && heads                     ? "DeepCluster v2"
                  : swav                              ? "SwAV"
                                                      : "ResNet";
         f.features = TACIT_FEATURES_MEAN;

@@ -3,6 +3,13 @@
 
 #include <string.h>
 
+const tacit_setting tacit_bootstrap_settings[] = {
+    { "head_hidden", TACIT_SETTING_WHOLE, "4096", 1, 16384, NULL,
+      "width of the hidden layers of projector and predictor", false },
+    { "head_dim", TACIT_SETTING_WHOLE, "256", 2, 16384, NULL, "width of the embeddings", false },
+    { 0 },
+};
+
 tacit_status tacit_bootstrap_declare(tacit_bootstrap *b, const tacit_tower_config *tower,
                                      const tacit_mlp_layer *predictor, size_t layers,
                                      const tacit_learner *l, tacit_err *err)

@@ -21,6 +21,9 @@ typedef struct tacit_bootstrap {
     float *dp;          /* (2, part, dim): of a part */
 } tacit_bootstrap;
 
+/* Widths of the heads: head_hidden, head_dim. */
+extern const tacit_setting tacit_bootstrap_settings[];
+
 /* tower: of two views, apart. predictor: its layers, 0 for none. Must be closed, declared well or
  * badly. */
 tacit_status tacit_bootstrap_declare(tacit_bootstrap *bootstrap, const tacit_tower_config *tower,

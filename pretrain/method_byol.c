@@ -19,9 +19,6 @@ static const tacit_setting settings[] = {
       "of the target network at the start; it ends at 1", false },
     { "predictor", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
       "the predictor; without it the features collapse", false },
-    { "head_hidden", TACIT_SETTING_WHOLE, "4096", 1, 16384, NULL,
-      "width of the hidden layer of projector and predictor", false },
-    { "head_dim", TACIT_SETTING_WHOLE, "256", 2, 16384, NULL, "width of the embeddings", false },
     { 0 },
 };
 
@@ -36,14 +33,7 @@ static const char *const defaults[] = {
     "accumulate=128",
     "epochs=100",
     "warmup_epochs=10",
-    "brightness=0.4",
-    "contrast=0.4",
-    "saturation=0.2",
-    "hue=0.1",
-    "blur=1",
-    "blur_second=0.1",
-    "solarise=0",
-    "solarise_second=0.2",
+    TACIT_BYOL_VIEWS,
     NULL,
 };
 static const char *const imagenet[] = { NULL };
@@ -136,8 +126,8 @@ const tacit_method tacit_byol = {
     .name = "byol",
     .title = "BYOL: predict a moving average of oneself, from another view",
     .paper = "Grill et al. 2020, arXiv:2006.07733",
-    .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings,
-                                                tacit_colour_settings, NULL },
+    .settings = (const tacit_setting *const[]){ settings, tacit_bootstrap_settings,
+                                                tacit_crop_settings, tacit_colour_settings, NULL },
     .defaults = defaults,
     .presets = presets,
     .loss_parts = (const char *const[]){ NULL },

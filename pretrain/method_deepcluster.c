@@ -8,53 +8,31 @@
  * image is to find the cluster that the image was in, loss_clusters.h. The first epoch clusters
  * what a pass over the images gives with the initial weights.
  *
- * The head g is Linear, BN, ReLU, Linear, over all crops at once. (There that first pass sends the
- * two crops through one by one, and moves batch norm's running statistics; the loss of a step is
- * divided by its images that have a cluster, here by all: an image has none where the epoch before
- * left it out, as what does not fill a batch. As for SwAV, one deviation of pixels there is 0.228,
- * here ImageNet's 0.229; blur is Pillow's, not OpenCV's.)
+ * swav_family.h has the network. (There that first pass sends the two crops through one by one, and
+ * moves batch norm's running statistics; the loss of a step is divided by its images that have a
+ * cluster, here by all: an image has none where the epoch before left it out, as what does not fill
+ * a batch.)
  */
 #include "draws.h"
 #include "kmeans.h"
 #include "loss_clusters.h"
-#include "tower.h"
+#include "swav_family.h"
 #include "view_settings.h"
 
 #include <math.h>
 #include <string.h>
 
 static const tacit_setting settings[] = {
-    { "temperature", TACIT_SETTING_REAL, "0.1", 0.001, 100, NULL, "of the softmax over prototypes",
-      false },
     { "clusterings", TACIT_SETTING_WHOLE, "3", 1, TACIT_CLUSTER_HEADS, NULL,
       "how many times over the images are clustered", false },
-    { "prototypes", TACIT_SETTING_WHOLE, "3000", 2, 1048576, NULL, "clusters of each", false },
     { "kmeans_iterations", TACIT_SETTING_WHOLE, "10", 0, 10000, NULL, "before each epoch", false },
     { "kmeans", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
       "k-means; without it prototypes are random and stay so, and the embeddings collapse", false },
-    { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL,
-      "width of the head's hidden layer", false },
-    { "head_dim", TACIT_SETTING_WHOLE, "128", 2, 16384, NULL, "width of the embeddings", false },
     { 0 },
 };
 
 /* scripts/deepclusterv2_800ep_pretrain.sh. */
-static const char *const defaults[] = {
-    "arch=resnet50",
-    "optimiser=larc",
-    "lr=4.8",
-    "lr_final=0.0048",
-    "lr_start=0.3",
-    "lr_scale=none",
-    "batch=4096",
-    "accumulate=128",
-    "epochs=800",
-    "warmup_epochs=10",
-    "weight_decay=1e-6",
-    "crop_min=0.14",
-    "filter=bilinear",
-    NULL,
-};
+static const char *const defaults[] = { TACIT_SWAV_DEFAULTS, "epochs=800", NULL };
 static const char *const imagenet[] = { NULL };
 /* solo-learn, CIFAR-10. */
 static const char *const small32[] = {
@@ -73,33 +51,8 @@ static const char *const small32[] = {
     "filter=bicubic",
     NULL,
 };
-static const char *const quick[] = {
-    "arch=resnet18_cifar",
-    "dim=32",
-    "depth=1",
-    "batch=128",
-    "accumulate=1",
-    "epochs=10",
-    "warmup_epochs=1",
-    "optimiser=adamw",
-    "lr=0.004",
-    "lr_start=0",
-    "lr_final=0",
-    "lr_scale=linear",
-    "weight_decay=1e-4",
-    "prototypes=300",
-    "head_hidden=512",
-    "local_crops=2",
-    "local_size=16",
-    "local_min=0.08",
-    "local_max=0.3",
-    "crop_min=0.2",
-    "jitter=0.5",
-    "blur=0",
-    NULL,
-};
 static const tacit_preset presets[] = {
-    { "imagenet", imagenet }, { "small32", small32 }, { "quick", quick }, { NULL, NULL }
+    { "imagenet", imagenet }, { "small32", small32 }, { "quick", tacit_swav_quick }, { NULL, NULL }
 };
 
 typedef struct state {
@@ -123,17 +76,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     state *s = ctx;
     const tacit_config *c = l->config;
     size_t dim = tacit_config_whole(c, "head_dim"), clusters[TACIT_CLUSTER_HEADS];
-    tacit_tower_config tower = {
-        .layers = { { .out = tacit_config_whole(c, "head_hidden"),
-                      .bias = true,
-                      .norm = TACIT_MLP_BN,
-                      .relu = true,
-                      .name = "0",
-                      .norm_name = "1" },
-                    { .out = dim, .bias = true, .norm = TACIT_MLP_NO_NORM, .name = "3" } },
-        .layer_count = 2,
-    };
-    tacit_tower_multicrop(&tower, c);
+    const tacit_tower_config tower = tacit_swav_tower(c);
     s->heads = tacit_config_whole(c, "clusterings");
     s->clusters = tacit_config_whole(c, "prototypes");
     s->iterations = tacit_config_whole(c, "kmeans_iterations");
@@ -311,7 +254,7 @@ const tacit_method tacit_deepcluster = {
     .name = "deepcluster",
     .title = "DeepCluster-v2: the clusters of the images are classes, made anew each epoch",
     .paper = "Caron et al. 2018, 2020, arXiv:1807.05520, arXiv:2006.09882",
-    .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings,
+    .settings = (const tacit_setting *const[]){ settings, tacit_swav_settings, tacit_crop_settings,
                                                 tacit_colour_settings, tacit_local_settings, NULL },
     .defaults = defaults,
     .presets = presets,

@@ -9,6 +9,10 @@
  * draw images uniformly over clusters, here every image comes once and its loss has the weight that
  * makes the expected gradient the same: images / clusters in use / images of its own.
  *
+ * Classifier and clusters could agree on one cluster for all images. What makes that no way out is
+ * k-means, which leaves none empty (section 3.3): without it, as a look at what it is good for, the
+ * classifier goes on from epoch to epoch and clusters are its own answers.
+ *
  * Theirs are AlexNet and VGG-16 behind a Sobel filter, with features of a layer of 4096 before its
  * ReLU, and by batch norm's running statistics. Here the features are the backbone's, a ResNet's
  * mean or a ViT's class token, of the pixels themselves, and by the batch's statistics.
@@ -27,6 +31,10 @@
 static const tacit_setting settings[] = {
     { "clusters", TACIT_SETTING_WHOLE, "10000", 2, 1048576, NULL, "how many there are", false },
     { "kmeans_iterations", TACIT_SETTING_WHOLE, "20", 0, 10000, NULL, "before each epoch", false },
+    { "kmeans", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
+      "k-means; without it an image's cluster is what the classifier takes it for: all can become "
+      "one, and the features collapse",
+      false },
     { "pca", TACIT_SETTING_WHOLE, "256", 1, 8192, NULL,
       "directions of the features that are whitened and clustered, if there are as many", false },
     { "balance", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
@@ -67,7 +75,7 @@ typedef struct state {
     tacit_whiten whiten;
     tacit_work *work;
     size_t part, whole, clusters, iterations, pca, rows; /* rows: of an epoch's images */
-    bool balance;
+    bool cluster, balance;
     /* The memory: of each image its cluster (rows + whole), -1: none, and of each cluster what an
      * image of it counts (clusters). */
     tacit_param *labels, *weights;
@@ -99,6 +107,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     s->whole = l->whole;
     s->clusters = tacit_config_whole(c, "clusters");
     s->iterations = tacit_config_whole(c, "kmeans_iterations");
+    s->cluster = tacit_config_flag(c, "kmeans");
     s->balance = tacit_config_flag(c, "balance");
     tacit_status st =
         tacit_encoder_declare(&s->encoder, c, &l->backbone, l->part, l->params, l->work, err);
@@ -170,6 +179,25 @@ static void take(void *ctx, tacit_arena *arena)
 
 /* Before an epoch ------------------------------------------------------------------------------ */
 
+static void classify(state *s, const float *x)
+{
+    tacit_dense_forward(s->work, &s->classifier, s->part, x, s->encoder.ld, s->logits, s->clusters,
+                        NULL);
+}
+
+/* The clusters of a part's images are the largest logits. */
+static void ask_classifier(state *s, const float *x, uint32_t *clusters)
+{
+    classify(s, x);
+    for (size_t i = 0; i < s->part; i++) {
+        const float *logits = s->logits + i * s->clusters;
+        clusters[i] = 0;
+        for (uint32_t c = 1; c < s->clusters; c++)
+            if (logits[c] > logits[clusters[i]])
+                clusters[i] = c;
+    }
+}
+
 static void survey(void *ctx, const tacit_part *part)
 {
     state *s = ctx;
@@ -180,6 +208,8 @@ static void survey(void *ctx, const tacit_part *part)
     for (size_t i = 0; i < s->part; i++)
         memcpy(s->features + (row + i) * dim, x + i * s->encoder.ld, dim * sizeof *x);
     memcpy(s->samples + row, b->samples, s->part * sizeof *b->samples);
+    if (!s->cluster)
+        ask_classifier(s, x, s->assigned + row);
 }
 
 static void take_clusters(state *s)
@@ -208,16 +238,22 @@ static void begin(tacit_param *p, uint64_t seed)
             memset(p->state[i], 0, p->count * sizeof *p->state[i]);
 }
 
-static void epoch(void *ctx, uint64_t seed, uint64_t number)
+static void make_clusters(state *s, uint64_t seed, uint64_t number)
 {
-    state *s = ctx;
     tacit_whiten_run(&s->whiten, s->rows, s->features, s->whitened);
     tacit_kmeans_run(&s->kmeans, s->rows, s->whitened, s->clusters, s->iterations, seed,
                      tacit_draw_stream(seed, number, 0, TACIT_DRAW_CENTROIDS), s->centroids,
                      s->assigned);
-    take_clusters(s);
     begin(s->classifier.w, tacit_draw_stream(seed, number, 0, TACIT_DRAW_CLASSIFIER));
     begin(s->classifier.b, 0);
+}
+
+static void epoch(void *ctx, uint64_t seed, uint64_t number)
+{
+    state *s = ctx;
+    if (s->cluster)
+        make_clusters(s, seed, number);
+    take_clusters(s);
 }
 
 /* A step --------------------------------------------------------------------------------------- */
@@ -230,8 +266,7 @@ static void forward(void *ctx, const tacit_part *part)
         s->draws[i] =
             tacit_draw_stream(part->seed, b->epoch, b->samples[i], TACIT_DRAW_DROP_PATH + CROP);
     s->x = tacit_encoder_forward(&s->encoder, b->views[CROP], s->part, part->seed, s->draws);
-    tacit_dense_forward(s->work, &s->classifier, s->part, s->x, s->encoder.ld, s->logits,
-                        s->clusters, NULL);
+    classify(s, s->x);
 }
 
 typedef struct job {

@@ -32,11 +32,8 @@ static const tacit_setting settings[] = {
       "a ViT's patch embedding stays as it began", false },
     { "head_layers", TACIT_SETTING_WHOLE, "0", 0, 3, NULL,
       "Linear layers of the projector; 0: 3 of a ViT, 2 of a ResNet", false },
-    { "head_hidden", TACIT_SETTING_WHOLE, "4096", 1, 16384, NULL,
-      "width of the hidden layers of projector and predictor", false },
     { "head_norm", TACIT_SETTING_FLAG, "true", 0, 0, NULL,
       "batch norm behind the last layer of the projector and of a ViT's predictor", false },
-    { "head_dim", TACIT_SETTING_WHOLE, "256", 2, 16384, NULL, "width of the embeddings", false },
     { 0 },
 };
 
@@ -53,14 +50,7 @@ static const char *const defaults[] = {
     "warmup_epochs=10",
     "crop_min=0.2",
     "filter=bilinear",
-    "brightness=0.4",
-    "contrast=0.4",
-    "saturation=0.2",
-    "hue=0.1",
-    "blur=1",
-    "blur_second=0.1",
-    "solarise=0",
-    "solarise_second=0.2",
+    TACIT_BYOL_VIEWS,
     NULL,
 };
 /* The same: ViT-Small, which has heads of 32 here. */
@@ -207,8 +197,8 @@ const tacit_method tacit_momentum_contrast_v3 = {
     .name = "moco3",
     .title = "MoCo v3: contrastive, against the batch's keys of a moving average",
     .paper = "Chen, Xie and He 2021, arXiv:2104.02057",
-    .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings,
-                                                tacit_colour_settings, NULL },
+    .settings = (const tacit_setting *const[]){ settings, tacit_bootstrap_settings,
+                                                tacit_crop_settings, tacit_colour_settings, NULL },
     .defaults = defaults,
     .presets = presets,
     .loss_parts = (const char *const[]){ NULL },

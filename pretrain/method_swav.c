@@ -10,13 +10,11 @@
  * The watch sees softmax(s / temperature): where all images come to have one code, or none more
  * than another, features stay apart long after the predictions are all the same.
  *
- * The head g is Linear, BN, ReLU, Linear, over all crops at once. (There one deviation of pixels is
- * 0.228, here ImageNet's 0.229; blur is Pillow's, not OpenCV's; the warm-up reaches its end one
- * step later; C waits whole epochs, where 313 steps were one and a step.)
+ * swav_family.h has the network. (C waits whole epochs, where 313 steps were one and a step.)
  */
 #include "loss_swav.h"
 #include "sinkhorn.h"
-#include "tower.h"
+#include "swav_family.h"
 #include "view_settings.h"
 
 #include <math.h>
@@ -26,14 +24,11 @@
 #define UNIT 2e-6 /* a squared length this near to 1 is one, rounded */
 
 static const tacit_setting settings[] = {
-    { "temperature", TACIT_SETTING_REAL, "0.1", 0.001, 100, NULL, "of the predictions' softmax",
-      false },
     { "epsilon", TACIT_SETTING_REAL, "0.05", 0.001, 100, NULL, "of the codes: less is sharper",
       false },
     { "sinkhorn_iterations", TACIT_SETTING_WHOLE, "3", 0, 1000, NULL,
       "of the codes; with 0 nothing makes them use all prototypes, and the features collapse",
       false },
-    { "prototypes", TACIT_SETTING_WHOLE, "3000", 2, 1048576, NULL, "how many there are", false },
     { "freeze_epochs", TACIT_SETTING_REAL, "1", 0, 1e6, NULL, "in which the prototypes stay",
       false },
     { "queue", TACIT_SETTING_WHOLE, "0", 0, 1048576, NULL,
@@ -41,29 +36,11 @@ static const tacit_setting settings[] = {
       false },
     { "queue_epoch", TACIT_SETTING_WHOLE, "15", 0, 1000000, NULL, "from which the queue fills",
       false },
-    { "head_hidden", TACIT_SETTING_WHOLE, "2048", 1, 16384, NULL,
-      "width of the head's hidden layer", false },
-    { "head_dim", TACIT_SETTING_WHOLE, "128", 2, 16384, NULL, "width of the embeddings", false },
     { 0 },
 };
 
 /* scripts/swav_100ep_pretrain.sh. */
-static const char *const defaults[] = {
-    "arch=resnet50",
-    "optimiser=larc",
-    "lr=4.8",
-    "lr_final=0.0048",
-    "lr_start=0.3",
-    "lr_scale=none",
-    "batch=4096",
-    "accumulate=128",
-    "epochs=100",
-    "warmup_epochs=10",
-    "weight_decay=1e-6",
-    "crop_min=0.14",
-    "filter=bilinear",
-    NULL,
-};
+static const char *const defaults[] = { TACIT_SWAV_DEFAULTS, "epochs=100", NULL };
 static const char *const imagenet[] = { NULL };
 /* solo-learn, CIFAR-10. */
 static const char *const small32[] = {
@@ -84,33 +61,8 @@ static const char *const small32[] = {
     "filter=bicubic",
     NULL,
 };
-static const char *const quick[] = {
-    "arch=resnet18_cifar",
-    "dim=32",
-    "depth=1",
-    "batch=128",
-    "accumulate=1",
-    "epochs=10",
-    "warmup_epochs=1",
-    "optimiser=adamw",
-    "lr=0.004",
-    "lr_start=0",
-    "lr_final=0",
-    "lr_scale=linear",
-    "weight_decay=1e-4",
-    "prototypes=100",
-    "head_hidden=512",
-    "local_crops=2",
-    "local_size=16",
-    "local_min=0.08",
-    "local_max=0.3",
-    "crop_min=0.2",
-    "jitter=0.5",
-    "blur=0",
-    NULL,
-};
 static const tacit_preset presets[] = {
-    { "imagenet", imagenet }, { "small32", small32 }, { "quick", quick }, { NULL, NULL }
+    { "imagenet", imagenet }, { "small32", small32 }, { "quick", tacit_swav_quick }, { NULL, NULL }
 };
 
 typedef struct state {
@@ -130,17 +82,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     state *s = ctx;
     const tacit_config *c = l->config;
     size_t dim = tacit_config_whole(c, "head_dim"), count = tacit_config_whole(c, "prototypes");
-    tacit_tower_config tower = {
-        .layers = { { .out = tacit_config_whole(c, "head_hidden"),
-                      .bias = true,
-                      .norm = TACIT_MLP_BN,
-                      .relu = true,
-                      .name = "0",
-                      .norm_name = "1" },
-                    { .out = dim, .bias = true, .norm = TACIT_MLP_NO_NORM, .name = "3" } },
-        .layer_count = 2,
-    };
-    tacit_tower_multicrop(&tower, c);
+    const tacit_tower_config tower = tacit_swav_tower(c);
     s->length = tacit_config_whole(c, "queue") / l->whole * l->whole;
     s->queue_epoch = tacit_config_whole(c, "queue_epoch");
     tacit_status st = tacit_tower_declare(&s->tower, &tower, l, l->params, err);
@@ -288,7 +230,7 @@ const tacit_method tacit_swapping_assignments = {
     .name = "swav",
     .title = "SwAV: balanced cluster assignments of a view, predicted from the others",
     .paper = "Caron et al. 2020, arXiv:2006.09882",
-    .settings = (const tacit_setting *const[]){ settings, tacit_crop_settings,
+    .settings = (const tacit_setting *const[]){ settings, tacit_swav_settings, tacit_crop_settings,
                                                 tacit_colour_settings, tacit_local_settings, NULL },
     .defaults = defaults,
     .presets = presets,

@@ -24,10 +24,9 @@ static const tacit_setting settings[] = {
 
 /* main_vicreg.py, 1000 epochs. */
 static const char *const defaults[] = {
-    "arch=resnet50",     "zero_init=true", "optimiser=lars",      "lr=0.2",      "lr_final=0.0002",
-    "weight_decay=1e-6", "batch=2048",     "accumulate=64",       "epochs=1000", "warmup_epochs=10",
-    "brightness=0.4",    "contrast=0.4",   "saturation=0.2",      "hue=0.1",     "blur=1",
-    "blur_second=0.1",   "solarise=0",     "solarise_second=0.2", NULL,
+    "arch=resnet50",   "zero_init=true",    "optimiser=lars", "lr=0.2",
+    "lr_final=0.0002", "weight_decay=1e-6", "batch=2048",     "accumulate=64",
+    "epochs=1000",     "warmup_epochs=10",  TACIT_BYOL_VIEWS, NULL,
 };
 static const char *const imagenet[] = { NULL };
 /* solo-learn, CIFAR-10. */

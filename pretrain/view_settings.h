@@ -16,6 +16,12 @@
 
 extern const tacit_setting tacit_crop_settings[], tacit_colour_settings[], tacit_local_settings[];
 
+/* Settings of the two recipes of that appendix, among the defaults of a method whose authors took
+ * them from there. */
+#define TACIT_BYOL_VIEWS                                                                           \
+    "brightness=0.4", "contrast=0.4", "saturation=0.2", "hue=0.1", "blur=1", "blur_second=0.1",    \
+        "solarise=0", "solarise_second=0.2"
+
 #define TACIT_GLOBAL_CROPS 2
 #define TACIT_LOCAL_CROPS  10 /* at most */
 

@@ -19,15 +19,15 @@ typedef struct test_feed {
     uint64_t poison; /* from this step on a pixel is NaN; 0: never */
 } test_feed;
 
-static size_t feed_values(const test_feed *f, size_t view)
+static inline size_t feed_values(const test_feed *f, size_t view)
 {
     size_t side = view < 2 ? f->side : FEED_LOCAL;
     return 3 * side * side;
 }
 
 /* The pixels of a step are the same whatever parts it has. */
-static tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
-                              tacit_err *err)
+static inline tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_batch *batch,
+                                     tacit_err *err)
 {
     test_feed *f = ctx;
     size_t parts = f->whole / f->part;
@@ -49,7 +49,7 @@ static tacit_status feed_next(void *ctx, uint64_t epoch, uint64_t index, tacit_b
     return TACIT_OK;
 }
 
-static void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
+static inline void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
 {
     *f = (test_feed){ .feed = { f, FEED_EPOCH * parts, feed_next },
                       .side = side,
@@ -61,7 +61,7 @@ static void feed_open(test_feed *f, size_t side, size_t whole, size_t parts)
                                   tacit_alloc(f->part * feed_values(f, v) * sizeof(float)));
 }
 
-static void feed_close(test_feed *f)
+static inline void feed_close(test_feed *f)
 {
     for (size_t v = 0; v < FEED_VIEWS; v++)
         tacit_free(f->views[v]);
@@ -206,7 +206,7 @@ static inline size_t tiny_of(const char *method)
     return i;
 }
 
-static void config_open(tacit_config *c, const char *method, const char *const *settings)
+static inline void config_open(tacit_config *c, const char *method, const char *const *settings)
 {
     tacit_err err;
     ck_assert_msg(!tacit_config_open(c, tacit_method_find(method), &err), "%s", err.text);
@@ -214,13 +214,14 @@ static void config_open(tacit_config *c, const char *method, const char *const *
         ck_assert_msg(!tacit_config_set(c, *settings, &err), "%s", err.text);
 }
 
-static void config_set(tacit_config *c, const char *setting)
+static inline void config_set(tacit_config *c, const char *setting)
 {
     tacit_err err;
     ck_assert_msg(!tacit_config_set(c, setting, &err), "%s", err.text);
 }
 
-static void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa, tacit_pool *pool)
+static inline void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa,
+                                tacit_pool *pool)
 {
     tacit_err err;
     ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);

@@ -313,6 +313,41 @@ START_TEST(partial_checkpoints_load_when_allowed)
 }
 END_TEST
 
+/* DeepCluster v2's file (main_deepclusterv2.py, MultiPrototypes): SwAV's network, with several
+ * heads of prototypes. */
+START_TEST(several_heads_of_prototypes)
+{
+    static const char *const heads[] = { "module.prototypes.prototypes0.weight",
+                                         "module.prototypes.prototypes1.weight",
+                                         "module.prototypes.prototypes2.weight" };
+    checkpoint c;
+    tacit_dialect d;
+    tacit_dialect_options o = options_of(0);
+    open_checkpoint(&c, "swav", SIZE_MAX, NULL);
+    size_t at = 0, n = c.source.count;
+    while (strcmp(c.tensors[at].name, "module.prototypes.weight"))
+        ck_assert_uint_lt(++at, n);
+    for (size_t i = 0; i < 3; i++) { /* in the places of the golden ones */
+        size_t to = i ? n + i - 1 : at;
+        ck_assert_uint_lt(to, c.all.count);
+        c.tensors[to] = c.tensors[at];
+        c.tensors[to].name = heads[i];
+        c.index[to] = c.index[at];
+    }
+    c.source.count = n + 2;
+    ck_assert_msg(tacit_dialect_open(&d, &c.source, &o, &err) == TACIT_OK, "%s", err.text);
+    ck_assert_str_eq(d.name, "DeepCluster v2");
+    ck_assert_str_eq(d.prefix, "module.");
+    ck_assert(d.published.std[0] == 0.228f);
+    ck_assert_int_eq(d.use[at], TACIT_USE_UNNEEDED);
+    for (size_t i = 0; i < c.source.count; i++)
+        ck_assert_msg(d.use[i] != TACIT_USE_UNKNOWN, "%s", c.tensors[i].name);
+    ck_assert_uint_gt(expect_features(&c, &d, false), 0);
+    tacit_dialect_close(&d);
+    close_checkpoint(&c);
+}
+END_TEST
+
 START_TEST(the_key_chooses_the_network)
 {
     checkpoint c;
@@ -430,6 +465,7 @@ int main(void)
     tcase_add_loop_test(tcase, gives_the_features_of_the_original, 0, CASES);
     tcase_add_loop_test(tcase, accounts_for_every_tensor, 0, CASES);
     tcase_add_test(tcase, partial_checkpoints_load_when_allowed);
+    tcase_add_test(tcase, several_heads_of_prototypes);
     tcase_add_test(tcase, the_key_chooses_the_network);
     tcase_add_loop_test(tcase, hostile_shapes_are_refused, 0, CASES);
     tcase_add_loop_test(tcase, every_allocation_fails_once, 0, CASES);
