@@ -173,8 +173,8 @@ TACIT_INLINE void gradient_tile(size_t side, const float *dy, size_t lddy, size_
     for (size_t j = 0; j < side; j++) {
 #pragma GCC unroll 4
         for (size_t i = 0; i < side; i++)
-            d[i] = i < rows && j < columns ? load_left(dy + (i * width + j) * lddy, left)
-                                           : vf_zero();
+            d[i] =
+                i < rows && j < columns ? load_left(dy + (i * width + j) * lddy, left) : vf_zero();
         outputs_back(side, d, u);
 #pragma GCC unroll 6
         for (size_t i = 0; i < n; i++)

@@ -88,7 +88,7 @@ typedef struct job {
     size_t side, products, n, ld, ldz, matrix;
     size_t first, count, step;    /* tiles: the slab's first, how many, of a chunk */
     size_t row_step, column_step; /* of blocks of dU */
-    const float *x, *dy, *beside;  /* beside: added to y, or NULL */
+    const float *x, *dy, *beside; /* beside: added to y, or NULL */
     float *y, *v, *z;
 } job;
 
@@ -109,8 +109,8 @@ static job job_of(const tacit_convolution *c, const tacit_conv *shape, size_t n)
 static tacit_conv turned(const tacit_convolution *c)
 {
     const tacit_conv *s = &c->shape;
-    return (tacit_conv){ s->rows, s->columns, c->out,    c->out,  3,
-                         1,       2 - s->pad, s->height, s->width };
+    return (
+        tacit_conv){ s->rows, s->columns, c->out, c->out, 3, 1, 2 - s->pad, s->height, s->width };
 }
 
 static bool has_all(const job *j)
@@ -224,8 +224,7 @@ static void product_chunk(void *ctx, size_t chunk, unsigned worker)
             k->gemm_f32(tiles, n, in, v + p * step, j->ld,
                         j->c->work->packed + p * j->matrix + column * in, m + p * tiles * n, n,
                         NULL);
-        const tacit_epilogue e = { .residual = j->beside ? j->beside + column : NULL,
-                                   .ldr = j->n };
+        const tacit_epilogue e = { .residual = j->beside ? j->beside + column : NULL, .ldr = j->n };
         k->winograd_output_f32(&j->shape, j->side, j->first + at, tiles, n, m, n, tiles * n,
                                j->y + column, j->n, &e);
     }
@@ -241,9 +240,9 @@ static void run_products(job *j, size_t batch)
         j->step = tacit_even_chunk(j->count, has_all(j) ? ALL_TILES : TILES);
         if (!has_all(j))
             tacit_parallel_for(pool, pieces(j->count, FORWARD_TILES), input_chunk, j);
-        tacit_parallel_for(
-            pool, pieces(j->count, j->step) * (has_all(j) ? 1 : pieces(j->n, CHANNELS)),
-            product_chunk, j);
+        tacit_parallel_for(pool,
+                           pieces(j->count, j->step) * (has_all(j) ? 1 : pieces(j->n, CHANNELS)),
+                           product_chunk, j);
     }
 }
 
@@ -278,12 +277,12 @@ static void block_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t in = j->shape.channels, across = pieces(in, j->column_step);
     size_t blocks = pieces(j->n, j->row_step) * across, p = chunk / blocks, block = chunk % blocks;
     size_t row = block / across * j->row_step, column = block % across * j->column_step;
-    j->c->work->kernels->gemm_tn_f32(
-        min_size(j->row_step, j->n - row), min_size(j->column_step, in - column), j->count,
-        j->z + p * step_of(j->count, j->ldz) + row, j->ldz,
-        j->v + p * step_of(j->count, j->ld) + column, j->ld,
-        j->c->work->packed + p * step_of(j->n, in) + row * in + column, in, j->first > 0,
-        scratch_of(j, worker));
+    j->c->work->kernels->gemm_tn_f32(min_size(j->row_step, j->n - row),
+                                     min_size(j->column_step, in - column), j->count,
+                                     j->z + p * step_of(j->count, j->ldz) + row, j->ldz,
+                                     j->v + p * step_of(j->count, j->ld) + column, j->ld,
+                                     j->c->work->packed + p * step_of(j->n, in) + row * in + column,
+                                     in, j->first > 0, scratch_of(j, worker));
 }
 
 /* The gradient of the weights of one output, from dU. */
