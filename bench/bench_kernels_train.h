@@ -75,6 +75,42 @@ static void bench_conv_windows_f32(call *c)
     c->run = run_conv_windows_f32;
 }
 
+static void run_winograd_weights_f32(call *c)
+{
+    c->k->winograd_weights_f32(4, 16, 64, c->a, 9 * 64, 64, false, c->c, 64, 16 * 64 + 16);
+}
+
+static void bench_winograd_weights_f32(call *c)
+{
+    c->shape = "16 x 64 windows, tiles of 4 x 4";
+    c->bytes = 4.0 * 16 * 64 * (9 + 36);
+    c->run = run_winograd_weights_f32;
+}
+
+static void run_winograd_weights_backward_f32(call *c)
+{
+    c->k->winograd_weights_backward_f32(4, 16, 64, c->a, 64, 16 * 64 + 16, c->c, 9 * 64, 64);
+}
+
+static void bench_winograd_weights_backward_f32(call *c)
+{
+    c->shape = "16 x 64 windows, tiles of 4 x 4";
+    c->bytes = 4.0 * 16 * 64 * (18 + 36);
+    c->run = run_winograd_weights_backward_f32;
+}
+
+static void run_winograd_output_backward_f32(call *c)
+{
+    c->k->winograd_output_backward_f32(&bench_tiles, 4, 14, 14, 64, c->a, 64, c->c, 64, 14 * 64);
+}
+
+static void bench_winograd_output_backward_f32(call *c)
+{
+    c->shape = "14 tiles of 4 x 4, 64 channels";
+    c->bytes = 4.0 * 14 * 64 * (16 + 36);
+    c->run = run_winograd_output_backward_f32;
+}
+
 static void run_conv_scatter_f32(call *c)
 {
     c->k->conv_scatter_f32(&bench_stride2, c->a, 1152, c->c);

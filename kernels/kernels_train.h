@@ -110,6 +110,31 @@ typedef void tacit_conv_windows_f32_fn(const tacit_conv *conv, size_t first, siz
 typedef void tacit_conv_scatter_f32_fn(const tacit_conv *conv, const float *d, size_t ldd,
                                        float *dx);
 
+/* The weights' part of Winograd's filtering (kernels_conv.h) where they change at every step:
+ * u = G g G^T, in float, of n neighbouring windows g of each row of w, whose nine places lie `tap`
+ * floats apart, and with `turned` are taken from the last to the first: the p-th value of window i
+ * of row r goes to u[p * step + r * ldu + i]. First down the columns, then along the rows, as
+ * ref_conv.c writes it. Bound: 4 (9 + P) bytes for each window. */
+typedef void tacit_winograd_weights_f32_fn(size_t side, size_t rows, size_t n, const float *w,
+                                           size_t ldw, size_t tap, bool turned, float *u,
+                                           size_t ldu, size_t step);
+
+/* The gradients of these windows from that of u: dw += G^T du G. Bound: 4 (18 + P) bytes for each
+ * window. */
+typedef void tacit_winograd_weights_backward_f32_fn(size_t side, size_t rows, size_t n,
+                                                    const float *du, size_t ldu, size_t step,
+                                                    float *dw, size_t lddw, size_t tap);
+
+/* The gradient of winograd_output_f32's products from dy, the gradient of its outputs: z = A dy A^T
+ * for n channels of tiles [first, first + count), laid out as there; outputs beyond the edge count
+ * as 0. dy is that of the first pixel of the first image. du, the gradient of the transformed
+ * weights, is then gemm_tn_f32 of z and of what winograd_input_f32 makes of x.
+ * Bound: 4 (side^2 + P) bytes for each tile and channel. */
+typedef void tacit_winograd_output_backward_f32_fn(const tacit_conv *conv, size_t side,
+                                                   size_t first, size_t count, size_t n,
+                                                   const float *dy, size_t lddy, float *z,
+                                                   size_t ldz, size_t step);
+
 /* dx of one image from dy (rows * columns, channels), rows lddy apart: each window's goes to its
  * first largest input, in raster order; pixels of x and dx are conv->ldx apart. For each place of
  * the window, dx += most > x ? 0 : d, after which d is 0 where it went; from dx = 0. */

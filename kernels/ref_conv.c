@@ -99,6 +99,63 @@ static void inverse(size_t side, const float *m, float *y)
     y[3] = fmaf(TACIT_WINOGRAD_Q3, d2, fmaf(TACIT_WINOGRAD_P3, d1, m[5]));
 }
 
+/* G g */
+static void window_values(size_t side, const float *g, float *u)
+{
+    if (side == 2) {
+        u[0] = 0 - g[0];
+        u[1] = (g[0] + g[2] + g[1]) * 0.5f;
+        u[2] = (g[0] + g[2] - g[1]) * 0.5f;
+        u[3] = g[2];
+        return;
+    }
+    float ends = fmaf(TACIT_WINOGRAD_P2, g[2], g[0]);
+    u[0] = g[0] * TACIT_WINOGRAD_SHARE_0;
+    u[1] = fmaf(TACIT_WINOGRAD_P, g[1], ends) * TACIT_WINOGRAD_SHARE_P;
+    u[2] = fmaf(-TACIT_WINOGRAD_P, g[1], ends) * TACIT_WINOGRAD_SHARE_P;
+    ends = fmaf(TACIT_WINOGRAD_Q2, g[2], g[0]);
+    u[3] = fmaf(TACIT_WINOGRAD_Q, g[1], ends) * TACIT_WINOGRAD_SHARE_Q;
+    u[4] = fmaf(-TACIT_WINOGRAD_Q, g[1], ends) * TACIT_WINOGRAD_SHARE_Q;
+    u[5] = g[2];
+}
+
+/* G^T u */
+static void window_back(size_t side, const float *u, float *g)
+{
+    if (side == 2) {
+        float ends = (u[1] + u[2]) * 0.5f;
+        g[0] = ends - u[0];
+        g[1] = (u[1] - u[2]) * 0.5f;
+        g[2] = ends + u[3];
+        return;
+    }
+    float ends_p = (u[1] + u[2]) * TACIT_WINOGRAD_SHARE_P;
+    float odd_p = (u[1] - u[2]) * TACIT_WINOGRAD_SHARE_P;
+    float ends_q = (u[3] + u[4]) * TACIT_WINOGRAD_SHARE_Q;
+    float odd_q = (u[3] - u[4]) * TACIT_WINOGRAD_SHARE_Q;
+    g[0] = fmaf(TACIT_WINOGRAD_SHARE_0, u[0], ends_p + ends_q);
+    g[1] = fmaf(TACIT_WINOGRAD_Q, odd_q, TACIT_WINOGRAD_P * odd_p);
+    g[2] = fmaf(TACIT_WINOGRAD_Q2, ends_q, fmaf(TACIT_WINOGRAD_P2, ends_p, u[5]));
+}
+
+/* A y */
+static void outputs_back(size_t side, const float *y, float *z)
+{
+    z[0] = y[0];
+    z[side + 1] = y[side - 1];
+    if (side == 2) {
+        z[1] = y[0] + y[1];
+        z[2] = y[0] - y[1];
+        return;
+    }
+    float even = fmaf(TACIT_WINOGRAD_P2, y[2], y[0]), odd = fmaf(TACIT_WINOGRAD_P2, y[3], y[1]);
+    z[1] = fmaf(TACIT_WINOGRAD_P, odd, even);
+    z[2] = fmaf(-TACIT_WINOGRAD_P, odd, even);
+    even = fmaf(TACIT_WINOGRAD_Q2, y[2], y[0]), odd = fmaf(TACIT_WINOGRAD_Q2, y[3], y[1]);
+    z[3] = fmaf(TACIT_WINOGRAD_Q, odd, even);
+    z[4] = fmaf(-TACIT_WINOGRAD_Q, odd, even);
+}
+
 /* `transform` of each column of x (n, n), then of each row of what is left. */
 static void both_ways(void (*transform)(size_t, const float *, float *), size_t side, size_t n,
                       size_t left, const float *x, float *y)
@@ -155,6 +212,58 @@ void tacit_winograd_output_f32_ref(const tacit_conv *c, size_t side, size_t firs
                     y[pixel * ldy + j] = finish(values[p], epilogue, pixel, j);
                 }
             }
+        }
+    }
+}
+
+void tacit_winograd_weights_f32_ref(size_t side, size_t rows, size_t n, const float *w, size_t ldw,
+                                    size_t tap, bool turned, float *u, size_t ldu, size_t step)
+{
+    float window[9], transformed[36];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) {
+            for (size_t t = 0; t < 9; t++)
+                window[t] = w[r * ldw + (turned ? 8 - t : t) * tap + i];
+            both_ways(window_values, side, 3, side + 2, window, transformed);
+            for (size_t p = 0; p < (side + 2) * (side + 2); p++)
+                u[p * step + r * ldu + i] = transformed[p];
+        }
+}
+
+void tacit_winograd_weights_backward_f32_ref(size_t side, size_t rows, size_t n, const float *du,
+                                             size_t ldu, size_t step, float *dw, size_t lddw,
+                                             size_t tap)
+{
+    float transformed[36], window[9];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) {
+            for (size_t p = 0; p < (side + 2) * (side + 2); p++)
+                transformed[p] = du[p * step + r * ldu + i];
+            both_ways(window_back, side, side + 2, 3, transformed, window);
+            for (size_t t = 0; t < 9; t++)
+                dw[r * lddw + t * tap + i] += window[t];
+        }
+}
+
+void tacit_winograd_output_backward_f32_ref(const tacit_conv *c, size_t side, size_t first,
+                                            size_t count, size_t n, const float *dy, size_t lddy,
+                                            float *z, size_t ldz, size_t step)
+{
+    size_t across = (c->columns + side - 1) / side, down = (c->rows + side - 1) / side;
+    float tile[16], z_of[36];
+    for (size_t t = 0; t < count; t++) {
+        size_t image = (first + t) / (across * down);
+        size_t top = (first + t) / across % down * side, before = (first + t) % across * side;
+        for (size_t j = 0; j < n; j++) {
+            for (size_t p = 0; p < side * side; p++) {
+                size_t row = top + p / side, column = before + p % side;
+                bool there = row < c->rows && column < c->columns;
+                size_t pixel = (image * c->rows + row) * c->columns + column;
+                tile[p] = there ? dy[pixel * lddy + j] : 0;
+            }
+            both_ways(outputs_back, side, side, side + 2, tile, z_of);
+            for (size_t p = 0; p < (side + 2) * (side + 2); p++)
+                z[p * step + t * ldz + j] = z_of[p];
         }
     }
 }

@@ -2,7 +2,8 @@
  *
  * They come from the interpolation of a product of polynomials at 0, +-1, infinity and at 0, +-P,
  * +-Q, infinity (Winograd 1980, "Arithmetic Complexity of Computations", ch. 4). The symmetry lets
- * the values at a and -a share their even and odd parts. All coefficients are exact.
+ * the values at a and -a share their even and odd parts. All coefficients of the
+ * inputs and outputs are exact.
  */
 #ifndef TACIT_WINOGRAD_H
 #define TACIT_WINOGRAD_H
@@ -16,5 +17,11 @@
 #define TACIT_WINOGRAD_Q3 3.375f    /* Q^3       */
 #define TACIT_WINOGRAD_PQ 1.265625f /* P^2 Q^2   */
 #define TACIT_WINOGRAD_S2 2.8125f   /* P^2 + Q^2 */
+
+/* The weights' part, in float: one over the product of a point's distances to the others. These
+ * alone are rounded. */
+#define TACIT_WINOGRAD_SHARE_0 ((float)(1 / 1.265625))   /* 1 / (P^2 Q^2)           */
+#define TACIT_WINOGRAD_SHARE_P ((float)(-1 / 1.8984375)) /* 1 / (2 P^2 (P^2 - Q^2)) */
+#define TACIT_WINOGRAD_SHARE_Q ((float)(1 / 7.59375))    /* 1 / (2 Q^2 (Q^2 - P^2)) */
 
 #endif

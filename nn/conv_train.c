@@ -1,11 +1,14 @@
 /* conv_train.c - see conv_train.h. */
 #include "conv_train.h"
 
+#include "conv_tiles.h"
 #include "linear.h"
 
 /* Chunks of outputs: windows are gathered once for all channels of a chunk. */
 #define PIXELS   112
 #define CHANNELS 256
+/* FLOPs that an image of a batch pays for each transformed weight. */
+#define WEIGHT_COST 1
 /* Blocks of the weights' gradient, as in dense.c: terms of windows, for TACIT_KC outputs at a time.
  */
 #define TERMS 192
@@ -57,6 +60,11 @@ tacit_status tacit_convolution_declare(tacit_convolution *conv, const char *name
     if (st < 0)
         return st;
     conv->dense.w->channels_last = true;
+    conv->side = tacit__tiles_side(&conv->shape, out, WEIGHT_COST);
+    if (conv->side) {
+        tacit__tiles_need(conv, max_batch, work);
+        return TACIT_OK;
+    }
     tacit_work_need(&work->packed_floats,
                     tacit_gemm_packed_size(work->kernels, channels, area * out));
     tacit_work_need(&work->worker_floats, PIXELS * (size_t)TACIT_KC);
@@ -77,7 +85,7 @@ typedef struct job {
     const tacit_convolution *c;
     tacit_conv shape; /* of what is run: of the gradient, the other way round */
     size_t n, m, batch, row_step, column_step;
-    const float *x, *dy;
+    const float *x, *dy, *beside;
     float *y;
 } job;
 
@@ -118,10 +126,12 @@ static void product_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t across = pieces(j->n, CHANNELS), row = chunk / across * j->row_step;
     size_t column = chunk % across * CHANNELS;
     size_t k = j->shape.kernel * j->shape.kernel * j->shape.channels;
+    tacit_epilogue e = { .residual = j->beside ? j->beside + row * j->n + column : NULL,
+                         .ldr = j->n };
     j->c->work->kernels->conv_f32(&j->shape, row, step_at(j->m, row, j->row_step),
                                   step_at(j->n, column, CHANNELS), j->x,
                                   j->c->work->packed + column * k, j->y + row * j->n + column, j->n,
-                                  NULL, scratch_of(j, worker));
+                                  &e, scratch_of(j, worker));
 }
 
 static void run_product(job *j)
@@ -140,6 +150,10 @@ void tacit_convolution_forward(const tacit_convolution *conv, size_t batch, cons
                             NULL);
         return;
     }
+    if (conv->side) {
+        tacit__tiles_forward(conv, batch, x, y);
+        return;
+    }
     job j = { .c = conv, .shape = conv->shape, .n = conv->out, .m = m, .x = x, .y = y };
     tacit_parallel_for(conv->work->pool, pieces(j.n, CHANNELS), pack_chunk, &j);
     run_product(&j);
@@ -152,11 +166,13 @@ static void scatter_chunk(void *ctx, size_t image, unsigned worker)
     const tacit_convolution *c = j->c;
     const tacit_kernels *k = c->work->kernels;
     size_t outputs = outputs_of(c), in = c->dense.in;
-    float *d = scratch_of(j, worker);
+    size_t size = c->shape.height * c->shape.width * c->shape.channels;
+    float *d = scratch_of(j, worker), *dx = j->y + image * size;
     k->gemm_f32(outputs, in, c->out, j->dy + image * outputs * c->out, c->out, c->work->packed, d,
                 in, NULL);
-    k->conv_scatter_f32(&c->shape, d, in,
-                        j->y + image * c->shape.height * c->shape.width * c->shape.channels);
+    k->conv_scatter_f32(&c->shape, d, in, dx);
+    if (j->beside)
+        k->add_f32(size, dx, j->beside + image * size, dx);
 }
 
 static void pack_t_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -214,15 +230,22 @@ static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
 }
 
 void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, const float *x,
-                                const float *dy, float *dx)
+                                const float *dy, float *dx, const float *beside)
 {
     size_t m = batch * outputs_of(conv);
     if (is_product(conv)) {
+        const tacit_after after = { .residual = beside, .ldr = conv->shape.channels };
         tacit_dense_backward(conv->work, &conv->dense, m, dy, conv->out, x, conv->shape.channels,
-                             dx, conv->shape.channels, NULL);
+                             dx, conv->shape.channels, &after);
         return;
     }
-    job j = { .c = conv, .batch = batch, .dy = dy, .y = dx };
+    if (conv->side) {
+        if (dx)
+            tacit__tiles_input_gradient(conv, batch, dy, dx, beside);
+        tacit__tiles_weight_gradient(conv, batch, x, dy);
+        return;
+    }
+    job j = { .c = conv, .batch = batch, .dy = dy, .beside = beside, .y = dx };
     if (dx)
         input_gradient(&j);
     j = (job){ .c = conv, .m = m, .x = x, .dy = dy };

@@ -10,7 +10,7 @@
 
 typedef struct tacit_convolution {
     tacit_conv shape;
-    size_t out;
+    size_t out, side;  /* side: of Winograd's tiles, 0 where windows are gathered */
     tacit_dense dense; /* the weights (out, window); for 1 x 1 at stride 1 all there is to it */
     const tacit_work *work;
 } tacit_convolution;
@@ -26,8 +26,9 @@ size_t tacit_convolution_size(const tacit_convolution *conv);
 
 void tacit_convolution_forward(const tacit_convolution *conv, size_t batch, const float *x,
                                float *y);
-/* dW += ...; dx unless it is NULL. */
+/* dW += ...; dx unless it is NULL, plus `beside`, the gradient that its map has from elsewhere,
+ * unless that is NULL. */
 void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, const float *x,
-                                const float *dy, float *dx);
+                                const float *dy, float *dx, const float *beside);
 
 #endif

@@ -36,6 +36,7 @@ tacit_status tacit_work_open(tacit_work *work, tacit_err *err)
     if (!tacit_mul_size(work->worker_floats, tacit_pool_threads(work->pool), &floats) ||
         !tacit_arena_plan(&total, work->packed_floats, sizeof(float)) ||
         !tacit_arena_plan(&total, work->partial_floats, sizeof(float)) ||
+        !tacit_arena_plan(&total, work->tiles_floats, sizeof(float)) ||
         !tacit_arena_plan(&total, floats, sizeof(float)))
         return tacit_fail(err, TACIT_ELIMIT, "a network is too large for its scratch memory");
     tacit_status st = tacit_arena_open(&work->arena, total, err);
@@ -43,6 +44,7 @@ tacit_status tacit_work_open(tacit_work *work, tacit_err *err)
         return tacit_fail_at(err, st, "scratch memory");
     work->packed = tacit_arena_take(&work->arena, work->packed_floats, sizeof(float));
     work->partial = tacit_arena_take(&work->arena, work->partial_floats, sizeof(float));
+    work->tiles = tacit_arena_take(&work->arena, work->tiles_floats, sizeof(float));
     work->worker = tacit_arena_take(&work->arena, floats, sizeof(float));
     return TACIT_OK;
 }

@@ -15,10 +15,11 @@
 typedef struct tacit_work {
     const tacit_kernels *kernels;
     tacit_pool *pool;
-    size_t packed_floats, partial_floats, worker_floats; /* needed */
-    float *packed;                                       /* one layer's weights            */
-    float *partial;                                      /* slots of chunks                */
-    float *worker;                                       /* worker_floats for each worker  */
+    size_t packed_floats, partial_floats, tiles_floats, worker_floats; /* needed */
+    float *packed;  /* one layer's weights            */
+    float *partial; /* slots of chunks                */
+    float *tiles;   /* transformed maps, conv_tiles.c */
+    float *worker;  /* worker_floats for each worker  */
     tacit_arena arena;
 } tacit_work;
 

@@ -1,14 +1,18 @@
 /* resnet_load.c - names, sizes, binding and folding of a ResNet's tensors. See resnet.h. */
+#include "conv_tiles.h"
 #include "resnet_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define BN_EPS    1e-5 /* of every published one */
-#define MAX_WIDTH 16384
-#define MAX_DEPTH 1000
-#define MAX_IMAGE 16384
+#define BN_EPS 1e-5 /* of every published one */
+/* FLOPs of a transformed weight: of one image, at 16 a byte (they come from memory, which is slow).
+ */
+#define WEIGHT_COST 64
+#define MAX_WIDTH   16384
+#define MAX_DEPTH   1000
+#define MAX_IMAGE   16384
 
 /* Sizes --------------------------------------------------------------------------------------- */
 
@@ -183,22 +187,6 @@ size_t tacit__layer_tiles(const tacit__layer *l)
     return ((c->rows + l->side - 1) / l->side) * ((c->columns + l->side - 1) / l->side);
 }
 
-/* What the layer costs with tiles of that side, in FLOPs for each pair of an input and an output
- * channel: its products, the weights at 16 FLOPs a byte (they come from memory, which is slow), and
- * 14 for each transformed value. The choice shows in the last bits of the results, so it is made
- * of sizes alone. */
-static double cost(const tacit__layer *layer, size_t side)
-{
-    tacit__layer l = *layer;
-    l.side = side;
-    double outputs = (double)l.shape.rows * (double)l.shape.columns;
-    if (!side)
-        return 18 * outputs + 64 * 9;
-    double products = (double)tacit__layer_products(&l), tiles = (double)tacit__layer_tiles(&l);
-    double in = (double)l.shape.channels, out = (double)l.linear.out;
-    return products * (2 * tiles + 64 + 14 * tiles * (in + out) / (in * out));
-}
-
 static tacit__layer make_layer(const char *prefix, const char *conv, const char *norm,
                                const tacit_conv *input, size_t out, size_t kernel, size_t stride)
 {
@@ -211,9 +199,7 @@ static tacit__layer make_layer(const char *prefix, const char *conv, const char 
     l.shape.rows = tacit_conv_size(input->height, kernel, stride, l.shape.pad);
     l.shape.columns = tacit_conv_size(input->width, kernel, stride, l.shape.pad);
     l.linear = (tacit_linear){ .in = kernel * kernel * input->channels, .out = out };
-    for (size_t side = 2; kernel == 3 && stride == 1 && input->channels > 3 && side <= 4; side += 2)
-        if (cost(&l, side) < cost(&l, l.side))
-            l.side = side;
+    l.side = tacit__tiles_side(&l.shape, out, WEIGHT_COST);
     return l;
 }
 

@@ -220,11 +220,6 @@ static void over_maps(const tacit_resnet_train *net, size_t count,
     tacit_parallel_for(net->work->pool, (count + ELEMENTS - 1) / ELEMENTS, map_chunk, &j);
 }
 
-static void run_add(const tacit_kernels *k, size_t n, const float *x, const float *y, float *z)
-{
-    k->add_f32(n, x, y, z);
-}
-
 static void run_add_relu(const tacit_kernels *k, size_t n, const float *x, const float *y, float *z)
 {
     k->add_relu_f32(n, x, y, z);
@@ -333,14 +328,15 @@ const float *tacit_resnet_train_forward(tacit_resnet_train *net, const float *im
 
 /* Backward ------------------------------------------------------------------------------------ */
 
-/* dy goes through the norm to dz, which may be dy, and through the convolution to dx. */
+/* dy goes through the norm to dz, which may be dy, and through the convolution to dx, where it is
+ * added to `beside`, or NULL. */
 static void part_backward(const tacit_resnet_train *net, tacit_conv_bn *part, const float *x,
-                          const float *dy, float *dz, float *dx)
+                          const float *dy, float *dz, float *dx, const float *beside)
 {
     size_t out = part->conv.out;
     tacit_bn_backward(net->work, &part->bn, net->batch * pixels_of(part), part->z, out, dy, out, dz,
                       out);
-    tacit_convolution_backward(&part->conv, net->batch, x, dz, dx);
+    tacit_convolution_backward(&part->conv, net->batch, x, dz, dx, beside);
 }
 
 /* turn[0] holds the gradient of the block's result, and then that of its input. */
@@ -351,22 +347,17 @@ static void block_backward(tacit_resnet_train *net, tacit_residual *b)
     over_maps(net, net->batch * tacit_convolution_size(&last->conv), run_relu_back, b->out, g, g);
     const float *dy = g;
     for (size_t i = b->parts; i-- > 0;) {
-        float *dz = dy == g ? free_one : (float *)d;
-        part_backward(net, &b->part[i], i ? b->part[i - 1].y : b->x, dy, dz,
-                      dz == free_one ? d : free_one);
-        float *result = dz == free_one ? d : free_one;
+        float *dz = dy == g ? free_one : (float *)d, *result = dz == free_one ? d : free_one;
+        const float *beside = i ? NULL : g;
+        if (!i && b->shortcut.conv.out) {
+            part_backward(net, &b->shortcut, b->x, g, g, side, NULL);
+            beside = side;
+        }
+        part_backward(net, &b->part[i], i ? b->part[i - 1].y : b->x, dy, dz, result, beside);
         free_one = dz;
         d = result;
         dy = d;
     }
-    const tacit_conv *in = &b->part[0].conv.shape;
-    size_t count = net->batch * in->height * in->width * in->channels;
-    const float *beside = g;
-    if (b->shortcut.conv.out) {
-        part_backward(net, &b->shortcut, b->x, g, g, side);
-        beside = side;
-    }
-    over_maps(net, count, run_add, d, beside, d);
     net->turn[0] = d;
     net->turn[1] = free_one;
     net->turn[2] = side;
@@ -406,5 +397,5 @@ void tacit_resnet_train_backward(tacit_resnet_train *net)
         tacit_parallel_for(pool, net->batch, unpool_chunk, net);
         g = net->unpooled;
     }
-    part_backward(net, &net->stem, net->input, g, g, NULL);
+    part_backward(net, &net->stem, net->input, g, g, NULL, NULL);
 }

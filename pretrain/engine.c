@@ -174,7 +174,8 @@ tacit_status tacit_engine_plan(const tacit_engine *e, size_t *parameters, size_t
            tacit_mul_size(e->work.worker_floats * sizeof(float), tacit_pool_threads(e->work.pool),
                           &worker) &&
            tacit_add_size(arena, partial, rest) && tacit_add_size(*rest, worker, rest) &&
-           tacit_add_size(*rest, e->work.packed_floats * sizeof(float), rest);
+           tacit_add_size(*rest, e->work.packed_floats * sizeof(float), rest) &&
+           tacit_add_size(*rest, e->work.tiles_floats * sizeof(float), rest);
     return fits ? TACIT_OK
                 : tacit_fail(err, TACIT_ELIMIT, "parts of %zu images are too large",
                              e->learner.part);

@@ -305,6 +305,64 @@ static void conv_scatter_run(const testcase *c, const tacit_kernels *kernels, an
     ((tacit_conv_scatter_f32_fn *)kernel)(&c->conv, f32(c, 0), c->operands[0].ld, f32(c, 1));
 }
 
+/* n[0]: rows, n[1]: windows, n[2]: the side of a tile. The nine places of a window lie `tap` apart.
+ */
+static size_t winograd_weights_sizes(testcase *c)
+{
+    sizes(c, 2, (const size_t[]){ 9, 90 });
+    c->n[2] = 2 + 2 * below(c, 2);
+    c->flags = draw(c) % 2; /* turned */
+    return (c->n[2] + 2) * (c->n[2] + 2);
+}
+
+static void winograd_weights_shape(testcase *c)
+{
+    size_t products = winograd_weights_sizes(c);
+    add_operand(c, IN, F32, 9 * c->n[0], c->n[1], stride(c, c->n[1]));
+    add_operand(c, OUT, F32, products * c->n[0], c->n[1], stride(c, c->n[1]));
+}
+
+static void winograd_weights_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    size_t tap = c->operands[0].ld, ld = c->operands[1].ld;
+    ((tacit_winograd_weights_f32_fn *)kernel)(c->n[2], c->n[0], c->n[1], f32(c, 0), 9 * tap, tap,
+                                              c->flags != 0, f32(c, 1), ld, c->n[0] * ld);
+}
+
+static void winograd_weights_backward_shape(testcase *c)
+{
+    size_t products = winograd_weights_sizes(c);
+    add_operand(c, IN, F32, products * c->n[0], c->n[1], stride(c, c->n[1]));
+    add_operand(c, INPUT_AND_OUTPUT, F32, 9 * c->n[0], c->n[1], stride(c, c->n[1]));
+}
+
+static void winograd_weights_backward_run(const testcase *c, const tacit_kernels *kernels,
+                                          any_fn *kernel)
+{
+    (void)kernels;
+    size_t ld = c->operands[0].ld, tap = c->operands[1].ld;
+    ((tacit_winograd_weights_backward_f32_fn *)kernel)(c->n[2], c->n[0], c->n[1], f32(c, 0), ld,
+                                                       c->n[0] * ld, f32(c, 1), 9 * tap, tap);
+}
+
+static void winograd_output_backward_shape(testcase *c)
+{
+    size_t images = winograd_shape(c), products = (c->n[2] + 2) * (c->n[2] + 2), n = c->n[1];
+    add_operand(c, IN, F32, images * c->conv.rows * c->conv.columns, n, stride(c, n));
+    add_operand(c, OUT, F32, products * c->n[0], n, stride(c, n));
+}
+
+static void winograd_output_backward_run(const testcase *c, const tacit_kernels *kernels,
+                                         any_fn *kernel)
+{
+    (void)kernels;
+    size_t ld = c->operands[1].ld;
+    ((tacit_winograd_output_backward_f32_fn *)kernel)(&c->conv, c->n[2], c->first, c->n[0], c->n[1],
+                                                      f32(c, 0), c->operands[0].ld, f32(c, 1), ld,
+                                                      c->n[0] * ld);
+}
+
 static void maxpool_backward_shape(testcase *c)
 {
     sizes(c, 1, (const size_t[]){ 70 });

@@ -145,6 +145,95 @@ START_TEST(winograd_is_the_convolution)
 }
 END_TEST
 
+/* The gradients of a 3 x 3 convolution at stride 1 by Winograd's tiles: dx is the convolution of dy
+ * with the weights turned and transposed, dw comes by way of its transform. */
+typedef struct gradients {
+    const tacit_conv *c;
+    size_t side, products, n, images, tiles, pixels, image;
+    float *x, *w, *dy;
+} gradients;
+
+static size_t tiles_of(const tacit_conv *c, size_t side)
+{
+    return ((c->rows + side - 1) / side) * ((c->columns + side - 1) / side);
+}
+
+static void check_weights_turned(const gradients *g)
+{
+    size_t k = g->c->channels, windows = g->n * k;
+    float *u = numbers(g->products * windows);
+    ref->winograd_weights_f32(g->side, g->n, k, g->w, 9 * k, k, true, u, k, windows);
+    for (size_t i = 0; i < windows; i++) {
+        double window[9], want[36], size = 0;
+        for (size_t t = 0; t < 9; t++) {
+            window[t] = (double)g->w[i / k * 9 * k + (8 - t) * k + i % k];
+            size += fabs(window[t]);
+        }
+        tacit_winograd_weights(g->side, window, want, 1);
+        for (size_t p = 0; p < g->products; p++)
+            check_near((double)u[p * windows + i], want[p], 16 * U * size, "weights", i);
+    }
+    free(u);
+}
+
+/* What the transform of dy and that of dw magnify: as in winograd_is_the_convolution. */
+static void check_weight_gradient(const gradients *g)
+{
+    const tacit_conv *c = g->c;
+    size_t k = c->channels, windows = g->n * k;
+    float *v = numbers(g->products * g->tiles * k), *z = numbers(g->products * g->tiles * g->n);
+    float *du = numbers(g->products * windows), *dw = numbers(9 * windows),
+          *before = numbers(9 * windows);
+    for (size_t i = 0; i < 9 * windows; i++)
+        before[i] = dw[i];
+    ref->winograd_input_f32(c, g->side, 0, g->tiles, g->x, v, k, g->tiles * k);
+    ref->winograd_output_backward_f32(c, g->side, 0, g->tiles, g->n, g->dy, g->n, z, g->n,
+                                      g->tiles * g->n);
+    for (size_t p = 0; p < g->products; p++)
+        ref->gemm_tn_f32(g->n, k, g->tiles, z + p * g->tiles * g->n, g->n, v + p * g->tiles * k, k,
+                         du + p * windows, k, false, NULL);
+    ref->winograd_weights_backward_f32(g->side, g->n, k, du, k, windows, dw, 9 * k, k);
+    for (size_t i = 0; i < 9 * windows; i++) {
+        size_t o = i / (9 * k), tap = i / k % 9;
+        double want = (double)before[i], size = 1 + (double)(g->images * g->pixels);
+        for (size_t p = 0; p < g->images * g->pixels; p++) {
+            size_t y = p % g->pixels / c->columns + tap / 3 - c->pad; /* wraps below 0 */
+            size_t x = p % c->columns + tap % 3 - c->pad;
+            if (y < c->height && x < c->width)
+                want +=
+                    (double)g->dy[p * g->n + o] *
+                    (double)g->x[p / g->pixels * g->image + (y * c->width + x) * c->ldx + i % k];
+        }
+        check_near((double)dw[i], want, (g->side == 2 ? 8 : 200) * U * size, "dw", i);
+    }
+    free(v), free(z), free(du), free(dw), free(before);
+}
+
+START_TEST(winograd_gradients_are_those_of_the_convolution)
+{
+    const tacit_conv shapes[] = { conv_of(8, 8, 16, 3, 1, 1), conv_of(7, 10, 21, 3, 1, 1),
+                                  conv_of(1, 1, 3, 3, 1, 1), conv_of(6, 5, 4, 3, 1, 0) };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (size_t side = 2; side <= 4; side += 2) {
+            const tacit_conv *c = &shapes[s];
+            gradients g = { .c = c,
+                            .side = side,
+                            .products = (side + 2) * (side + 2),
+                            .n = 11,
+                            .images = 2,
+                            .tiles = 2 * tiles_of(c, side),
+                            .pixels = c->rows * c->columns,
+                            .image = c->height * c->width * c->ldx };
+            g.x = numbers(2 * g.image);
+            g.w = numbers(g.n * 9 * c->channels);
+            g.dy = numbers(2 * g.pixels * g.n);
+            check_weights_turned(&g);
+            check_weight_gradient(&g);
+            free(g.x), free(g.w), free(g.dy);
+        }
+}
+END_TEST
+
 START_TEST(maxpool_takes_the_largest)
 {
     tacit_conv c = conv_of(7, 8, 5, 3, 2, 1);
@@ -177,6 +266,7 @@ int main(void)
     tcase_add_test(t, sizes_are_those_of_pytorch);
     tcase_add_test(t, conv_is_the_convolution);
     tcase_add_test(t, winograd_is_the_convolution);
+    tcase_add_test(t, winograd_gradients_are_those_of_the_convolution);
     tcase_add_test(t, maxpool_takes_the_largest);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
