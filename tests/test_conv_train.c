@@ -16,7 +16,7 @@ static const struct shape {
 } shapes[] = {
     { 9, 7, 20, 24, 3, 1, 3, 4 },    /* edges, channels that fill no vector and no panel */
     { 8, 8, 40, 130, 3, 1, 5, 4 },   /* more channels than a chunk has                   */
-    { 4, 4, 34, 140, 3, 1, 790, 4 }, /* two slabs of tiles, three of the weights         */
+    { 4, 4, 10, 130, 3, 1, 790, 4 }, /* two slabs of tiles, three of the weights         */
     { 2, 2, 24, 20, 3, 1, 6, 2 },    /* tiles of 2 x 2                                   */
     { 2, 6, 200, 136, 3, 1, 2, 2 },  /* of more channels than a block has                */
     { 12, 10, 4, 5, 3, 1, 4, 0 },    /* windows                                          */
