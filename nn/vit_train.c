@@ -94,6 +94,17 @@ tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_er
     return TACIT_OK;
 }
 
+void tacit_vit_train_as_mvit(tacit_vit_train *vit)
+{
+    const tacit_init bias = { .kind = TACIT_INIT_CONSTANT, .size = 0.02 };
+    vit->embed.w->init = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+    for (size_t i = 0; i < vit->config.depth; i++) {
+        const tacit_block *b = &vit->trunk.blocks[i];
+        b->norm1.beta->init = b->norm2.beta->init = bias;
+        b->qkv.b->init = b->proj.b->init = b->fc1.b->init = b->fc2.b->init = bias;
+    }
+}
+
 tacit_status tacit_vit_train_add_mask_token(tacit_vit_train *vit, tacit_params *params,
                                             tacit_work *work, tacit_err *err)
 {

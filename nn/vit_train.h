@@ -61,6 +61,10 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
  * token N(0, 1e-6). With `freeze` the patch embedding stays as it began (Chen et al. 2021,
  * arXiv:2104.02057, section 4.2). Between declare and plan. */
 tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_err *err);
+/* To begin as MViT in video_model_builder.py of facebookresearch/SlowFast: the patch embedding's
+ * weights too are N(0, 0.02), and the biases of all norms but the last, and of Linear, are 0.02.
+ * Between declare and plan. */
+void tacit_vit_train_as_mvit(tacit_vit_train *vit);
 /* Declares mask_token (1, 1, dim), N(0, 0.02). Between declare and plan; then the caller sets
  * vit->masked before a forward, of as many images as the forward's, and leaves it and what it
  * points to until the backward. */
