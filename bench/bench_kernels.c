@@ -259,6 +259,18 @@ static void bench_patchify_f32(call *c)
     c->run = run_patchify_f32;
 }
 
+static void run_hog_f32(call *c)
+{
+    c->k->hog_f32(224, 224, 8, c->a, 224, c->c, TACIT_HOG_BINS);
+}
+
+static void bench_hog_f32(call *c)
+{
+    c->shape = "224 x 224, cells of 8";
+    c->bytes = 4.0 * 224 * 224;
+    c->run = run_hog_f32;
+}
+
 static void run_transpose_u8(call *c)
 {
     c->k->transpose_u8(c->m, c->n, (uint8_t *)c->a, c->n, (uint8_t *)c->c, c->m);

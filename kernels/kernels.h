@@ -133,6 +133,26 @@ typedef size_t tacit_above_f32_fn(size_t n, const float *x, float threshold, uin
 typedef void tacit_patchify_f32_fn(size_t height, size_t width, size_t patch, const float *image,
                                    size_t plane, float *rows, size_t ldr);
 
+#define TACIT_HOG_BINS 9
+
+/* Histograms of oriented gradients (Dalal and Triggs 2005) of a plane (height, width), rows ldx
+ * apart, as HOGLayerC of facebookresearch/SlowFast has them before it divides by their norms: to y
+ * a row of 9 for each whole cell of cell x cell pixels, in raster order, rows ldy apart. cell > 0.
+ * Of the 3 x 3 pixels around one, a b c over d e f over g h i, at the border mirrored at the
+ * outermost (at a side of 1 the same again), in double, in this order:
+ *   gx = a - c + 2 d - 2 f + g - i, gy = a + 2 b + c - g - 2 h - i,
+ * which is exact for pixels that are not 2^20 apart in size. With x and y, gx and gy rounded to
+ * float, sqrt(fma(x, x, y * y)) is added to the bin floor(9 atan2(gx, gy) / pi) mod 9. A bin is
+ * found without an angle: (gx, gy), times -1 where x < 0 or x = 0 > y, lies in a half plane, where
+ * its bin is how many of the directions k pi / 9, k = 1 .. 8, lie before it, which their cross
+ * product tells: float(fma(gx, cos(k pi / 9), gy * -sin(k pi / 9))) > 0. Both in double are so near
+ * to what is meant that no pixel falls into a neighbour of its bin: atan2 in float, rounded, then
+ * times 9 / pi, is less exact than that, and has no like in vectors. A cell's bin is the sum of
+ * those of its columns, added from 0; a column's that of its pixels, downwards.
+ * Bound: 4 bytes of each pixel; some 30 FLOP in double. */
+typedef void tacit_hog_f32_fn(size_t height, size_t width, size_t cell, const float *x, size_t ldx,
+                              float *y, size_t ldy);
+
 /* y (cols, rows) = x (rows, cols) transposed; rows of x ldx, of y ldy apart. They must not overlap.
  * Moves 2 rows cols bytes. */
 typedef void tacit_transpose_u8_fn(size_t rows, size_t cols, const uint8_t *x, size_t ldx,

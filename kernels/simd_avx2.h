@@ -155,6 +155,29 @@ TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
         vd_fma4(_mm256_extractf128_ps(a.hi, 1), _mm256_extractf128_ps(b.hi, 1), c.q[3]),
     } };
 }
+TACIT_INLINE vd vd_set1(double x)
+{
+    __m256d v = _mm256_set1_pd(x);
+    return (vd){ { v, v, v, v } };
+}
+TACIT_INLINE vd vd_mul(vd a, vd b)
+{
+    for (int i = 0; i < 4; i++)
+        a.q[i] = _mm256_mul_pd(a.q[i], b.q[i]);
+    return a;
+}
+/* a * b + c, rounded once */
+TACIT_INLINE vd vd_fma_d(vd a, vd b, vd c)
+{
+    for (int i = 0; i < 4; i++)
+        c.q[i] = _mm256_fmadd_pd(a.q[i], b.q[i], c.q[i]);
+    return c;
+}
+TACIT_INLINE vf vf_from_vd(vd x)
+{
+    return (vf){ _mm256_set_m128(_mm256_cvtpd_ps(x.q[1]), _mm256_cvtpd_ps(x.q[0])),
+                 _mm256_set_m128(_mm256_cvtpd_ps(x.q[3]), _mm256_cvtpd_ps(x.q[2])) };
+}
 /* In the tree of vf_sum. */
 TACIT_INLINE double vd_sum(vd x)
 {

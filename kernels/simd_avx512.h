@@ -135,6 +135,25 @@ TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
     __m512d b1 = _mm512_cvtps_pd(_mm512_extractf32x8_ps(b, 1));
     return (vd){ _mm512_fmadd_pd(a0, b0, c.lo), _mm512_fmadd_pd(a1, b1, c.hi) };
 }
+TACIT_INLINE vd vd_set1(double x)
+{
+    __m512d v = _mm512_set1_pd(x);
+    return (vd){ v, v };
+}
+TACIT_INLINE vd vd_mul(vd a, vd b)
+{
+    return (vd){ _mm512_mul_pd(a.lo, b.lo), _mm512_mul_pd(a.hi, b.hi) };
+}
+/* a * b + c, rounded once */
+TACIT_INLINE vd vd_fma_d(vd a, vd b, vd c)
+{
+    return (vd){ _mm512_fmadd_pd(a.lo, b.lo, c.lo), _mm512_fmadd_pd(a.hi, b.hi, c.hi) };
+}
+TACIT_INLINE vf vf_from_vd(vd x)
+{
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.lo)), _mm512_cvtpd_ps(x.hi),
+                              1);
+}
 /* In the tree of vf_sum. */
 TACIT_INLINE double vd_sum(vd x)
 {

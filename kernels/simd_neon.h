@@ -190,6 +190,32 @@ TACIT_INLINE vd vd_fma(vf a, vf b, vd c)
     }
     return c;
 }
+TACIT_INLINE vd vd_set1(double x)
+{
+    vd y;
+    for (int i = 0; i < 8; i++)
+        y.q[i] = vdupq_n_f64(x);
+    return y;
+}
+TACIT_INLINE vd vd_mul(vd a, vd b)
+{
+    for (int i = 0; i < 8; i++)
+        a.q[i] = vmulq_f64(a.q[i], b.q[i]);
+    return a;
+}
+/* a * b + c, rounded once */
+TACIT_INLINE vd vd_fma_d(vd a, vd b, vd c)
+{
+    for (int i = 0; i < 8; i++)
+        c.q[i] = vfmaq_f64(c.q[i], a.q[i], b.q[i]);
+    return c;
+}
+TACIT_INLINE vf vf_from_vd(vd x)
+{
+#define AT(i) vcvt_high_f32_f64(vcvt_f32_f64(x.q[2 * (i)]), x.q[2 * (i) + 1])
+    return VF_EACH(AT);
+#undef AT
+}
 /* In the tree of vf_sum. */
 TACIT_INLINE double vd_sum(vd x)
 {

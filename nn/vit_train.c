@@ -94,6 +94,27 @@ tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_er
     return TACIT_OK;
 }
 
+void tacit_vit_train_as_mvit(tacit_vit_train *vit)
+{
+    const tacit_init bias = { .kind = TACIT_INIT_CONSTANT, .size = 0.02 };
+    vit->embed.w->init = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+    for (size_t i = 0; i < vit->config.depth; i++) {
+        const tacit_block *b = &vit->trunk.blocks[i];
+        b->norm1.beta->init = b->norm2.beta->init = bias;
+        b->qkv.b->init = b->proj.b->init = b->fc1.b->init = b->fc2.b->init = bias;
+    }
+}
+
+tacit_status tacit_vit_train_add_mask_token(tacit_vit_train *vit, tacit_params *params,
+                                            tacit_work *work, tacit_err *err)
+{
+    size_t dim = vit->config.dim;
+    tacit_work_need(&work->partial_floats, vit->max_batch * dim);
+    return tacit_params_add(params, "mask_token", 3, (const size_t[]){ 1, 1, dim },
+                            (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 },
+                            &vit->mask_token, err);
+}
+
 void tacit_vit_train_close(tacit_vit_train *vit)
 {
     tacit_trunk_close(&vit->trunk);
@@ -149,6 +170,38 @@ static void pixels_chunk(void *ctx, size_t image, unsigned worker)
                values * sizeof(float));
 }
 
+static bool is_masked(const tacit_vit_train *vit, size_t image, size_t i)
+{
+    return vit->masked[image * vit->patches + patch_at(vit, image, i)] != 0;
+}
+
+/* The mask token in the place of an image's masked embeddings. */
+static void mask_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_vit_train *vit = ctx;
+    size_t ld = vit->trunk.ld;
+    float *row = vit->embedded + image * vit->kept * ld;
+    for (size_t i = 0; i < vit->kept; i++, row += ld)
+        if (is_masked(vit, image, i))
+            memcpy(row, vit->mask_token->value, vit->config.dim * sizeof *row);
+}
+
+/* Of their gradients an image's share of the mask token's; the embedding gets 0. */
+static void unmask_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_vit_train *vit = ctx;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld;
+    float *row = vit->embedded + image * vit->kept * ld, *share = vit->work->partial + image * dim;
+    memset(share, 0, dim * sizeof *share);
+    for (size_t i = 0; i < vit->kept; i++, row += ld)
+        if (is_masked(vit, image, i)) {
+            vit->work->kernels->add_f32(dim, share, row, share);
+            memset(row, 0, dim * sizeof *row);
+        }
+}
+
 /* The rows of an image's tokens: class token and patches, with their positions. */
 static void tokens_chunk(void *ctx, size_t image, unsigned worker)
 {
@@ -183,6 +236,8 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
     tacit_parallel_for(pool, batch, pixels_chunk, vit);
     tacit_dense_forward(vit->work, &vit->embed, batch * vit->kept, vit->pixels, vit->ld_pixels,
                         vit->embedded, vit->trunk.ld, NULL);
+    if (vit->masked)
+        tacit_parallel_for(pool, batch, mask_chunk, vit);
     tacit_parallel_for(pool, batch, tokens_chunk, vit);
     vit->images = NULL;
     return tacit_trunk_forward(&vit->trunk, batch, 1 + vit->kept, drop);
@@ -242,9 +297,16 @@ void tacit_vit_train_backward(tacit_vit_train *vit)
     vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true, vit->cls->grad);
     if (!vit->positions->frozen)
         positions_backward(vit);
-    if (vit->embed.w->frozen)
+    if (vit->embed.w->frozen && !vit->masked)
         return;
     tacit_parallel_for(vit->work->pool, vit->batch, embedded_chunk, vit);
+    if (vit->masked) {
+        tacit_parallel_for(vit->work->pool, vit->batch, unmask_chunk, vit);
+        vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->work->partial, dim, true,
+                                         vit->mask_token->grad);
+    }
+    if (vit->embed.w->frozen)
+        return;
     tacit_dense_backward(vit->work, &vit->embed, vit->batch * vit->kept, vit->embedded, ld,
                          vit->pixels, vit->ld_pixels, NULL, 0, NULL);
 }

@@ -3,8 +3,9 @@
  * Patch embedding, a class token, positions, and a trunk: timm's names. Positions are learned, or
  * MAE's fixed table; for images of another grid than the table's they are resampled as in DINO's
  * vision_transformer.py. Images of a batch that see only some patches (MAE's encoder) all see as
- * many. To train on images of several sizes, declare one for each over the same tensors (params.h,
- * `again`).
+ * many. With a mask token (BEiT, SimMIM, MaskFeat) all patches are there, but the embeddings of
+ * those that are masked are replaced by it, before they get their positions. To train on images of
+ * several sizes, declare one for each over the same tensors (params.h, `again`).
  */
 #ifndef TACIT_VIT_TRAIN_H
 #define TACIT_VIT_TRAIN_H
@@ -35,12 +36,13 @@ typedef struct tacit_vit_train {
     size_t patches, max_kept, max_batch;
     size_t batch, kept; /* of the last forward */
     tacit_dense embed;
-    tacit_param *cls, *positions;
+    tacit_param *cls, *positions, *mask_token; /* the last NULL where none was declared */
     tacit_trunk trunk;
-    const uint32_t *keep; /* of the last forward */
-    const float *images;  /* during it           */
-    float *pixels;        /* (max_batch * max_kept, 3 patch^2), ld_pixels apart */
-    float *embedded;      /* (max_batch * max_kept, dim), trunk.ld apart */
+    const uint32_t *keep;  /* of the last forward */
+    const uint8_t *masked; /* (batch, patches), not 0 where the mask token stands; NULL: nowhere */
+    const float *images;   /* during it           */
+    float *pixels;         /* (max_batch * max_kept, 3 patch^2), ld_pixels apart */
+    float *embedded;       /* (max_batch * max_kept, dim), trunk.ld apart */
     size_t ld_pixels;
     bool resampled; /* for these images, by regrid, to placed (1 + patches, dim): positions in the
                        forward, their gradients in the backward */
@@ -59,6 +61,15 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
  * token N(0, 1e-6). With `freeze` the patch embedding stays as it began (Chen et al. 2021,
  * arXiv:2104.02057, section 4.2). Between declare and plan. */
 tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_err *err);
+/* To begin as MViT in video_model_builder.py of facebookresearch/SlowFast: the patch embedding's
+ * weights too are N(0, 0.02), and the biases of all norms but the last, and of Linear, are 0.02.
+ * Between declare and plan. */
+void tacit_vit_train_as_mvit(tacit_vit_train *vit);
+/* Declares mask_token (1, 1, dim), N(0, 0.02). Between declare and plan; then the caller sets
+ * vit->masked before a forward, of as many images as the forward's, and leaves it and what it
+ * points to until the backward. */
+tacit_status tacit_vit_train_add_mask_token(tacit_vit_train *vit, tacit_params *params,
+                                            tacit_work *work, tacit_err *err);
 void tacit_vit_train_close(tacit_vit_train *vit);
 bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total);
 void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena);

@@ -84,6 +84,22 @@ static const char *const tiny_mae[] = { "arch=vit_tiny_patch4_32",
                                         "lr_scale=none",
                                         "seed=11",
                                         NULL };
+static const char *const tiny_maskfeat[] = { "arch=vit_tiny_patch4_32",
+                                             "size=16",
+                                             "dim=24",
+                                             "depth=2",
+                                             "heads=3",
+                                             "cell=2",
+                                             "batch=8",
+                                             "accumulate=1",
+                                             "epochs=4",
+                                             "warmup_epochs=1",
+                                             "lr=2e-3",
+                                             "lr_start=0",
+                                             "lr_final=0",
+                                             "lr_scale=none",
+                                             "seed=11",
+                                             NULL };
 static const char *const tiny_simclr[] = {
     "arch=resnet18_cifar", "size=12",         "dim=4",      "depth=1",       "head_hidden=16",
     "head_dim=8",          "temperature=0.5", "batch=8",    "accumulate=1",  "epochs=4",
@@ -194,6 +210,7 @@ static const struct tiny {
     { "dino", 12, tiny_dino_resnet },
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },
+    { "maskfeat", 16, tiny_maskfeat },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

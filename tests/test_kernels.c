@@ -656,6 +656,22 @@ static void patchify_run(const testcase *c, const tacit_kernels *kernels, any_fn
                                       f32(c, 1), c->operands[1].ld);
 }
 
+static void hog_shape(testcase *c)
+{
+    sizes(c, 3, (const size_t[]){ 100, 100, 36 });
+    size_t height = c->n[0], width = c->n[1], cell = c->n[2] += !c->n[2];
+    add_operand(c, IN, F32, height, width, stride(c, width));
+    add_operand(c, OUT, F32, (height / cell) * (width / cell), TACIT_HOG_BINS,
+                stride(c, TACIT_HOG_BINS));
+}
+
+static void hog_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_hog_f32_fn *)kernel)(c->n[0], c->n[1], c->n[2], f32(c, 0), c->operands[0].ld, f32(c, 1),
+                                 c->operands[1].ld);
+}
+
 static void transpose_shape(testcase *c)
 {
     sizes(c, 2, (const size_t[]){ 200, 200 });

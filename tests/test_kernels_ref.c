@@ -389,6 +389,36 @@ START_TEST(patches_and_packing)
 }
 END_TEST
 
+/* By angles, as HOGLayerC has them; cells of 1 show the bins. */
+START_TEST(oriented_gradients)
+{
+    enum { H = 13, W = 22, LD = 25, BINS = TACIT_HOG_BINS };
+    const size_t cell = _i ? 4 : 1, cols = W / cell;
+    float *x = numbers(H * LD), y[H * W * BINS];
+    for (size_t i = 0; _i == 2 && i < H * LD; i++) /* few values: flat places, and straight ones */
+        x[i] = floorf(x[i] * 2);
+    ref->hog_f32(H, W, cell, x, LD, y, BINS);
+    for (size_t c = 0; c < (H / cell) * cols; c++) {
+        double want[BINS] = { 0 };
+        for (size_t p = 0; p < cell * cell; p++) {
+            size_t i = c / cols * cell + p / cell, j = c % cols * cell + p % cell;
+            const float *up = x + (i ? i - 1 : 1) * LD, *mid = x + i * LD;
+            const float *down = x + (i + 1 < H ? i + 1 : H - 2) * LD;
+            size_t l = j ? j - 1 : 1, r = j + 1 < W ? j + 1 : W - 2;
+            double gx = ((double)up[l] - (double)up[r]) + 2 * ((double)mid[l] - (double)mid[r]) +
+                        ((double)down[l] - (double)down[r]);
+            double gy = ((double)up[l] - (double)down[l]) + 2 * ((double)up[j] - (double)down[j]) +
+                        ((double)up[r] - (double)down[r]);
+            double bin = floor(atan2(gx, gy) / acos(-1) * BINS);
+            want[(size_t)(bin + BINS) % BINS] += sqrt(gx * gx + gy * gy);
+        }
+        for (size_t k = 0; k < BINS; k++)
+            check_near((double)y[c * BINS + k], want[k], 40 * want[k] * U, "bin", c * BINS + k);
+    }
+    free(x);
+}
+END_TEST
+
 START_TEST(rows_of_bytes_are_weighed)
 {
     enum { N = 37, ROWS = 9, LD = 40 };
@@ -425,6 +455,7 @@ int main(void)
     tcase_add_test(t, gelu_is_exact);
     tcase_add_test(t, sixteen_bit_floats);
     tcase_add_test(t, patches_and_packing);
+    tcase_add_loop_test(t, oriented_gradients, 0, 3);
     tcase_add_test(t, rows_of_bytes_are_weighed);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);

@@ -2,6 +2,7 @@
  * the same for every ISA and number of threads; nothing of the training is moved by them; images
  * that cannot be used, methods that do not reconstruct, memory that runs out.
  */
+#include "block_masks.h"
 #include "draws.h"
 #include "image.h"
 #include "loss_mae.h"
@@ -164,6 +165,40 @@ START_TEST(mae_panels)
                     ck_assert(seen[at] == 0.5f && fabs((double)made[at] - want) < 2e-6);
             }
         }
+    }
+    tacit_engine_close(&e);
+    tacit_config_close(&c);
+}
+END_TEST
+
+/* A ramp has one bin, whose edges go upwards; what is predicted, nothing, is black. */
+START_TEST(maskfeat_panels)
+{
+    static float image[VALUES], panels[4 * VALUES];
+    static const uint32_t sample = 4;
+    const float *views[] = { image };
+    const tacit_batch batch = { .samples = &sample, .views = views };
+    const tacit_part part = { .batch = &batch, .images = 1, .count = 1, .seed = 11 };
+    const tacit_blockwise blocks = { ACROSS, 6, 1, 0.3 };
+    uint8_t mask[PATCHES];
+    tacit_config c;
+    tacit_engine e;
+    config_open(&c, "maskfeat", tiny_maskfeat);
+    config_set(&c, "cell=4");
+    engine_ready(&e, &c, isas[isa_count - 1], NULL);
+    const tacit_param *w = tacit_params_find(&e.params, "pred_head.weight");
+    memset(w->value, 0, w->count * sizeof *w->value);
+    for (size_t i = 0; i < VALUES; i++)
+        image[i] = (float)(i % SIDE);
+    e.method->forward(e.state, &part);
+    e.method->picture(e.state, &part, 0, panels);
+    ck_assert_uint_gt(tacit_draw_blockwise(&blocks, 11, 0, sample, mask), 0);
+    for (size_t i = 0; i < VALUES; i++) {
+        size_t patch = i % PLANE / SIDE / PATCH * ACROSS + i % SIDE / PATCH;
+        float edge = i % 4 == 1 || i % 4 == 2 ? 0.5f : 0, seen = mask[patch] ? 0.5f : panels[i];
+        ck_assert(panels[VALUES + i] == seen);
+        ck_assert_double_eq_tol((double)panels[2 * VALUES + i], (double)edge, 1e-6);
+        ck_assert(panels[3 * VALUES + i] == (mask[patch] ? 0 : panels[2 * VALUES + i]));
     }
     tacit_engine_close(&e);
     tacit_config_close(&c);
@@ -368,6 +403,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, scratch_close);
     tcase_add_test(tests, the_target_is_the_image);
     tcase_add_loop_test(tests, mae_panels, 0, 4);
+    tcase_add_test(tests, maskfeat_panels);
     tcase_add_loop_test(tests, a_sheet, 0, 2);
     tcase_add_test(tests, same_bytes_and_nothing_moves);
     tcase_add_test(tests, bad_sheets_are_refused);

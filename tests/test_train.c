@@ -116,6 +116,8 @@ static void net_close(net *n)
     tacit_params_close(&n->params);
 }
 
+static bool with_mask_token; /* of a ViT */
+
 /* Everything of a network but its values; on failure there is nothing to close. */
 static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit_pool *pool,
                              bool recompute, double drop_path, unsigned states, tacit_err *err)
@@ -144,6 +146,8 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
             ? tacit_resnet_train_declare(&n->resnet, &resnets[k - RESNET], false, BATCH, &n->params,
                                          &n->work, err)
             : tacit_mlp_declare(&n->mlp, "net", DIM, 3, layers, 13, &n->params, &n->work, err);
+    if (st == TACIT_OK && k == VIT && with_mask_token)
+        st = tacit_vit_train_add_mask_token(&n->vit, &n->params, &n->work, err);
     if (st == TACIT_OK)
         st = tacit_params_open(&n->params, states, err);
     if (st == TACIT_OK)
@@ -188,7 +192,8 @@ static void load_init(net *n)
     for (size_t i = 0; i < n->params.count; i++) {
         tacit_param *p = n->params.list[i];
         float *values = find(golden_name(n, "init", p), p->count);
-        ck_assert_msg(values || p->frozen, "no tensor %s", golden_name(n, "init", p));
+        ck_assert_msg(values || p->frozen || p == n->vit.mask_token, "no tensor %s",
+                      golden_name(n, "init", p));
         if (values)
             tacit_param_copy_in(p, values);
         tacit_free(values);
@@ -481,18 +486,25 @@ START_TEST(parts_of_a_batch)
 }
 END_TEST
 
-/* A ViT of which images see some patches only, with positions that learn, under drop path: against
- * differences of the loss along each tensor's own gradient. */
+/* A ViT of which images see some patches only, with positions that learn, under drop path, and with
+ * a mask token: against differences of the loss along each tensor's own gradient. */
 START_TEST(drop_path_and_learned_positions_of_some_patches)
 {
     const tacit_kernels *kernels = tacit_kernels_for(TACIT_ISA_REF);
     static const uint32_t keep[BATCH * 4] = { 3, 0, 7, 9, 15, 14, 2, 3, 8, 1, 0, 11 };
     float *images = need("images", (size_t)BATCH * 3 * IMAGE * IMAGE);
     float *cotangent = need("vit.cotangent", BATCH * (1 + PATCHES) * DIM);
+    uint8_t masked[BATCH * PATCHES];
+    for (size_t i = 0; i < sizeof masked; i++) /* all patches that the last image sees, too */
+        masked[i] = i % 3 == 0 || i / PATCHES == BATCH - 1;
     net n;
     tacit_err err;
-    ck_assert_msg(net_open(&n, VIT, kernels, NULL, _i, 0.5, 0, &err) == TACIT_OK, "%s", err.text);
+    with_mask_token = _i / 2;
+    ck_assert_msg(net_open(&n, VIT, kernels, NULL, _i % 2, 0.5, 0, &err) == TACIT_OK, "%s",
+                  err.text);
+    with_mask_token = false;
     load_init(&n);
+    n.vit.masked = _i / 2 ? masked : NULL;
     size_t zeros[2] = { 0 }; /* of the second block's halves */
     for (size_t b = 0; b < BATCH; b++) {
         tacit_trunk_draw(&n.vit.trunk, b, 1, b);
@@ -981,7 +993,7 @@ int main(void)
     tcase_add_test(t, a_tensor_that_waits);
     tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
-    tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 2);
+    tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 4);
     tcase_add_test(t, one_network_on_images_of_other_sizes);
     tcase_add_loop_test(t, resampled_positions_by_differences, 0, 3);
     tcase_add_loop_test(t, batch_norm_in_groups, 0, (int)isa_count);
