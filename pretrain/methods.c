@@ -15,6 +15,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_barlow_twins,
     &tacit_variance_invariance_covariance,
     &tacit_masked_autoencoder,
+    &tacit_joint_embedding_predictive,
     NULL,
 };
 

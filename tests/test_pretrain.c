@@ -749,6 +749,10 @@ static const struct {
     { "swav",
       { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
       { "sinkhorn_iterations=0" } },
+    { "ijepa",
+      { SMALL_VIT, "lr=0.05", "schedule=constant", "weight_decay=3", "weight_decay_final=-1",
+        "target_momentum=0.97" },
+      { "target_momentum=0" } },
 };
 
 START_TEST(what_protects_from_collapse)
@@ -969,7 +973,7 @@ START_TEST(the_backbone_loads)
     ck_assert_msg(!tacit_model_open(&model, &options, false, NULL, &err), "%s", err.text);
     const tacit_backbone_config *backbone = &e.learner.backbone;
     bool vit = backbone->family == TACIT_FAMILY_VIT;
-    ck_assert_int_eq(model.features, vit ? TACIT_FEATURES_CLS : TACIT_FEATURES_MEAN);
+    ck_assert_int_eq(model.features, vit ? e.method->features : TACIT_FEATURES_MEAN);
     ck_assert_uint_eq(model.dim, vit ? backbone->vit.dim : backbone->resnet.out[3]);
     ck_assert_float_eq(model.recipe.mean[0],
                        tacit_config_choice(&r.config, "normalise") ? 0.485f : 0);

@@ -7,7 +7,7 @@ mae: facebookresearch/mae (make_train.py), AdamW, warm-up and cosine of util/lr_
 simclr: a ResNet as torchvision has it; the head, the loss and the LARS of google-research/simclr
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
-vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, moco3, swav, deepcluster, dino: make_pretrain_<method>.py.
+vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, moco3, swav, deepcluster, dino, ijepa: make_pretrain_<method>.py.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
 initial weights, the losses, the gradients of the first step, the weights after the last, those of a
 teacher, a queue, a centre, a memory. Needs torch, timm, numpy and safetensors.
@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 import make_pretrain_deepcluster
 import make_pretrain_dino
+import make_pretrain_ijepa
 import make_pretrain_moco
 import make_pretrain_swav
 import make_train as base
@@ -322,4 +323,5 @@ if __name__ == "__main__":
     make_pretrain_deepcluster.make(this)
     make_pretrain_deepcluster.make_first(this)
     make_pretrain_dino.make(this)
+    make_pretrain_ijepa.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
