@@ -5,7 +5,7 @@
  * much for any program: scores and norms that are made again do not count.
  */
 #include "bench.h"
-#include "draws.h"
+#include "masks.h"
 #include "loss_mae.h"
 #include "mae.h"
 #include "measure.h"
@@ -142,8 +142,8 @@ static void forward_mae(network *n)
 {
     size_t kept = n->mae.kept, masked = n->mae.masked;
     for (size_t b = 0; b < n->batch; b++)
-        tacit_draw_mask(1, n->step, b, kept + masked, kept, n->keep + b * kept,
-                        n->mask + b * masked);
+        tacit_mask_random(1, n->step, b, kept + masked, kept, n->keep + b * kept,
+                          n->mask + b * masked);
     tacit_mae_forward(&n->mae, n->images, n->batch, n->keep, n->mask);
     tacit_mae_loss(&n->target, &n->work, n->images, n->batch, n->mask, masked, n->batch,
                    n->mae.predictions, n->mae.ld_pixels);

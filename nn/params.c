@@ -227,14 +227,15 @@ static void init_sincos(const tacit_piece *piece)
 {
     const tacit_param *p = piece->param;
     size_t dim = p->shape[2], quarter = dim / 4, grid = 1;
-    while (1 + (grid + 1) * (grid + 1) <= p->shape[1])
+    while ((grid + 1) * (grid + 1) <= p->shape[1])
         grid++;
+    size_t cls = p->shape[1] - grid * grid; /* 1 or 0 */
     for (size_t at = piece->from; at < piece->from + piece->count; at++) {
         size_t token = at / dim, j = at % dim, i = j % quarter;
-        if (!token || j >= 4 * quarter)
+        if (token < cls || j >= 4 * quarter)
             continue; /* the class token's row stays 0 */
         bool column = (j / quarter < 2) == (p->init.kind == TACIT_INIT_SINCOS);
-        size_t where = column ? (token - 1) % grid : (token - 1) / grid;
+        size_t where = column ? (token - cls) % grid : (token - cls) / grid;
         double angle =
             (double)where / Sleef_cinz_powd1_u10purec(10000, (double)i / (double)quarter);
         p->value[at] = (float)(j / quarter % 2 ? Sleef_cinz_cosd1_u10purec(angle)

@@ -17,12 +17,12 @@
 
 /* How a tensor begins. `size` is a standard deviation or a bound. */
 typedef enum tacit_init_kind {
-    TACIT_INIT_CONSTANT,  /* all are size                                          */
-    TACIT_INIT_NORMAL,    /* N(0, size^2)                                          */
-    TACIT_INIT_TRUNCATED, /* the same, drawn again beyond cut standard deviations  */
-    TACIT_INIT_UNIFORM,   /* in [-size, size)                                      */
-    TACIT_INIT_SPHERE,    /* rows of the last dimension N(0, 1), each over its norm */
-    TACIT_INIT_SINCOS,    /* (1, 1 + grid^2, dim), fixed positions of MAE, with a row of 0 first */
+    TACIT_INIT_CONSTANT,    /* all are size                                          */
+    TACIT_INIT_NORMAL,      /* N(0, size^2)                                          */
+    TACIT_INIT_TRUNCATED,   /* the same, drawn again beyond cut standard deviations  */
+    TACIT_INIT_UNIFORM,     /* in [-size, size)                                      */
+    TACIT_INIT_SPHERE,      /* rows of the last dimension N(0, 1), each over its norm */
+    TACIT_INIT_SINCOS,      /* (1, [1 +] grid^2, dim), fixed positions of MAE; a first row is 0  */
     TACIT_INIT_SINCOS_ROWS, /* those of MoCo v3: rows before columns                           */
 } tacit_init_kind;
 

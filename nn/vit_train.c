@@ -26,7 +26,7 @@ static tacit_trunk_config trunk_of(const tacit_vit_train_config *c)
                                  .eps = c->eps,
                                  .drop_path = c->drop_path,
                                  .recompute = c->recompute };
-    if (c->init == TACIT_VIT_INIT_TIMM)
+    if (c->init != TACIT_VIT_INIT_MAE)
         trunk.weight = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 };
     return trunk;
 }
@@ -45,6 +45,7 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
     size_t dim = c->dim, values = (size_t)3 * c->patch * c->patch;
     size_t side = side_of(c), grid = c->grid ? c->grid : side;
     vit->patches = side * side;
+    vit->lead = !c->no_cls;
     vit->resampled = grid != side;
     vit->regrid = (tacit_regrid){
         .from = { grid, grid }, .to = { side, side }, .dim = dim, .rule = TACIT_RESAMPLE_OFFSET
@@ -53,24 +54,29 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
     vit->ld_pixels = values + PAD;
     const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
     const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
-    bool mae = c->init == TACIT_VIT_INIT_MAE;
-    tacit_status st = tacit_params_add(params, "cls_token", 3, (const size_t[]){ 1, 1, dim }, small,
-                                       &vit->cls, err);
+    tacit_init weight = c->init == TACIT_VIT_INIT_MAE      ? tacit_init_xavier(values, dim)
+                        : c->init == TACIT_VIT_INIT_NORMAL ? small
+                                                           : tacit_init_default(values);
+    tacit_status st = TACIT_OK;
+    if (vit->lead)
+        st = tacit_params_add(params, "cls_token", 3, (const size_t[]){ 1, 1, dim }, small,
+                              &vit->cls, err);
     if (st == TACIT_OK)
-        st = tacit_params_add(params, "pos_embed", 3, (const size_t[]){ 1, 1 + grid * grid, dim },
+        st = tacit_params_add(params, "pos_embed", 3,
+                              (const size_t[]){ 1, vit->lead + grid * grid, dim },
                               c->fixed_positions ? sincos : small, &vit->positions, err);
     if (st == TACIT_OK) {
         vit->positions->frozen = c->fixed_positions;
         st = tacit_dense_declare(&vit->embed, "patch_embed.proj", values, dim, true, 4,
-                                 (const size_t[]){ dim, 3, c->patch, c->patch },
-                                 mae ? tacit_init_xavier(values, dim) : tacit_init_default(values),
-                                 tacit_init_default(values), max_batch * vit->max_kept, params,
-                                 work, err);
+                                 (const size_t[]){ dim, 3, c->patch, c->patch }, weight,
+                                 c->init == TACIT_VIT_INIT_NORMAL ? TACIT_ZEROS
+                                                                  : tacit_init_default(values),
+                                 max_batch * vit->max_kept, params, work, err);
     }
     tacit_trunk_config trunk = trunk_of(c);
     if (st == TACIT_OK)
         st = tacit_trunk_declare(&vit->trunk, &trunk, "blocks", "norm", max_batch,
-                                 1 + vit->max_kept, params, work, err);
+                                 vit->lead + vit->max_kept, params, work, err);
     tacit_work_need(&work->worker_floats, vit->patches * values);
     return st;
 }
@@ -80,7 +86,8 @@ tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_er
     size_t dim = vit->config.dim, mlp = vit->config.mlp;
     if (dim % 4)
         return refuse_positions(&vit->config, err);
-    vit->cls->init = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 1e-6 };
+    if (vit->lead)
+        vit->cls->init = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 1e-6 };
     vit->positions->init = (tacit_init){ .kind = TACIT_INIT_SINCOS_ROWS };
     vit->positions->frozen = true;
     vit->embed.w->init = tacit_init_xavier(vit->embed.in, dim);
@@ -123,24 +130,27 @@ void tacit_vit_train_close(tacit_vit_train *vit)
 
 bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total)
 {
-    size_t rows = vit->max_batch * vit->max_kept, tokens = vit->max_batch * (1 + vit->max_kept);
+    size_t rows = vit->max_batch * vit->max_kept;
+    size_t tokens = vit->max_batch * (vit->lead + vit->max_kept);
     return tacit_arena_plan(total, rows, vit->ld_pixels * sizeof(float)) &&
            tacit_arena_plan(total, rows, vit->trunk.ld * sizeof(float)) &&
            tacit_arena_plan(total, tokens, vit->trunk.ld * sizeof(float)) &&
            (!vit->resampled ||
-            (tacit_arena_plan(total, 1 + vit->patches, vit->config.dim * sizeof(float)) &&
+            (tacit_arena_plan(total, vit->lead + vit->patches, vit->config.dim * sizeof(float)) &&
              tacit_regrid_plan(&vit->regrid, total))) &&
            tacit_trunk_plan(&vit->trunk, total);
 }
 
 void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena)
 {
-    size_t rows = vit->max_batch * vit->max_kept, tokens = vit->max_batch * (1 + vit->max_kept);
+    size_t rows = vit->max_batch * vit->max_kept;
+    size_t tokens = vit->max_batch * (vit->lead + vit->max_kept);
     vit->pixels = tacit_arena_take(arena, rows, vit->ld_pixels * sizeof(float));
     vit->embedded = tacit_arena_take(arena, rows, vit->trunk.ld * sizeof(float));
     vit->d = tacit_arena_take(arena, tokens, vit->trunk.ld * sizeof(float));
     if (vit->resampled) {
-        vit->placed = tacit_arena_take(arena, 1 + vit->patches, vit->config.dim * sizeof(float));
+        vit->placed =
+            tacit_arena_take(arena, vit->lead + vit->patches, vit->config.dim * sizeof(float));
         tacit_regrid_take(&vit->regrid, arena);
     }
     tacit_trunk_take(&vit->trunk, arena);
@@ -208,14 +218,15 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     (void)worker;
     tacit_vit_train *vit = ctx;
     const tacit_kernels *k = vit->work->kernels;
-    size_t dim = vit->config.dim, ld = vit->trunk.ld;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld, lead = vit->lead;
     const float *positions = vit->resampled ? vit->placed : vit->positions->value;
     const float *embedded = vit->embedded + image * vit->kept * ld;
-    float *x = tacit_trunk_input(&vit->trunk) + image * (1 + vit->kept) * ld;
-    k->add_f32(dim, vit->cls->value, positions, x);
+    float *x = tacit_trunk_input(&vit->trunk) + image * (lead + vit->kept) * ld;
+    if (lead)
+        k->add_f32(dim, vit->cls->value, positions, x);
     for (size_t i = 0; i < vit->kept; i++)
-        k->add_f32(dim, embedded + i * ld, positions + (1 + patch_at(vit, image, i)) * dim,
-                   x + (1 + i) * ld);
+        k->add_f32(dim, embedded + i * ld, positions + (lead + patch_at(vit, image, i)) * dim,
+                   x + (lead + i) * ld);
 }
 
 const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, size_t batch,
@@ -228,10 +239,10 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
     assert(batch <= vit->max_batch && vit->kept <= vit->max_kept);
     tacit_pool *pool = vit->work->pool;
     if (vit->resampled) {
-        size_t dim = vit->config.dim;    /* the class token's row is no place */
-        tacit_regrid_make(&vit->regrid); /* a teacher may have had the memory */
-        memcpy(vit->placed, vit->positions->value, dim * sizeof *vit->placed);
-        tacit_regrid_forward(&vit->regrid, vit->positions->value + dim, vit->placed + dim);
+        size_t cls = vit->lead * vit->config.dim; /* the class token's row is no place */
+        tacit_regrid_make(&vit->regrid);          /* a teacher may have had the memory */
+        memcpy(vit->placed, vit->positions->value, cls * sizeof *vit->placed);
+        tacit_regrid_forward(&vit->regrid, vit->positions->value + cls, vit->placed + cls);
     }
     tacit_parallel_for(pool, batch, pixels_chunk, vit);
     tacit_dense_forward(vit->work, &vit->embed, batch * vit->kept, vit->pixels, vit->ld_pixels,
@@ -240,7 +251,7 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
         tacit_parallel_for(pool, batch, mask_chunk, vit);
     tacit_parallel_for(pool, batch, tokens_chunk, vit);
     vit->images = NULL;
-    return tacit_trunk_forward(&vit->trunk, batch, 1 + vit->kept, drop);
+    return tacit_trunk_forward(&vit->trunk, batch, vit->lead + vit->kept, drop);
 }
 
 /* The gradients of an image's embedded patches, without that of its class token. */
@@ -251,7 +262,8 @@ static void embedded_chunk(void *ctx, size_t image, unsigned worker)
     size_t ld = vit->trunk.ld;
     for (size_t i = 0; i < vit->kept; i++)
         memcpy(vit->embedded + (image * vit->kept + i) * ld,
-               vit->d + (image * (1 + vit->kept) + 1 + i) * ld, vit->config.dim * sizeof(float));
+               vit->d + (image * (vit->lead + vit->kept) + vit->lead + i) * ld,
+               vit->config.dim * sizeof(float));
 }
 
 /* The sums over images of the gradients of positions, at the images' own grid. */
@@ -266,35 +278,39 @@ static void positions_chunk(void *ctx, size_t token, unsigned worker)
     (void)worker;
     tacit_vit_train *vit = ctx;
     size_t dim = vit->config.dim, ld = vit->trunk.ld;
-    vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d + token * ld, (1 + vit->kept) * ld,
-                                     true, positions_gradient(vit) + token * dim);
+    vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d + token * ld,
+                                     (vit->lead + vit->kept) * ld, true,
+                                     positions_gradient(vit) + token * dim);
 }
 
 static void positions_backward(tacit_vit_train *vit)
 {
     const tacit_kernels *k = vit->work->kernels;
-    size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = 1 + vit->kept;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld, lead = vit->lead, tokens = lead + vit->kept;
     float *to = positions_gradient(vit), *grad = vit->positions->grad;
     if (vit->resampled)
-        memset(to, 0, (1 + vit->patches) * dim * sizeof *to);
+        memset(to, 0, (lead + vit->patches) * dim * sizeof *to);
     if (!vit->keep)
         tacit_parallel_for(vit->work->pool, tokens, positions_chunk, vit);
     for (size_t image = 0; vit->keep && image < vit->batch; image++)
         for (size_t i = 0; i < tokens; i++) {
-            float *at = to + (i ? 1 + patch_at(vit, image, i - 1) : 0) * dim;
+            float *at = to + (i < lead ? 0 : lead + patch_at(vit, image, i - lead)) * dim;
             k->add_f32(dim, at, vit->d + (image * tokens + i) * ld, at);
         }
     if (vit->resampled) {
-        k->add_f32(dim, grad, to, grad);
-        tacit_regrid_backward(&vit->regrid, to + dim, grad + dim);
+        size_t cls = lead * dim;
+        k->add_f32(cls, grad, to, grad);
+        tacit_regrid_backward(&vit->regrid, to + cls, grad + cls);
     }
 }
 
 void tacit_vit_train_backward(tacit_vit_train *vit)
 {
-    size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = 1 + vit->kept;
+    size_t dim = vit->config.dim, ld = vit->trunk.ld, tokens = vit->lead + vit->kept;
     tacit_trunk_backward(&vit->trunk, vit->d);
-    vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true, vit->cls->grad);
+    if (vit->lead)
+        vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true,
+                                         vit->cls->grad);
     if (!vit->positions->frozen)
         positions_backward(vit);
     if (vit->embed.w->frozen && !vit->masked)
@@ -325,6 +341,6 @@ double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept)
     tacit_trunk_config trunk = trunk_of(config);
     if (!kept)
         kept = side * side;
-    return tacit_trunk_flops(&trunk, 1 + kept) +
+    return tacit_trunk_flops(&trunk, !config->no_cls + kept) +
            2 * 2 * (double)kept * 3 * config->patch * config->patch * config->dim;
 }

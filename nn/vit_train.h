@@ -1,11 +1,11 @@
 /* vit_train.h - a Vision Transformer in training, on all patches of an image or on some.
  *
- * Patch embedding, a class token, positions, and a trunk: timm's names. Positions are learned, or
- * MAE's fixed table; for images of another grid than the table's they are resampled as in DINO's
- * vision_transformer.py. Images of a batch that see only some patches (MAE's encoder) all see as
- * many. With a mask token (BEiT, SimMIM, MaskFeat) all patches are there, but the embeddings of
- * those that are masked are replaced by it, before they get their positions. To train on images of
- * several sizes, declare one for each over the same tensors (params.h, `again`).
+ * Patch embedding, a class token (or none), positions, and a trunk: timm's names. Positions are
+ * learned, or MAE's fixed table; for images of another grid than the table's they are resampled as
+ * in DINO's vision_transformer.py. Images of a batch that see only some patches (MAE's encoder) all
+ * see as many. With a mask token (BEiT, SimMIM, MaskFeat) all patches are there, but the embeddings
+ * of those that are masked are replaced by it, before they get their positions. To train on images
+ * of several sizes, declare one for each over the same tensors (params.h, `again`).
  */
 #ifndef TACIT_VIT_TRAIN_H
 #define TACIT_VIT_TRAIN_H
@@ -18,13 +18,14 @@ typedef enum tacit_vit_init {
                             the patch embedding as PyTorch's convolutions                         */
     TACIT_VIT_INIT_MAE,  /* Linear and the patch embedding Xavier's, biases 0 but for the patch
                             embedding's, the class token N(0, 0.02)                               */
+    TACIT_VIT_INIT_NORMAL, /* I-JEPA: all weights N(0, 0.02), biases 0 */
 } tacit_vit_init;
 
 typedef struct tacit_vit_train_config {
     unsigned dim, depth, heads, mlp, patch, image; /* image: height and width */
     unsigned grid; /* side of the table of positions, in patches; 0: the images' own */
     float eps;
-    bool fixed_positions;
+    bool fixed_positions, no_cls;
     double drop_path;
     bool recompute;
     tacit_vit_init init;
@@ -34,6 +35,7 @@ typedef struct tacit_vit_train {
     tacit_vit_train_config config;
     const tacit_work *work;
     size_t patches, max_kept, max_batch;
+    size_t lead;        /* tokens before the patches: 1 of a class token, else 0 */
     size_t batch, kept; /* of the last forward */
     tacit_dense embed;
     tacit_param *cls, *positions, *mask_token; /* the last NULL where none was declared */
@@ -44,8 +46,8 @@ typedef struct tacit_vit_train {
     float *pixels;         /* (max_batch * max_kept, 3 patch^2), ld_pixels apart */
     float *embedded;       /* (max_batch * max_kept, dim), trunk.ld apart */
     size_t ld_pixels;
-    bool resampled; /* for these images, by regrid, to placed (1 + patches, dim): positions in the
-                       forward, their gradients in the backward */
+    bool resampled; /* for these images, by regrid, to placed (lead + patches, dim): positions in
+                       the forward, their gradients in the backward */
     tacit_regrid regrid;
     float *placed;
     float *d; /* (rows, dim), trunk.ld apart: the caller's gradient of the tokens, for backward */
@@ -75,8 +77,8 @@ bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total);
 void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena);
 
 /* images (batch, 3, image, image). keep (batch, kept): the patches of each image that are seen,
- * which must stay until the backward; NULL for all. Gives the normalised tokens (batch, 1 + kept,
- * dim), rows trunk.ld apart, until the next call. */
+ * which must stay until the backward; NULL for all. Gives the normalised tokens (batch, lead +
+ * kept, dim), rows trunk.ld apart, until the next call. */
 const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, size_t batch,
                                      const uint32_t *keep, size_t kept, bool drop);
 /* From vit->d, which it overwrites, to the gradients of the parameters. */

@@ -30,10 +30,10 @@ static void shuffle(uint64_t seed, uint64_t stream, size_t n, size_t kept, uint3
     }
 }
 
-void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
-                     uint32_t *keep, uint32_t *mask)
+void tacit_draw_split(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,
+                      size_t many, uint32_t *first, uint32_t *rest)
 {
-    shuffle(seed, tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_MASK), n, kept, keep, mask);
+    shuffle(seed, tacit_draw_stream(seed, epoch, index, use), n, many, first, rest);
 }
 
 void tacit_draw_order(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,

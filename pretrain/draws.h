@@ -13,15 +13,16 @@ typedef enum tacit_draw_use {
     TACIT_DRAW_SHUFFLE = 4,    /* of a part of a step, in place of the sample; and the view */
     TACIT_DRAW_CENTROIDS = 5,  /* of k-means, in place of the sample */
     TACIT_DRAW_CLASSIFIER = 6, /* of an epoch: sample 0 */
+    TACIT_DRAW_BLOCK_SIZE = 7, /* of a step of an epoch, in place of the sample */
     TACIT_DRAW_DROP_PATH = 16, /* and the view */
 } tacit_draw_use;
 
 /* A stream of its own for tacit_rng_u32 and its like. */
 uint64_t tacit_draw_stream(uint64_t seed, uint64_t epoch, uint64_t sample, unsigned use);
 
-/* A random order of 0 .. n - 1: the first `kept` go to keep, the others to mask. */
-void tacit_draw_mask(uint64_t seed, uint64_t epoch, uint64_t sample, size_t n, size_t kept,
-                     uint32_t *keep, uint32_t *mask);
+/* A random order of 0 .. n - 1: the first `many` go to first, the others to rest. */
+void tacit_draw_split(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,
+                      size_t many, uint32_t *first, uint32_t *rest);
 
 /* A random order of 0 .. n - 1. */
 void tacit_draw_order(uint64_t seed, uint64_t epoch, uint64_t index, unsigned use, size_t n,

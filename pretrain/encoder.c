@@ -92,6 +92,7 @@ tacit_vit_train_config tacit_encoder_vit(const tacit_config *config, const tacit
                                      .image = vit->height,
                                      .grid = vit->grid[0],
                                      .eps = 1e-6f,
+                                     .no_cls = vit->no_cls,
                                      .drop_path = tacit_config_number(config, "drop_path"),
                                      .recompute = tacit_config_flag(config, "recompute") };
 }

@@ -69,6 +69,7 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
                                  .final = last };
+    e->ahead = tacit_config_flag(c, "schedule_next") ? 1 : 0;
     bool drops = *tacit_config_string(c, "lr_drops");
     if (drops != (e->rate.kind == TACIT_SCHEDULE_STEP))
         return tacit_fail(err, TACIT_EINVAL,
@@ -132,6 +133,8 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
     tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
     if (st == TACIT_OK)
         st = check_method(e, err);
+    if (st == TACIT_OK && m->backbone)
+        m->backbone(config, &e->learner.backbone);
     if (st == TACIT_OK)
         st = take_schedules(e, err);
     if (st < 0)
@@ -442,8 +445,8 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
     clip(e, norm);
-    result->rate = tacit_schedule_at(&e->rate, (double)e->step);
-    result->decay = tacit_schedule_at(&e->decay, (double)e->step);
+    result->rate = tacit_schedule_at(&e->rate, (double)e->step + e->ahead);
+    result->decay = tacit_schedule_at(&e->decay, (double)e->step + e->ahead);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,
                          e->work.kernels, e->work.pool);
     if (e->method->after)

@@ -71,6 +71,9 @@ typedef struct tacit_method {
     tacit_features features;  /* what the backbone is used for   */
     size_t state;             /* bytes of its state, zeroed first */
 
+    /* What its backbone is made of beside the sizes that the settings tell; NULL: all that is
+     * plain. */
+    void (*backbone)(const tacit_config *config, tacit_backbone_config *backbone);
     /* Fills views, and tells how many. */
     tacit_status (*views)(const tacit_config *config, unsigned size, tacit_view *views,
                           size_t *count, tacit_err *err);
@@ -112,7 +115,7 @@ typedef struct tacit_method {
 extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
     tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
     tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
-    tacit_masked_autoencoder, tacit_masked_features;
+    tacit_masked_autoencoder, tacit_masked_features, tacit_joint_embedding_predictive;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -4,10 +4,10 @@
  * The mask of an image is a function of (seed, epoch, sample). mae.h has the network, loss_mae.h
  * the loss.
  */
-#include "draws.h"
 #include "encoder.h"
 #include "loss_mae.h"
 #include "mae.h"
+#include "masks.h"
 #include "method.h"
 #include "panels.h"
 #include "view_settings.h"
@@ -142,8 +142,8 @@ static void forward(void *ctx, const tacit_part *part)
     state *s = ctx;
     const tacit_batch *b = part->batch;
     for (size_t i = 0; i < part->images; i++)
-        tacit_draw_mask(part->seed, b->epoch, b->samples[i], s->patches, s->kept,
-                        s->keep + i * s->kept, s->mask + i * (s->patches - s->kept));
+        tacit_mask_random(part->seed, b->epoch, b->samples[i], s->patches, s->kept,
+                          s->keep + i * s->kept, s->mask + i * (s->patches - s->kept));
     tacit_mae_forward(&s->mae, b->views[0], part->images, s->keep, s->mask);
 }
 

@@ -61,6 +61,9 @@ const tacit_setting tacit_trainer_settings[] = {
     REAL("warmup_epochs", "0", 0, 1e6, "in which the rate rises linearly"),
     FLAG("warmup_inclusive", "false",
          "the full rate is that of the warm-up's last step, not of the one behind it: DINO"),
+    FLAG("schedule_next", "false",
+         "rate and weight decay of a step are those of the one behind it, the first step's too: "
+         "I-JEPA"),
     STRING("lr_drops", "", "schedule step: epochs at which the rate falls, such as 120,160", false),
     REAL("lr_drop", "0.1", 0, 1, "schedule step: the factor of each fall"),
     REAL("weight_decay", "0", 0, 10, "of all but biases and norms"),

@@ -190,6 +190,27 @@ static const char *const tiny_moco3_vit[] = { "arch=vit_tiny_patch4_32",
                                               "seed=11",
                                               NULL };
 
+/* The context is drawn again now and then, and may have to overlap a block. */
+static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
+                                          "size=16",
+                                          "dim=24",
+                                          "depth=2",
+                                          "heads=3",
+                                          "target_blocks=3",
+                                          "target_min=0.2",
+                                          "target_max=0.45",
+                                          "min_keep=1",
+                                          "predictor_dim=12",
+                                          "predictor_depth=1",
+                                          "target_momentum=0.9",
+                                          "batch=8",
+                                          "accumulate=1",
+                                          "epochs=4",
+                                          "warmup_epochs=1",
+                                          "lr=2e-3",
+                                          "seed=11",
+                                          NULL };
+
 /* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
 static const struct tiny {
     const char *method;
@@ -211,6 +232,7 @@ static const struct tiny {
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },
     { "maskfeat", 16, tiny_maskfeat },
+    { "ijepa", 16, tiny_ijepa },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

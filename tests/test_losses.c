@@ -2,6 +2,7 @@
  * differences of those, published values, the same bits for any ISA and number of threads. */
 #include "loss_mae.h"
 #include "loss_ntxent.h"
+#include "loss_smooth_l1.h"
 #include "rng.h"
 
 #include <check.h>
@@ -178,6 +179,50 @@ START_TEST(mae_loss)
 }
 END_TEST
 
+/* Smooth L1 in double. */
+static double smooth_l1(double d)
+{
+    return fabs(d) < 1 ? d * d / 2 : fabs(d) - 0.5;
+}
+
+/* By the definition, its gradient against differences of that, on both sides of 1 and at it; the
+ * same bits with all threads, and nothing beside the rows is touched. */
+START_TEST(smooth_l1_loss)
+{
+    enum { ROWS = 201, D = 19, LD = 24 };
+    static float x[ROWS * LD], t[ROWS * LD], want[ROWS * LD], got[ROWS * LD];
+    double sum = 0, factor = 0.125, h = 1e-6, first = 0;
+    for (size_t i = 0; i < ROWS * LD; i++) {
+        x[i] = want[i] = number(40, i);
+        t[i] = number(41, i);
+    }
+    t[3] = x[3] - 1;
+    t[4] = x[4] + 1;
+    t[5] = x[5];
+    for (size_t row = 0; row < ROWS; row++)
+        for (size_t i = row * LD; i < row * LD + D; i++) {
+            double d = (double)(x[i] - t[i]);
+            sum += factor * smooth_l1(d);
+            want[i] = (float)(factor * (smooth_l1(d + h) - smooth_l1(d - h)) / (2 * h));
+        }
+    for (unsigned threads = 1; threads <= 8; threads = threads == 3 ? 8 : threads + 1) {
+        tacit_work work = { .kernels = tacit_kernels_for(isas[_i]) };
+        ck_assert_int_eq(tacit_pool_open(&work.pool, threads, NULL), TACIT_OK);
+        tacit_smooth_l1_declare(ROWS, &work);
+        ck_assert_int_eq(tacit_work_open(&work, NULL), TACIT_OK);
+        memcpy(got, x, sizeof got);
+        double loss = tacit_smooth_l1_loss(&work, ROWS, D, got, t, LD, factor);
+        ck_assert(fabs(loss - sum) < 1e-12 * sum && (threads == 1 || loss == first));
+        first = loss;
+        for (size_t i = 0; i < ROWS * LD; i++)
+            ck_assert_msg(fabs((double)(got[i] - want[i])) < (i % LD < D ? 1e-6 : 1e-30),
+                          "%zu: %g, not %g", i, (double)got[i], (double)want[i]);
+        tacit_work_close(&work);
+        tacit_pool_close(&work.pool);
+    }
+}
+END_TEST
+
 int main(void)
 {
     for (unsigned i = 0; i < TACIT_ISA_COUNT; i++)
@@ -190,6 +235,7 @@ int main(void)
     tcase_add_loop_test(t, ntxent_gradient, 0, (int)isa_count);
     tcase_add_test(t, ntxent_same_bits);
     tcase_add_loop_test(t, mae_loss, 0, (int)(2 * isa_count));
+    tcase_add_loop_test(t, smooth_l1_loss, 0, (int)isa_count);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -145,6 +145,10 @@ static const struct {
     { "swav",
       { "optimiser=adamw", "freeze_epochs=0", "jitter=0", "gray=0" },
       { "sinkhorn_iterations=0" } },
+    { "ijepa",
+      { SMALL_VIT, "lr=0.05", "schedule=constant", "weight_decay=3", "weight_decay_final=-1",
+        "target_momentum=0.97" },
+      { "target_momentum=0" } },
 };
 
 START_TEST(what_protects_from_collapse)

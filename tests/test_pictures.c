@@ -3,7 +3,7 @@
  * that cannot be used, methods that do not reconstruct, memory that runs out.
  */
 #include "block_masks.h"
-#include "draws.h"
+#include "masks.h"
 #include "image.h"
 #include "loss_mae.h"
 #include "panels.h"
@@ -149,7 +149,7 @@ START_TEST(mae_panels)
                 (double)image[i] * (raw ? 1 : std[i / PLANE]) + (raw ? 0 : mean[i / PLANE]);
             ck_assert_double_eq_tol((double)panels[i], want, 1e-6);
         }
-        tacit_draw_mask(11, 0, samples[n], PATCHES, KEPT, keep, mask);
+        tacit_mask_random(11, 0, samples[n], PATCHES, KEPT, keep, mask);
         for (size_t k = 0; k < PATCHES; k++) {
             size_t index = k < KEPT ? keep[k] : mask[k - KEPT];
             double patch[3 * PATCH * PATCH], middle, deviation;

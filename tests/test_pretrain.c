@@ -677,7 +677,7 @@ START_TEST(the_backbone_loads)
     ck_assert_msg(!tacit_model_open(&model, &options, false, NULL, &err), "%s", err.text);
     const tacit_backbone_config *backbone = &e.learner.backbone;
     bool vit = backbone->family == TACIT_FAMILY_VIT;
-    ck_assert_int_eq(model.features, vit ? TACIT_FEATURES_CLS : TACIT_FEATURES_MEAN);
+    ck_assert_int_eq(model.features, vit ? e.method->features : TACIT_FEATURES_MEAN);
     ck_assert_uint_eq(model.dim, vit ? backbone->vit.dim : backbone->resnet.out[3]);
     ck_assert_float_eq(model.recipe.mean[0],
                        tacit_config_choice(&r.config, "normalise") ? 0.485f : 0);

@@ -1,0 +1,287 @@
+/* jepa.c - see jepa.h. */
+#include "jepa.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define TARGET_EPS 1e-5f /* of PyTorch's layer_norm */
+
+static const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
+
+static tacit_trunk_config predictor_of(const tacit_jepa_config *c)
+{
+    return (tacit_trunk_config){ .dim = c->dim,
+                                 .depth = c->depth,
+                                 .heads = c->heads,
+                                 .mlp = c->mlp,
+                                 .eps = c->encoder.eps,
+                                 .recompute = c->encoder.recompute,
+                                 .weight = small };
+}
+
+static size_t max_rows(const tacit_jepa *j)
+{
+    return j->config.blocks * j->max_batch * j->config.max_asked;
+}
+
+static tacit_status declare_encoders(tacit_jepa *j, tacit_params *params, tacit_params *teacher,
+                                     tacit_err *err)
+{
+    tacit_vit_train_config *encoder = &j->config.encoder;
+    encoder->no_cls = encoder->fixed_positions = true;
+    encoder->init = TACIT_VIT_INIT_NORMAL;
+    tacit_status st = tacit_vit_train_declare(&j->encoder, encoder, j->max_batch,
+                                              j->config.max_kept, params, j->work, err);
+    tacit_vit_train_config target = *encoder;
+    target.recompute = true; /* there is no backward to keep anything for */
+    return st < 0 ? st
+                  : tacit_vit_train_declare(&j->target, &target, j->max_batch, 0, teacher, j->work,
+                                            err);
+}
+
+tacit_status tacit_jepa_declare(tacit_jepa *jepa, const tacit_jepa_config *config, size_t max_batch,
+                                tacit_params *params, tacit_params *teacher, tacit_work *work,
+                                tacit_err *err)
+{
+    *jepa = (tacit_jepa){ .config = *config, .work = work, .max_batch = max_batch };
+    tacit_status st = declare_encoders(jepa, params, teacher, err);
+    if (st < 0)
+        return st;
+    size_t patches = jepa->encoder.patches, dim = config->dim, width = config->encoder.dim;
+    size_t kept = config->max_kept, asked = config->max_asked, blocks = config->blocks;
+    if (!blocks || !kept || kept > patches || !asked || asked > patches || !dim || dim % 4)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "contexts of %zu and %zu blocks of %zu of %zu patches, and a predictor "
+                          "of %zu",
+                          kept, blocks, asked, patches, dim);
+    tacit_trunk_config predictor = predictor_of(config);
+    const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
+    st = tacit_params_add(params, "mask_token", 3, (const size_t[]){ 1, 1, dim }, small,
+                          &jepa->mask_token, err);
+    if (st == TACIT_OK)
+        st = tacit_dense_declare(&jepa->embed, "predictor_embed", width, dim, true, 0, NULL, small,
+                                 TACIT_ZEROS, max_batch * kept, params, work, err);
+    if (st == TACIT_OK)
+        st = tacit_params_add(params, "predictor_pos_embed", 3, (const size_t[]){ 1, patches, dim },
+                              sincos, &jepa->positions, err);
+    if (st == TACIT_OK) {
+        jepa->positions->frozen = true;
+        st = tacit_trunk_declare(&jepa->predictor, &predictor, "predictor_blocks", "predictor_norm",
+                                 blocks * max_batch, kept + asked, params, work, err);
+    }
+    if (st == TACIT_OK)
+        st = tacit_dense_declare(&jepa->predict, "predictor_proj", dim, width, true, 0, NULL, small,
+                                 TACIT_ZEROS, max_rows(jepa), params, work, err);
+    tacit_work_need(&work->partial_floats, max_batch * dim);
+    tacit_work_need(&work->worker_floats, 2 * width);
+    return st;
+}
+
+void tacit_jepa_close(tacit_jepa *jepa)
+{
+    tacit_vit_train_close(&jepa->encoder);
+    tacit_vit_train_close(&jepa->target);
+    tacit_trunk_close(&jepa->predictor);
+    *jepa = (tacit_jepa){ 0 };
+}
+
+/* Adds up what is needed beside the networks, or where arena is given takes it. */
+static bool plan(const tacit_jepa *j, size_t *total, tacit_jepa *to, tacit_arena *arena)
+{
+    size_t ld = j->encoder.trunk.ld, narrow = j->predictor.ld;
+    const struct part {
+        size_t rows, ld;
+        float **at;
+    } parts[] = {
+        { j->max_batch * j->config.max_kept, narrow, arena ? &to->embedded : NULL },
+        { max_rows(j), narrow, arena ? &to->tokens : NULL },
+        { max_rows(j), ld, arena ? &to->predictions : NULL },
+        { max_rows(j), ld, arena ? &to->targets : NULL },
+        { j->max_batch, j->config.encoder.dim, arena ? &to->features : NULL },
+        { j->predictor.max_batch * j->predictor.max_tokens, narrow, arena ? &to->d : NULL },
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (arena)
+            *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
+        else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
+            return false;
+    return true;
+}
+
+bool tacit_jepa_plan(const tacit_jepa *jepa, size_t *total)
+{
+    size_t online = 0, target = 0;
+    return plan(jepa, total, NULL, NULL) && tacit_vit_train_plan(&jepa->target, &target) &&
+           tacit_vit_train_plan(&jepa->encoder, &online) &&
+           tacit_trunk_plan(&jepa->predictor, &online) &&
+           tacit_add_size(*total, online > target ? online : target, total);
+}
+
+void tacit_jepa_take(tacit_jepa *jepa, tacit_arena *arena)
+{
+    plan(jepa, NULL, jepa, arena);
+    size_t begin = arena->used;
+    tacit_vit_train_take(&jepa->target, arena);
+    size_t end = arena->used;
+    arena->used = begin; /* the same memory: the target goes first, and is then done */
+    tacit_vit_train_take(&jepa->encoder, arena);
+    tacit_trunk_take(&jepa->predictor, arena);
+    arena->used = arena->used > end ? arena->used : end;
+}
+
+size_t tacit_jepa_rows(const tacit_jepa *jepa)
+{
+    return jepa->config.blocks * jepa->batch * jepa->asked;
+}
+
+/* The patches of block k of an image. */
+static const uint32_t *block_of(const tacit_jepa *j, size_t image, size_t k)
+{
+    return j->blocks + (image * j->config.blocks + k) * j->asked;
+}
+
+/* Where the rows of block k of an image begin, of so many rows each. */
+static size_t row_of(const tacit_jepa *j, size_t image, size_t k, size_t rows)
+{
+    return (k * j->batch + image) * rows;
+}
+
+/* Forward ------------------------------------------------------------------------------------- */
+
+/* Of an image: the targets, and the mean of all patches. */
+static void targets_chunk(void *ctx, size_t image, unsigned worker)
+{
+    tacit_jepa *j = ctx;
+    const tacit_kernels *k = j->work->kernels;
+    size_t dim = j->config.encoder.dim, ld = j->encoder.trunk.ld, patches = j->target.patches;
+    const float *from = j->whole + image * patches * ld;
+    float *ones = j->work->worker + worker * j->work->worker_floats, *zeros = ones + dim;
+    for (size_t i = 0; i < dim; i++) {
+        ones[i] = 1;
+        zeros[i] = 0;
+    }
+    for (size_t b = 0; b < j->config.blocks; b++)
+        for (size_t i = 0; i < j->asked; i++) {
+            const float *x = from + block_of(j, image, b)[i] * ld;
+            float *to = j->targets + (row_of(j, image, b, j->asked) + i) * ld;
+            if (j->config.normalised)
+                k->layernorm_f32(1, dim, x, ld, ones, zeros, TARGET_EPS, to, ld);
+            else
+                memcpy(to, x, dim * sizeof *to);
+        }
+    float *mean = j->features + image * dim;
+    k->sum_rows_f32(patches, dim, from, ld, false, mean);
+    k->scale_add_f32(dim, mean, 1.0f / (float)patches, NULL, mean);
+}
+
+/* The predictor's sequences of an image: context and mask tokens, with their positions. */
+static void tokens_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_jepa *j = ctx;
+    const tacit_kernels *k = j->work->kernels;
+    size_t dim = j->config.dim, ld = j->predictor.ld, tokens = j->kept + j->asked;
+    const float *positions = j->positions->value;
+    const float *seen = j->embedded + image * j->kept * ld;
+    for (size_t b = 0; b < j->config.blocks; b++) {
+        float *x = tacit_trunk_input(&j->predictor) + row_of(j, image, b, tokens) * ld;
+        for (size_t i = 0; i < j->kept; i++, x += ld)
+            k->add_f32(dim, seen + i * ld, positions + j->context[image * j->kept + i] * dim, x);
+        for (size_t i = 0; i < j->asked; i++, x += ld)
+            k->add_f32(dim, j->mask_token->value, positions + block_of(j, image, b)[i] * dim, x);
+    }
+}
+
+/* What was asked for among the predictor's results. */
+static void gather_chunk(void *ctx, size_t sequence, unsigned worker)
+{
+    (void)worker;
+    tacit_jepa *j = ctx;
+    size_t ld = j->predictor.ld;
+    const float *from = j->predictor.normed + (sequence * (j->kept + j->asked) + j->kept) * ld;
+    memcpy(j->tokens + sequence * j->asked * ld, from, j->asked * ld * sizeof *from);
+}
+
+void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
+                        const uint32_t *context, size_t kept, const uint32_t *blocks, size_t asked)
+{
+    const tacit_work *work = jepa->work;
+    size_t sequences = jepa->config.blocks * batch, ld = jepa->predictor.ld;
+    assert(kept <= jepa->config.max_kept && asked <= jepa->config.max_asked);
+    jepa->batch = batch;
+    jepa->kept = kept;
+    jepa->asked = asked;
+    jepa->context = context;
+    jepa->blocks = blocks;
+    jepa->whole = tacit_vit_train_forward(&jepa->target, images, batch, NULL, 0, false);
+    tacit_parallel_for(work->pool, batch, targets_chunk, jepa);
+    jepa->whole = NULL;
+    const float *seen =
+        tacit_vit_train_forward(&jepa->encoder, images, batch, context, kept, false);
+    tacit_dense_forward(work, &jepa->embed, batch * kept, seen, jepa->encoder.trunk.ld,
+                        jepa->embedded, ld, NULL);
+    tacit_parallel_for(work->pool, batch, tokens_chunk, jepa);
+    tacit_trunk_forward(&jepa->predictor, sequences, kept + asked, false);
+    tacit_parallel_for(work->pool, sequences, gather_chunk, jepa);
+    tacit_dense_forward(work, &jepa->predict, sequences * asked, jepa->tokens, ld,
+                        jepa->predictions, jepa->encoder.trunk.ld, NULL);
+}
+
+/* Backward ------------------------------------------------------------------------------------ */
+
+/* Gradients of the predicted tokens, from the predictor's scratch to their places among all; the
+ * others' are 0. */
+static void scatter_chunk(void *ctx, size_t sequence, unsigned worker)
+{
+    (void)worker;
+    tacit_jepa *j = ctx;
+    size_t ld = j->predictor.ld;
+    float *to = j->d + sequence * (j->kept + j->asked) * ld;
+    memset(to, 0, j->kept * ld * sizeof *to);
+    memcpy(to + j->kept * ld, j->predictor.wide + sequence * j->asked * ld,
+           j->asked * ld * sizeof *to);
+}
+
+/* Gradients of the predictor's input: the sum over blocks to the context, and the image's share of
+ * the mask token's. */
+static void context_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    tacit_jepa *j = ctx;
+    const tacit_kernels *k = j->work->kernels;
+    size_t ld = j->predictor.ld, dim = j->config.dim, tokens = j->kept + j->asked;
+    float *to = j->embedded + image * j->kept * ld, *share = j->work->partial + image * dim;
+    memset(share, 0, dim * sizeof *share);
+    memset(to, 0, j->kept * ld * sizeof *to);
+    for (size_t b = 0; b < j->config.blocks; b++) {
+        const float *from = j->d + row_of(j, image, b, tokens) * ld;
+        for (size_t i = 0; i < j->kept; i++, from += ld)
+            k->add_f32(dim, to + i * ld, from, to + i * ld);
+        k->sum_rows_f32(j->asked, dim, from, ld, true, share);
+    }
+}
+
+void tacit_jepa_backward(tacit_jepa *jepa)
+{
+    const tacit_work *work = jepa->work;
+    size_t ld = jepa->predictor.ld, wide = jepa->encoder.trunk.ld, dim = jepa->config.dim;
+    tacit_dense_backward(work, &jepa->predict, tacit_jepa_rows(jepa), jepa->predictions, wide,
+                         jepa->tokens, ld, jepa->predictor.wide, ld, NULL);
+    tacit_parallel_for(work->pool, jepa->config.blocks * jepa->batch, scatter_chunk, jepa);
+    tacit_trunk_backward(&jepa->predictor, jepa->d);
+    tacit_parallel_for(work->pool, jepa->batch, context_chunk, jepa);
+    work->kernels->sum_rows_f32(jepa->batch, dim, work->partial, dim, true, jepa->mask_token->grad);
+    tacit_dense_backward(work, &jepa->embed, jepa->batch * jepa->kept, jepa->embedded, ld,
+                         jepa->encoder.trunk.normed, wide, jepa->encoder.d, wide, NULL);
+    tacit_vit_train_backward(&jepa->encoder);
+}
+
+double tacit_jepa_flops(const tacit_jepa_config *config, double kept, double asked)
+{
+    const tacit_vit_train_config *e = &config->encoder;
+    tacit_trunk_config predictor = predictor_of(config);
+    double blocks = (double)config->blocks, dim = config->dim;
+    return tacit_vit_train_flops(e, (size_t)kept) + tacit_vit_train_flops(e, 0) / 3 +
+           blocks * tacit_trunk_flops(&predictor, (size_t)(kept + asked)) +
+           6 * dim * e->dim * (kept + blocks * asked);
+}

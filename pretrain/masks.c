@@ -1,0 +1,185 @@
+/* masks.c - see masks.h. */
+#include "masks.h"
+
+#include "draws.h"
+#include "rng.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define TRIES 20
+
+void tacit_mask_random(uint64_t seed, uint64_t epoch, uint64_t sample, size_t patches, size_t kept,
+                       uint32_t *keep, uint32_t *mask)
+{
+    tacit_draw_split(seed, epoch, sample, TACIT_DRAW_MASK, patches, kept, keep, mask);
+}
+
+/* I-JEPA -------------------------------------------------------------------------------------- */
+
+/* Python's round: halves to even. */
+static size_t side_of(double area, size_t most)
+{
+    double side = rint(sqrt(area));
+    return side < (double)most ? (size_t)side : most;
+}
+
+tacit_block_size tacit_block_size_at(size_t side, const double scale[2], const double aspect[2],
+                                     double r)
+{
+    double share = scale[0] + r * (scale[1] - scale[0]);
+    double ratio = aspect[0] + r * (aspect[1] - aspect[0]);
+    double area = floor((double)(side * side) * share);
+    return (tacit_block_size){ side_of(area * ratio, side - 1), side_of(area / ratio, side - 1) };
+}
+
+static const double square[] = { 1, 1 };
+
+/* The fewest patches of a block, by many draws. */
+static size_t fewest(size_t side, const double scale[2], const double aspect[2])
+{
+    enum { DRAWS = 4096 };
+    size_t least = side * side;
+    for (size_t i = 0; i < DRAWS; i++) {
+        tacit_block_size size = tacit_block_size_at(side, scale, aspect, (double)i / (double)DRAWS);
+        size_t area = size.height * size.width;
+        least = area < least ? area : least;
+    }
+    return least;
+}
+
+tacit_status tacit_block_masks_check(const tacit_block_masks *m, tacit_err *err)
+{
+    if (m->scale[0] > m->scale[1] || m->aspect[0] > m->aspect[1] ||
+        m->context_scale[0] > m->context_scale[1])
+        return tacit_fail(err, TACIT_EINVAL,
+                          "blocks from more to less: target_min, aspect_min and context_min are at "
+                          "most target_max, aspect_max and context_max");
+    size_t target = fewest(m->side, m->scale, m->aspect);
+    size_t context = fewest(m->side, m->context_scale, square);
+    if (target > m->min_keep && context > m->min_keep)
+        return TACIT_OK;
+    return tacit_fail(err, TACIT_EINVAL,
+                      "of %zu x %zu patches %s can have %zu, which must be more than min_keep = "
+                      "%zu: set it lower, or the images larger",
+                      m->side, m->side, target > m->min_keep ? "a context" : "a target",
+                      target > m->min_keep ? context : target, m->min_keep);
+}
+
+/* The product of two sides that were rounded, by half at most. */
+static size_t most(size_t side, const double scale[2], const double aspect[2])
+{
+    double area = floor((double)(side * side) * scale[1]), bound = 0;
+    for (size_t i = 0; i < 2; i++) {
+        double sides = sqrt(area * aspect[i]) + sqrt(area / aspect[i]);
+        bound = area + 0.5 * sides + 0.25 > bound ? area + 0.5 * sides + 0.25 : bound;
+    }
+    size_t all = (side - 1) * (side - 1);
+    return bound < (double)all ? (size_t)bound : all;
+}
+
+size_t tacit_block_masks_most_kept(const tacit_block_masks *m)
+{
+    return most(m->side, m->context_scale, square);
+}
+
+size_t tacit_block_masks_most_asked(const tacit_block_masks *m)
+{
+    return most(m->side, m->scale, m->aspect);
+}
+
+/* An image's draws, one after the other. */
+typedef struct draws {
+    uint64_t seed, stream, next;
+} draws;
+
+/* 0 <= x < n. */
+static size_t below(draws *d, size_t n)
+{
+    return (size_t)((uint64_t)tacit_rng_u32(d->seed, d->stream, d->next++) * n >> 32);
+}
+
+typedef struct place {
+    size_t top, left;
+    tacit_block_size size;
+} place;
+
+static place draw_place(const tacit_block_masks *m, draws *d, tacit_block_size size)
+{
+    place p = { .size = size };
+    p.top = below(d, m->side - size.height);
+    p.left = below(d, m->side - size.width);
+    return p;
+}
+
+static bool inside(const place *p, size_t y, size_t x)
+{
+    return y >= p->top && y < p->top + p->size.height && x >= p->left &&
+           x < p->left + p->size.width;
+}
+
+/* The patches of a block that are in none of the `apart` others, to `to` unless it is NULL; their
+ * number. */
+static size_t patches_of(const tacit_block_masks *m, const place *p, const place *others,
+                         size_t apart, uint32_t *to)
+{
+    size_t count = 0;
+    for (size_t y = p->top; y < p->top + p->size.height; y++)
+        for (size_t x = p->left; x < p->left + p->size.width; x++) {
+            size_t k = 0;
+            while (k < apart && !inside(&others[k], y, x))
+                k++;
+            if (k < apart)
+                continue;
+            if (to)
+                to[count] = (uint32_t)(y * m->side + x);
+            count++;
+        }
+    return count;
+}
+
+/* The context of an image behind its targets; gives its length. */
+static size_t draw_context(const tacit_block_masks *m, draws *d, tacit_block_size size,
+                           const place *targets, uint32_t *to)
+{
+    for (size_t apart = m->blocks;; apart--)
+        for (int i = 0; i < TRIES; i++) {
+            place p = draw_place(m, d, size);
+            if (!apart || patches_of(m, &p, targets, apart, NULL) > m->min_keep)
+                return patches_of(m, &p, targets, apart, to);
+        }
+}
+
+/* Contexts that lie `room` apart are cut to `kept`, and drawn together. */
+static void cut(uint32_t *contexts, size_t batch, size_t room, size_t kept)
+{
+    for (size_t i = 1; i < batch; i++)
+        memmove(contexts + i * kept, contexts + i * room, kept * sizeof *contexts);
+}
+
+void tacit_mask_blocks(const tacit_block_masks *m, uint64_t seed, uint64_t epoch, uint64_t step,
+                       const uint32_t *samples, size_t batch, uint32_t *contexts, size_t *kept,
+                       uint32_t *targets, size_t *asked)
+{
+    uint64_t sizes = tacit_draw_stream(seed, epoch, step, TACIT_DRAW_BLOCK_SIZE);
+    tacit_block_size target = tacit_block_size_at(m->side, m->scale, m->aspect,
+                                                  (double)tacit_rng_uniform(seed, sizes, 0));
+    tacit_block_size context = tacit_block_size_at(m->side, m->context_scale, square,
+                                                   (double)tacit_rng_uniform(seed, sizes, 1));
+    size_t room = tacit_block_masks_most_kept(m), area = target.height * target.width;
+    size_t shortest = room;
+    for (size_t i = 0; i < batch; i++) {
+        draws d = { seed, tacit_draw_stream(seed, epoch, samples[i], TACIT_DRAW_MASK), 0 };
+        place places[TACIT_MASK_BLOCKS];
+        for (size_t b = 0; b < m->blocks; b++) {
+            places[b] = draw_place(m, &d, target);
+            patches_of(m, &places[b], NULL, 0, targets + (i * m->blocks + b) * area);
+        }
+        size_t count = draw_context(m, &d, context, places, contexts + i * room);
+        shortest = count < shortest ? count : shortest;
+    }
+    cut(contexts, batch, room, shortest);
+    *kept = shortest;
+    *asked = area;
+}

@@ -1,0 +1,244 @@
+/* test_masks.c - the samplers of masks: a thousand of each method against the official operators
+ * (data/masks_golden.safetensors, made by golden/make_masks.py), bounds that hold for every draw,
+ * and settings that the published sampler would draw for ever with.
+ */
+#include "masks.h"
+#include "mem.h"
+#include "rng.h"
+#include "safetensors.h"
+#include "scratch.h"
+
+#include <check.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CASES = 1000, BATCH = 5 };
+
+/* As in make_masks.py. */
+static const tacit_block_masks settings[] = {
+    { 14, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 0.85, 1 }, 10 },
+    { 16, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 0.85, 1 }, 10 },
+    { 8, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 0.85, 1 }, 4 },
+    { 8, 6, { 0.2, 0.5 }, { 0.75, 1.5 }, { 0.5, 1 }, 6 },
+    { 4, 3, { 0.2, 0.45 }, { 0.75, 1.5 }, { 0.85, 1 }, 1 },
+    { 12, 16, { 0.15, 0.3 }, { 0.3, 3 }, { 0.2, 0.8 }, 9 },
+    { 7, 1, { 0.1, 0.9 }, { 1, 1 }, { 0.6, 0.7 }, 2 },
+    { 3, 2, { 0.4, 0.6 }, { 0.75, 1.5 }, { 0.5, 1 }, 1 },
+};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+static uint64_t fnv(uint64_t h, uint64_t n)
+{
+    return (h ^ n) * 0x100000001b3u;
+}
+
+static uint64_t fnv_all(uint64_t h, const uint32_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        h = fnv(h, numbers[i]);
+    return h;
+}
+#define FNV 0xcbf29ce484222325u
+
+static void check(const char *method, uint64_t (*mask)(uint64_t n))
+{
+    tacit_safetensors *file;
+    tacit_err err;
+    static uint64_t want[CASES];
+    size_t found = 0;
+    ck_assert_msg(!tacit_safetensors_open(&file, golden("masks_golden.safetensors"), &err), "%s",
+                  err.text);
+    tacit_tensor_source source = tacit_safetensors_source(file);
+    for (size_t i = 0; i < source.count; i++)
+        if (!strcmp(source.tensors[i].name, method)) {
+            ck_assert_uint_eq(source.tensors[i].bytes, sizeof want);
+            ck_assert_int_eq(source.read(source.ctx, i, 0, sizeof want, want, &err), TACIT_OK);
+            found++;
+        }
+    ck_assert_uint_eq(found, 1);
+    for (size_t n = 0; n < CASES; n++)
+        ck_assert_msg(mask(n) == want[n], "%s: case %zu", method, n);
+    tacit_safetensors_close(&file);
+}
+
+static uint64_t mae_case(uint64_t n)
+{
+    static const size_t patches[][2] = {
+        { 196, 49 }, { 64, 16 }, { 16, 4 }, { 256, 102 }, { 9, 1 }
+    };
+    uint32_t keep[256], mask[256];
+    size_t all = patches[n % 5][0], kept = patches[n % 5][1];
+    tacit_mask_random(n, n % 13, n % 101, all, kept, keep, mask);
+    return fnv_all(fnv_all(FNV, keep, kept), mask, all - kept);
+}
+
+START_TEST(mae_as_published)
+{
+    check("mae", mae_case);
+}
+END_TEST
+
+/* Contexts and targets of a batch, in blocks as large as they may have to be: behind them there is
+ * nothing that a sampler could overwrite unseen. */
+typedef struct blocks {
+    uint32_t *contexts, *targets;
+    size_t kept, asked;
+} blocks;
+
+static blocks draw(const tacit_block_masks *m, uint64_t seed, uint64_t epoch, uint64_t step,
+                   const uint32_t *samples, size_t batch)
+{
+    blocks b;
+    b.contexts = malloc(batch * tacit_block_masks_most_kept(m) * sizeof *b.contexts);
+    b.targets = malloc(batch * m->blocks * tacit_block_masks_most_asked(m) * sizeof *b.targets);
+    ck_assert(b.contexts && b.targets);
+    tacit_mask_blocks(m, seed, epoch, step, samples, batch, b.contexts, &b.kept, b.targets,
+                      &b.asked);
+    ck_assert_uint_le(b.kept, tacit_block_masks_most_kept(m));
+    ck_assert_uint_le(b.asked, tacit_block_masks_most_asked(m));
+    return b;
+}
+
+static void done(blocks *b)
+{
+    free(b->contexts);
+    free(b->targets);
+}
+
+static uint64_t ijepa_case(uint64_t n)
+{
+    const tacit_block_masks *m = &settings[n % SETTINGS];
+    uint32_t samples[BATCH];
+    size_t batch = 1 + n % BATCH;
+    for (size_t i = 0; i < BATCH; i++)
+        samples[i] = (uint32_t)(n * BATCH + i);
+    blocks b = draw(m, n, n % 13, n % 101, samples, batch);
+    uint64_t h = fnv_all(fnv(fnv(FNV, b.kept), b.asked), b.contexts, batch * b.kept);
+    h = fnv_all(h, b.targets, batch * m->blocks * b.asked);
+    done(&b);
+    return h;
+}
+
+START_TEST(ijepa_as_published)
+{
+    check("ijepa", ijepa_case);
+}
+END_TEST
+
+/* What is published of the sampler: targets never reach the last row and column, a context of the
+ * usual settings is all of the rest but for them, and does not overlap them. */
+START_TEST(ijepa_by_its_properties)
+{
+    const tacit_block_masks *m = &settings[0];
+    static const uint32_t samples[] = { 3, 1, 4, 15, 9 };
+    bool overlaps[2] = { false };
+    for (uint64_t step = 0; step < 300; step++) {
+        blocks b = draw(m, 5, 1, step, samples, BATCH);
+        for (size_t i = 0; i < BATCH; i++) {
+            bool asked[14 * 14] = { false };
+            for (size_t k = 0; k < m->blocks * b.asked; k++) {
+                uint32_t at = b.targets[i * m->blocks * b.asked + k];
+                ck_assert(at % 14 < 13 && at / 14 < 13);
+                overlaps[asked[at]] = true; /* targets may overlap each other */
+                asked[at] = true;
+            }
+            for (size_t k = 0; k < b.kept; k++) {
+                const uint32_t *context = b.contexts + i * b.kept;
+                ck_assert(context[k] % 14 < 13 && context[k] / 14 < 13);
+                ck_assert(!asked[context[k]] && (!k || context[k] > context[k - 1]));
+            }
+        }
+        ck_assert_uint_gt(b.kept, m->min_keep);
+        done(&b);
+    }
+    ck_assert(overlaps[0] && overlaps[1]);
+}
+END_TEST
+
+/* A sample's blocks do not depend on who is in its batch; only the contexts' length does. */
+START_TEST(ijepa_of_a_sample)
+{
+    for (size_t s = 0; s < SETTINGS; s++) {
+        const tacit_block_masks *m = &settings[s];
+        static const uint32_t samples[] = { 7, 2, 9, 4, 40 };
+        blocks all = draw(m, 1, 2, 3, samples, BATCH);
+        for (size_t i = 0; i < BATCH; i++) {
+            blocks one = draw(m, 1, 2, 3, samples + i, 1);
+            size_t targets = m->blocks * all.asked;
+            ck_assert_uint_ge(one.kept, all.kept);
+            ck_assert_mem_eq(one.contexts, all.contexts + i * all.kept,
+                             all.kept * sizeof *one.contexts);
+            ck_assert_mem_eq(one.targets, all.targets + i * targets, targets * sizeof *one.targets);
+            done(&one);
+        }
+        done(&all);
+    }
+}
+END_TEST
+
+/* Room is enough at every draw, of these settings and of made-up ones. */
+START_TEST(blocks_fit)
+{
+    for (uint64_t n = 0; n < 3000; n++) {
+        tacit_block_masks m = { .side = 2 + tacit_rng_u32(1, n, 0) % 20, .blocks = 1 };
+        double a = (double)tacit_rng_uniform(1, n, 1), b = (double)tacit_rng_uniform(1, n, 2);
+        double c = 0.1 + 3 * (double)tacit_rng_uniform(1, n, 3);
+        m.scale[0] = m.context_scale[0] = a < b ? a : b;
+        m.scale[1] = m.context_scale[1] = a < b ? b : a;
+        m.aspect[0] = c;
+        m.aspect[1] = c + 6 * (double)tacit_rng_uniform(1, n, 4);
+        for (uint64_t i = 0; i < 200; i++) {
+            double r = i < 199 ? (double)tacit_rng_uniform(2, n, i) : 1 - 0x1p-24;
+            tacit_block_size t = tacit_block_size_at(m.side, m.scale, m.aspect, r);
+            ck_assert(t.height < m.side && t.width < m.side);
+            ck_assert_uint_le(t.height * t.width, tacit_block_masks_most_asked(&m));
+            t = tacit_block_size_at(m.side, m.scale, (const double[]){ 1, 1 }, r);
+            ck_assert_uint_le(t.height * t.width, tacit_block_masks_most_kept(&m));
+        }
+    }
+}
+END_TEST
+
+START_TEST(endless_settings_are_refused)
+{
+    static const struct {
+        tacit_block_masks masks;
+        const char *says;
+    } cases[] = {
+        { { 8, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 0.85, 1 }, 10 },
+          "of 8 x 8 patches a target can have 9, which must be more than min_keep = 10" },
+        { { 8, 4, { 0.3, 0.3 }, { 1, 1 }, { 0.1, 1 }, 7 }, "a context can have 4" },
+        { { 1, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 0.85, 1 }, 0 }, "a target can have 0" },
+        { { 14, 4, { 0.2, 0.15 }, { 0.75, 1.5 }, { 0.85, 1 }, 10 }, "from more to less" },
+        { { 14, 4, { 0.15, 0.2 }, { 1.5, 0.75 }, { 0.85, 1 }, 10 }, "from more to less" },
+        { { 14, 4, { 0.15, 0.2 }, { 0.75, 1.5 }, { 1, 0.85 }, 10 }, "from more to less" },
+    };
+    tacit_err err;
+    for (size_t i = 0; i < SETTINGS; i++)
+        ck_assert_msg(!tacit_block_masks_check(&settings[i], &err), "%zu: %s", i, err.text);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ck_assert_int_eq(tacit_block_masks_check(&cases[i].masks, &err), TACIT_EINVAL);
+        ck_assert_msg(strstr(err.text, cases[i].says) != NULL, "%s", err.text);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("masks");
+    TCase *tests = tcase_create("masks");
+    tcase_set_timeout(tests, 300);
+    tcase_add_test(tests, mae_as_published);
+    tcase_add_test(tests, ijepa_as_published);
+    tcase_add_test(tests, ijepa_by_its_properties);
+    tcase_add_test(tests, ijepa_of_a_sample);
+    tcase_add_test(tests, blocks_fit);
+    tcase_add_test(tests, endless_settings_are_refused);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
