@@ -86,7 +86,7 @@ void tacit_masked_vit_forward(tacit_masked_vit *m, const float *images, size_t b
     tacit_parallel_for(work->pool, batch, gather_chunk, m);
     if (m->rows) /* small grids can be left without a mask */
         tacit_dense_forward(work, &m->predict, m->rows, m->tokens, m->vit.trunk.ld, m->predictions,
-                        m->ld, NULL);
+                            m->ld, NULL);
 }
 
 /* Gradients of predicted tokens, from the trunk's scratch to their places; the others' are 0. */
@@ -108,7 +108,7 @@ void tacit_masked_vit_backward(tacit_masked_vit *m)
     size_t ld = m->vit.trunk.ld;
     if (m->rows)
         tacit_dense_backward(work, &m->predict, m->rows, m->predictions, m->ld, m->tokens, ld,
-                         m->vit.trunk.wide, ld, NULL);
+                             m->vit.trunk.wide, ld, NULL);
     tacit_parallel_for(work->pool, m->vit.batch, scatter_chunk, m);
     tacit_vit_train_backward(&m->vit);
 }

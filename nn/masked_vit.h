@@ -16,9 +16,9 @@ typedef struct tacit_masked_vit {
     tacit_dense predict;
     size_t max_masked, rows, ld; /* patches of an image at most; of the last forward; in rows */
     uint8_t *masks;              /* (max_batch, patches), not 0 where masked: set by the caller */
-    uint32_t *first;   /* (max_batch + 1): where an image's rows begin, and the last's end */
-    uint32_t *patches; /* (rows): the patch of each row, in its image                      */
-    float *tokens;     /* (rows, dim), vit.trunk.ld apart */
+    uint32_t *first;    /* (max_batch + 1): where an image's rows begin, and the last's end */
+    uint32_t *patches;  /* (rows): the patch of each row, in its image                      */
+    float *tokens;      /* (rows, dim), vit.trunk.ld apart */
     float *predictions; /* (rows, values), ld apart; the caller puts their gradients there */
 } tacit_masked_vit;
 

@@ -3,9 +3,9 @@
  * MaskingGenerator of microsoft/unilm (beit/masking_generator.py), which MaskFeat's image recipe in
  * facebookresearch/SlowFast uses, too: rectangles of a random area, from `least` to what is still
  * to be masked, of a random aspect (log-uniform from `aspect` to its inverse) and at a random
- * place, until `count` patches are masked. A rectangle is less than the grid in both directions; one
- * that masks nothing new, or more than is left, is drawn again; after ten in a row the mask stays as
- * it is. So no mask has more than count patches, and some have fewer.
+ * place, until `count` patches are masked. A rectangle is less than the grid in both directions;
+ * one that masks nothing new, or more than is left, is drawn again; after ten in a row the mask
+ * stays as it is. So no mask has more than count patches, and some have fewer.
  */
 #ifndef TACIT_BLOCK_MASKS_H
 #define TACIT_BLOCK_MASKS_H

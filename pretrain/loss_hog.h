@@ -3,8 +3,8 @@
  * The target of a patch are the histograms of oriented gradients of its cells, each colour for
  * itself, made of the whole image as the network has it (hog_f32): of each cell 9 values of length
  * 1, or 0 where all is flat; in the order (colour, bin, row, column of the cell), as masked.py of
- * facebookresearch/SlowFast has them. L = the mean of (prediction - target)^2 over all values of all
- * masked patches.
+ * facebookresearch/SlowFast has them. L = the mean of (prediction - target)^2 over all values of
+ * all masked patches.
  */
 #ifndef TACIT_LOSS_HOG_H
 #define TACIT_LOSS_HOG_H

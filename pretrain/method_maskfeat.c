@@ -1,5 +1,5 @@
-/* method_maskfeat.c - MaskFeat: from the patches that are seen, the histograms of oriented gradients
- * of those that are masked (Wei et al. 2021, arXiv:2112.09133; facebookresearch/SlowFast,
+/* method_maskfeat.c - MaskFeat: from the patches that are seen, the histograms of oriented
+ * gradients of those that are masked (Wei et al. 2021, arXiv:2112.09133; facebookresearch/SlowFast,
  * slowfast/models/masked.py, configs/masked_ssl/in1k_VIT_B_MaskFeat_PT.yaml).
  *
  * A mask token stands for the embeddings of masked patches, and a Linear behind the ViT's last norm
@@ -32,34 +32,27 @@ static const tacit_setting settings[] = {
 
 /* The published configuration on 8 nodes; lr_start and lr_final are scaled as lr is, as there. */
 static const char *const defaults[] = {
-    "arch=vit_base_patch16_224",
-    "optimiser=adamw",
-    "lr=2e-4",
-    "lr_start=1e-6",
-    "lr_final=1e-6",
-    "weight_decay=0.05",
-    "clip=0.02",
-    "batch=2048",
-    "accumulate=64",
-    "epochs=300",
-    "warmup_epochs=30",
-    "crop_min=0.5",
-    NULL,
+    "arch=vit_base_patch16_224", "optimiser=adamw", "lr=2e-4",    "lr_start=1e-6", "lr_final=1e-6",
+    "weight_decay=0.05",         "clip=0.02",       "batch=2048", "accumulate=64", "epochs=300",
+    "warmup_epochs=30",          "crop_min=0.5",    NULL,
 };
 static const char *const imagenet[] = { NULL };
 static const char *const small32[] = {
-    "arch=vit_tiny_patch4_32",
-    "cell=4",
-    "batch=256",
-    "accumulate=1",
-    "epochs=400",
-    "warmup_epochs=20",
-    "lr=1e-3",
-    NULL,
+    "arch=vit_tiny_patch4_32", "cell=4",  "batch=256", "accumulate=1", "epochs=400",
+    "warmup_epochs=20",        "lr=1e-3", NULL,
 };
 static const char *const quick[] = {
-    "arch=vit_tiny_patch4_32", "dim=96",    "depth=4",         "heads=3", "cell=4", "batch=128",
-    "accumulate=1",            "epochs=20", "warmup_epochs=2", "lr=2e-3", NULL,
+    "arch=vit_tiny_patch4_32",
+    "dim=96",
+    "depth=4",
+    "heads=3",
+    "cell=4",
+    "batch=128",
+    "accumulate=1",
+    "epochs=20",
+    "warmup_epochs=2",
+    "lr=2e-3",
+    NULL,
 };
 static const tacit_preset presets[] = {
     { "imagenet", imagenet }, { "small32", small32 }, { "quick", quick }, { NULL, NULL }
@@ -72,7 +65,7 @@ typedef struct state {
     tacit_work *work;
     tacit_panels panels;
     size_t part;
-    float *features;     /* (part, dim)                            */
+    float *features;      /* (part, dim)                            */
     float *cells, *known; /* of a picture: its targets; a patch's  */
 } state;
 
@@ -99,16 +92,17 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     s->blocks.count = (size_t)nearbyint((double)(side * side) * ratio);
     s->blocks.least = s->blocks.count / 5;
     if (vit->patch % cell)
-        return tacit_fail(err, TACIT_EINVAL, "patches of %u do not divide into cells of %zu: set cell",
-                          vit->patch, cell);
+        return tacit_fail(err, TACIT_EINVAL,
+                          "patches of %u do not divide into cells of %zu: set cell", vit->patch,
+                          cell);
     if (side < 2 || !s->blocks.count)
         return tacit_fail(err, TACIT_EINVAL,
                           "mask_ratio = %g of %zu x %zu patches is none: set it higher, or patch "
                           "lower",
                           ratio, side, side);
-    tacit_status st =
-        tacit_masked_vit_declare(&s->masked, &config, l->part, s->blocks.count,
-                                 tacit_hog_values(&s->target), "pred_head", l->params, l->work, err);
+    tacit_status st = tacit_masked_vit_declare(&s->masked, &config, l->part, s->blocks.count,
+                                               tacit_hog_values(&s->target), "pred_head", l->params,
+                                               l->work, err);
     if (st == TACIT_OK)
         tacit_vit_train_as_mvit(&s->masked.vit);
     s->panels = tacit_panels_of(l->config, vit->height, vit->patch);
@@ -161,9 +155,9 @@ static void forward(void *ctx, const tacit_part *part)
                              s->masked.masks + i * patches);
     bool drop = s->masked.vit.config.drop_path > 0;
     for (size_t i = 0; drop && i < part->images; i++)
-        tacit_trunk_draw(&s->masked.vit.trunk, i, part->seed,
-                         tacit_draw_stream(part->seed, b->epoch, b->samples[i],
-                                           TACIT_DRAW_DROP_PATH));
+        tacit_trunk_draw(
+            &s->masked.vit.trunk, i, part->seed,
+            tacit_draw_stream(part->seed, b->epoch, b->samples[i], TACIT_DRAW_DROP_PATH));
     tacit_masked_vit_forward(&s->masked, b->views[0], part->images, drop);
     tacit_parallel_for(s->work->pool, part->images, features_chunk, s);
 }

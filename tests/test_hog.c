@@ -207,8 +207,8 @@ START_TEST(masks_as_published)
         ck_assert_uint_le(at + (side * side + 7) / 8, bytes);
         for (size_t i = 0; i < side * side; i++) {
             masked += mask[i];
-            ck_assert_msg(mask[i] == (want[at + i / 8] >> i % 8 & 1), "mask %zu, patch %zu",
-                          number, i);
+            ck_assert_msg(mask[i] == (want[at + i / 8] >> i % 8 & 1), "mask %zu, patch %zu", number,
+                          i);
         }
         ck_assert(said == masked && masked <= count);
         at += (side * side + 7) / 8;
