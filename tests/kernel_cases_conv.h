@@ -41,7 +41,7 @@ static void conv_shape(testcase *c)
 {
     static const size_t kernels[] = { 1, 2, 3, 3, 5, 7 };
     bool deep = c->number % 50 == 49; /* several blocks of k */
-    sizes(c, 3, (const size_t[]){ deep ? 30 : 70, deep ? 70 : 140, deep ? 300 : 40 });
+    sizes(c, 3, (const size_t[]){ deep ? 30 : 70, deep ? 30 : 140, deep ? 300 : 40 });
     size_t m = c->n[0], n = c->n[1], images = 1 + below(c, 3);
     c->conv = any_conv(c, 8, c->n[2] + !c->n[2], kernels[below(c, 6)], 1 + below(c, 3));
     size_t all = images * c->conv.rows * c->conv.columns;
