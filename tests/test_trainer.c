@@ -242,8 +242,7 @@ static double error_of(const float *got, const float *want, size_t n)
 
 /* The error of a tensor that has parts of which the loss knows nothing, where the gradient is 0 but
  * for rounding, which AdamW makes steps of; -1 for all others. Softmax does not see a bias of all
- * keys, nor batch norm one in front of it, be it that of a ViT's last norm before a Linear without
- * one. */
+ * keys, nor batch norm one in front of it, be it that of a ViT's last norm, before a Linear. */
 static double unseen(const char *run, const tacit_param *p, const float *got, const float *want)
 {
     size_t third = p->count / 3;
@@ -254,7 +253,8 @@ static double unseen(const char *run, const tacit_param *p, const float *got, co
     if (strstr(p->name, "qkv.bias"))
         return fmax(error_of(got, want, third), error_of(got + 2 * third, want + 2 * third, third));
     bool normed = !strcmp(layer, "0.bias") || !strcmp(layer, "3.bias");
-    bool last = !strcmp(run, "moco3-2") && !strcmp(p->name, "norm.bias");
+    bool last =
+        (!strcmp(run, "moco3-2") || !strcmp(run, "swav-2")) && !strcmp(p->name, "norm.bias");
     if (!normed && !last)
         return -1;
     double most = 0; /* of what is of the order of 1 elsewhere */

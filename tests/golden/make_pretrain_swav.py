@@ -1,6 +1,8 @@
 """SwAV's part of make_pretrain.py: facebookresearch/swav, main_swav.py and src/resnet50.py, on one
-process: two crop sizes, prototypes that wait, a queue that fills and is used, apex's LARC."""
+process: two crop sizes, prototypes that wait, a queue that fills and is used. Once with a ResNet and
+apex's LARC, once with a ViT, which takes small crops as DINO's, and AdamW."""
 import torch
+from make_pretrain_dino import VisionTransformer
 from make_train import generator, half, larc
 
 LOCAL, FREEZE, QUEUE, QUEUE_EPOCH, PROTOTYPES, DIM = 8, 1, 19, 1, 6, 8
@@ -17,20 +19,20 @@ def sinkhorn(q):
     return (q / q.sum(0, keepdim=True)).T
 
 
-def make(to):
-    """to: the module that collects, make_pretrain."""
+def run(to, section, net, width, side, seed, optimiser_of):
+    """net: the backbone, whose projector is an Identity so far. optimiser_of(named) gives what does a step,
+    of the step and the parameters that take it."""
     n = torch.nn
-    net = to.JointNet(2).double()
-    net.projector = n.Sequential(n.Linear(net.width, 16), n.BatchNorm1d(16), n.ReLU(),
-                                 n.Linear(16, DIM)).double()
-    net.prototypes = n.Linear(DIM, PROTOTYPES, bias=False).double()
-    g = generator(91)
+    net.projector = n.Sequential(n.Linear(width, 16), n.BatchNorm1d(16), n.ReLU(), n.Linear(16, DIM))
+    net.prototypes = n.Linear(DIM, PROTOTYPES, bias=False)
+    net.double()
+    g = generator(seed)
     for name, p in net.named_parameters():
         norm = p.ndim == 1
         middle = 1 if norm and name.endswith("weight") else 0
         p.data = half(torch.randn(p.shape, generator=g) * (0.1 if norm else 0.3) + middle)
     named = dict(net.named_parameters())
-    state = {name: torch.zeros_like(p) for name, p in named.items()}
+    optimise = optimiser_of(named)
     head, net.projector = net.projector, n.Identity()  # forward is the backbone's alone
     length, queue = QUEUE - QUEUE % to.BATCH, None
 
@@ -41,7 +43,7 @@ def make(to):
         with torch.no_grad():
             w = net.prototypes.weight
             w.copy_(n.functional.normalize(w, dim=1, p=2))
-        inputs = [to.pixels(step, v, 12 if v < 2 else LOCAL) for v in range(4)]
+        inputs = [to.pixels(step, v, side if v < 2 else LOCAL) for v in range(4)]
         features = torch.cat([net(torch.cat(inputs[:2])), net(torch.cat(inputs[2:]))])
         embedding = n.functional.normalize(head(features), dim=1, p=2)
         output = net.prototypes(embedding)
@@ -64,12 +66,39 @@ def make(to):
         return loss / 2
 
     def step_of(step):
-        with torch.no_grad():
-            for name, p in named.items():
-                if "prototypes" in name and step < FREEZE * to.EPOCH:
-                    continue
-                larc(p, state[name], to.rate_at(step, RATE), p.ndim < 2, trust=TRUST)
+        wait = step < FREEZE * to.EPOCH
+        optimise(step, {name: p for name, p in named.items() if not (wait and "prototypes" in name)})
 
-    to.train("swav", named, loss_of, step_of)
-    to.golden["swav.state.queue"] = queue.float()
+    to.train(section, named, loss_of, step_of)
+    to.golden[f"{section}.state.queue"] = queue.float()
+
+
+def make(to):
+    """to: the module that collects, make_pretrain."""
+    def apex(named):
+        state = {name: torch.zeros_like(p) for name, p in named.items()}
+
+        @torch.no_grad()
+        def optimise(step, moving):
+            for name, p in moving.items():
+                larc(p, state[name], to.rate_at(step, RATE), p.ndim < 2, trust=TRUST)
+        return optimise
+
+    def adamw(named):
+        groups = [{"params": [p for p in named.values() if p.ndim > 1]},
+                  {"params": [p for p in named.values() if p.ndim < 2], "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=1, weight_decay=0.01, eps=0.01)
+
+        def optimise(step, moving):
+            for name, p in named.items():
+                if name not in moving:
+                    p.grad = None
+            for group in optimiser.param_groups:
+                group["lr"] = to.rate_at(step, 5e-3)
+            optimiser.step()
+        return optimise
+
+    net = to.JointNet(2)
+    run(to, "swav", net, net.width, 12, 91, apex)
     to.golden["swav.running"] = net.layer2[0].bn1.running_var.float()
+    run(to, "swav-2", VisionTransformer(), 24, 16, 92, adamw)
