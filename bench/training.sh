@@ -3,8 +3,8 @@
 #
 #     bench/training.sh DATA OUT [RUN]...
 #
-# RUN: mae-cifar10, mae-imagenette96, or METHOD-cifar10 of a joint-embedding method, whose preset quick is
-# trained; unless told, all that results/training has.
+# RUN: mae-cifar10, mae-imagenette96, or METHOD-cifar10 and METHOD-imagenette96 of a joint-embedding method,
+# whose preset quick is trained; unless told, all that results/training has.
 #
 # DATA holds cifar10/ (CIFAR's binary records) and photos/imagenette96/ (folders of JPEGs). Each run is
 # trained (or gone on with) in OUT, then both backbones embed the training and the test set, and
@@ -42,7 +42,8 @@ run() {
     done
 }
 
-[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 mae-imagenette96
+[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 \
+    {moco,swav,byol,vicreg,mae}-imagenette96
 for name; do
     case $name in
     simclr-cifar10)
@@ -60,6 +61,11 @@ for name; do
             --preset small32 --epochs 24 --batch 64 --set size=64 --set patch=8 --set dim=192 \
             --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
             --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
+        ;;
+    *-imagenette96)
+        run "$name" "${name%-imagenette96}" "$data/photos/imagenette96/train" \
+            "$data/photos/imagenette96/val" mean --preset quick --set arch=resnet18 --set dim=32 \
+            --set depth=1 --set size=64 --epochs 30 --set log_steps=20
         ;;
     *-cifar10)
         run "$name" "${name%-cifar10}" "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
