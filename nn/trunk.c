@@ -177,9 +177,9 @@ static void attention_back_chunk(void *ctx, size_t chunk, unsigned worker)
     const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
     float *dq = j->dqkv + row * j->ld_dqkv + head * width;
     t->work->kernels->attention_backward_f32(
-        t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width),
-        j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim, j->ld_dqkv,
-        t->work->worker + worker * t->work->worker_floats);
+        t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), NULL,
+        NULL, 0, j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim,
+        j->ld_dqkv, t->work->worker + worker * t->work->worker_floats);
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */
