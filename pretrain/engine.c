@@ -69,7 +69,8 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
                                  .final = last };
-    e->ahead = tacit_config_flag(c, "schedule_next") ? 1 : 0;
+    e->ahead = (tacit_config_flag(c, "schedule_next") ? 1 : 0) -
+               (tacit_config_flag(c, "schedule_last") ? 1 : 0);
     bool drops = *tacit_config_string(c, "lr_drops");
     if (drops != (e->rate.kind == TACIT_SCHEDULE_STEP))
         return tacit_fail(err, TACIT_EINVAL,
@@ -445,8 +446,9 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
     clip(e, norm);
-    result->rate = tacit_schedule_at(&e->rate, (double)e->step + e->ahead);
-    result->decay = tacit_schedule_at(&e->decay, (double)e->step + e->ahead);
+    double at = e->step || e->ahead > 0 ? (double)e->step + e->ahead : 0;
+    result->rate = tacit_schedule_at(&e->rate, at);
+    result->decay = tacit_schedule_at(&e->decay, at);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,
                          e->work.kernels, e->work.pool);
     if (e->method->after)

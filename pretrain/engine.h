@@ -28,7 +28,7 @@ typedef struct tacit_engine {
     tacit_arena arena;
     tacit_optimiser optimiser;
     tacit_schedule rate, decay;
-    double ahead; /* how many steps these two are */
+    double ahead; /* how many steps these two are: 1, 0 or -1 */
     double clip, clip_tensor;
     uint64_t seed;
     size_t parts;

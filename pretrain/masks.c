@@ -16,6 +16,19 @@ void tacit_mask_random(uint64_t seed, uint64_t epoch, uint64_t sample, size_t pa
     tacit_draw_split(seed, epoch, sample, TACIT_DRAW_MASK, patches, kept, keep, mask);
 }
 
+void tacit_mask_units(const tacit_unit_masks *m, uint64_t seed, uint64_t epoch, uint64_t sample,
+                      uint32_t *order, uint8_t *mask)
+{
+    size_t across = m->side / m->unit;
+    memset(mask, 0, m->side * m->side);
+    tacit_draw_order(seed, epoch, sample, TACIT_DRAW_MASK, across * across, order);
+    for (size_t i = 0; i < m->count; i++) {
+        size_t top = order[i] / across * m->unit, left = order[i] % across * m->unit;
+        for (size_t y = top; y < top + m->unit; y++)
+            memset(mask + y * m->side + left, 1, m->unit);
+    }
+}
+
 /* I-JEPA -------------------------------------------------------------------------------------- */
 
 /* Python's round: halves to even. */

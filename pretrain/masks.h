@@ -19,6 +19,15 @@
 void tacit_mask_random(uint64_t seed, uint64_t epoch, uint64_t sample, size_t patches, size_t kept,
                        uint32_t *keep, uint32_t *mask);
 
+/* SimMIM (MaskGenerator of microsoft/SimMIM, data/data_simmim.py): `count` of the squares of
+ * unit x unit patches that a grid of side x side divides into. mask (side^2): 1 where masked, else
+ * 0. order: room for (side / unit)^2 numbers. */
+typedef struct tacit_unit_masks {
+    size_t side, unit, count;
+} tacit_unit_masks;
+void tacit_mask_units(const tacit_unit_masks *masks, uint64_t seed, uint64_t epoch, uint64_t sample,
+                      uint32_t *order, uint8_t *mask);
+
 /* I-JEPA (src/masks/multiblock.py of facebookresearch/ijepa): `blocks` target blocks and a context,
  * which is one large block less the targets. One draw for each of the two decides size and aspect
  * of all such blocks of a step: of side^2 r-scaled patches, rounded, and cut to less than side.

@@ -115,7 +115,8 @@ typedef struct tacit_method {
 extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
     tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
     tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
-    tacit_masked_autoencoder, tacit_masked_features, tacit_joint_embedding_predictive;
+    tacit_masked_autoencoder, tacit_masked_features, tacit_simple_masked_modelling,
+    tacit_joint_embedding_predictive;
 
 /* All methods, NULL at the end. */
 extern const tacit_method *const tacit_methods[];

@@ -16,6 +16,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_variance_invariance_covariance,
     &tacit_masked_autoencoder,
     &tacit_masked_features,
+    &tacit_simple_masked_modelling,
     &tacit_joint_embedding_predictive,
     NULL,
 };

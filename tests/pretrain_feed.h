@@ -190,6 +190,25 @@ static const char *const tiny_moco3_vit[] = { "arch=vit_tiny_patch4_32",
                                               "seed=11",
                                               NULL };
 
+static const char *const tiny_simmim[] = { "arch=vit_tiny_patch4_32",
+                                           "size=16",
+                                           "dim=24",
+                                           "depth=2",
+                                           "heads=3",
+                                           "mask_unit=8",
+                                           "drop_path=0",
+                                           "batch=8",
+                                           "accumulate=1",
+                                           "epochs=4",
+                                           "warmup_epochs=1",
+                                           "lr=2e-3",
+                                           "lr_start=1e-4",
+                                           "lr_scale=none",
+                                           "lr_drops=3",
+                                           "clip=0.5",
+                                           "seed=11",
+                                           NULL };
+
 /* The context is drawn again now and then, and may have to overlap a block. */
 static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
                                           "size=16",
@@ -232,6 +251,7 @@ static const struct tiny {
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },
     { "maskfeat", 16, tiny_maskfeat },
+    { "simmim", 16, tiny_simmim },
     { "ijepa", 16, tiny_ijepa },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };

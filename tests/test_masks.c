@@ -79,6 +79,27 @@ START_TEST(mae_as_published)
 }
 END_TEST
 
+/* As a map. */
+static uint64_t simmim_case(uint64_t n)
+{
+    static const tacit_unit_masks cases[] = {
+        { 14, 2, 30 }, { 48, 8, 22 }, { 8, 2, 10 }, { 4, 2, 2 }, { 6, 1, 27 }
+    };
+    const tacit_unit_masks *m = &cases[n % 5];
+    uint32_t order[64], map[48 * 48];
+    uint8_t mask[48 * 48];
+    tacit_mask_units(m, n, n % 13, n % 101, order, mask);
+    for (size_t i = 0; i < m->side * m->side; i++)
+        map[i] = mask[i];
+    return fnv_all(FNV, map, m->side * m->side);
+}
+
+START_TEST(simmim_as_published)
+{
+    check("simmim", simmim_case);
+}
+END_TEST
+
 /* Contexts and targets of a batch, in blocks as large as they may have to be: behind them there is
  * nothing that a sampler could overwrite unseen. */
 typedef struct blocks {
@@ -230,6 +251,7 @@ int main(void)
     TCase *tests = tcase_create("masks");
     tcase_set_timeout(tests, 300);
     tcase_add_test(tests, mae_as_published);
+    tcase_add_test(tests, simmim_as_published);
     tcase_add_test(tests, ijepa_as_published);
     tcase_add_test(tests, ijepa_by_its_properties);
     tcase_add_test(tests, ijepa_of_a_sample);
