@@ -46,6 +46,7 @@ typedef struct tacit_part {
     size_t images;            /* how many: the learner's part, or for pictures up to that */
     size_t index, count;      /* which of how many parts */
     uint64_t seed;
+    uint64_t step, steps; /* the step, from 0, and how many the run has; 0 and 0 for pictures */
 } tacit_part;
 
 /* Vectors of the last forward and loss, for the monitors: (rows, dim), ld apart. Of pairs, row i
@@ -64,7 +65,8 @@ typedef struct tacit_method {
     const tacit_preset *presets;          /* name NULL at the end                            */
     const char *const *loss_parts;        /* names in the log, NULL at the end               */
     const char *const *heads; /* how names begin that are not the backbone's, NULL at the end */
-    bool vit, resnet;         /* which families it trains        */
+    bool vit, resnet;         /* which families it trains; neither: no backbone */
+    bool tokenizer;           /* its product is tokenizer_file.h's */
     bool joint;               /* its loss couples images         */
     bool surveys;             /* before each epoch, not the first alone */
     bool by_teacher;          /* its backbone is the teacher's   */
@@ -118,8 +120,11 @@ extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_
     tacit_masked_autoencoder, tacit_masked_features, tacit_simple_masked_modelling,
     tacit_joint_embedding_predictive;
 
-/* All methods, NULL at the end. */
-extern const tacit_method *const tacit_methods[];
+extern const tacit_method tacit_discrete_vae;
+
+/* All methods, and all tokenizers, whose training is a run like theirs; NULL at the end. */
+extern const tacit_method *const tacit_methods[], *const tacit_tokenizers[];
+/* Among both. */
 const tacit_method *tacit_method_find(const char *name);
 
 #endif

@@ -1,4 +1,4 @@
-/* methods.c - the list of methods. See method.h. */
+/* methods.c - the lists of methods and tokenizers. See method.h. */
 #include "method.h"
 
 #include <string.h>
@@ -21,10 +21,21 @@ const tacit_method *const tacit_methods[] = {
     NULL,
 };
 
+const tacit_method *const tacit_tokenizers[] = {
+    &tacit_discrete_vae,
+    NULL,
+};
+
+static const tacit_method *find(const tacit_method *const *list, const char *name)
+{
+    for (; *list; list++)
+        if (!strcmp((*list)->name, name))
+            return *list;
+    return NULL;
+}
+
 const tacit_method *tacit_method_find(const char *name)
 {
-    for (const tacit_method *const *m = tacit_methods; *m; m++)
-        if (!strcmp((*m)->name, name))
-            return *m;
-    return NULL;
+    const tacit_method *m = find(tacit_methods, name);
+    return m ? m : find(tacit_tokenizers, name);
 }

@@ -230,7 +230,15 @@ static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
                                           "seed=11",
                                           NULL };
 
-/* Tiny runs of every method. A method's second one is called <method>-2 among the golden. */
+#define TINY_DVAE                                                                                  \
+    "size=16", "stages=2", "hidden=6", "codes=10", "code_dim=5", "batch=8", "accumulate=1",        \
+        "epochs=4", "warmup_epochs=1", "lr=2e-3", "lr_final=0", "weight_decay=0.05", "clip=0",     \
+        "kl_weight=0.05", "temperature_final=0.5", "seed=11"
+static const char *const tiny_dvae[] = { TINY_DVAE, NULL };
+static const char *const tiny_dvae_smooth[] = { TINY_DVAE, "distance=smooth-l1", NULL };
+
+/* Tiny runs of every method and tokenizer. A method's second one is called <method>-2 among the
+ * golden. */
 static const struct tiny {
     const char *method;
     size_t side;
@@ -253,6 +261,8 @@ static const struct tiny {
     { "maskfeat", 16, tiny_maskfeat },
     { "simmim", 16, tiny_simmim },
     { "ijepa", 16, tiny_ijepa },
+    { "dvae", 16, tiny_dvae },
+    { "dvae", 16, tiny_dvae_smooth },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 
