@@ -112,7 +112,7 @@ static size_t buffers(const tacit_params *params)
     return floats;
 }
 
-tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
+tacit_status tacit_engine_declare(tacit_engine *e, tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
     const tacit_method *m = config->method;

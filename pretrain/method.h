@@ -31,7 +31,7 @@
 
 /* What a method declares its networks with. */
 typedef struct tacit_learner {
-    const tacit_config *config;
+    tacit_config *config; /* declare may pin settings; no other hook changes it */
     tacit_backbone_config backbone;
     size_t whole, part;    /* images of a step, and of a part of it */
     tacit_params *params;  /* what is trained */

@@ -259,8 +259,7 @@ static inline void config_set(tacit_config *c, const char *setting)
     ck_assert_msg(!tacit_config_set(c, setting, &err), "%s", err.text);
 }
 
-static inline void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa,
-                                tacit_pool *pool)
+static inline void engine_ready(tacit_engine *e, tacit_config *c, tacit_isa isa, tacit_pool *pool)
 {
     tacit_err err;
     ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);

@@ -54,7 +54,7 @@ static void setup(void)
 }
 
 /* An engine whose weights were trained for two steps. */
-static void trained(tacit_engine *e, const tacit_config *c, tacit_isa isa, tacit_pool *pool)
+static void trained(tacit_engine *e, tacit_config *c, tacit_isa isa, tacit_pool *pool)
 {
     test_feed feed;
     tacit_step r;
