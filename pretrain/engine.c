@@ -92,9 +92,9 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
     if (m->joint && e->learner.whole < 2)
         return tacit_fail(err, TACIT_EINVAL,
                           "batch = 1: %s tells images of a batch apart: use 2 at least", m->name);
-    if (*tacit_config_string(c, "pictures") && !m->picture)
-        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct: leave pictures empty",
-                          m->name);
+    if (*tacit_config_string(c, "pictures") && !tacit_method_draws(c))
+        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct%s: leave pictures empty",
+                          m->name, m->picture ? " with these settings" : "");
     if (!vit && number(e, "drop_path") > 0)
         return tacit_fail(err, TACIT_EINVAL, "drop_path is a ViT's: arch is %s",
                           tacit_config_string(c, "arch"));

@@ -27,3 +27,9 @@ const tacit_method *tacit_method_find(const char *name)
             return *m;
     return NULL;
 }
+
+bool tacit_method_draws(const tacit_config *config)
+{
+    const tacit_method *m = config->method;
+    return m->picture && (!m->drawn || m->drawn(config));
+}
