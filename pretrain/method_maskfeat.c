@@ -3,7 +3,7 @@
  * slowfast/models/masked.py, configs/masked_ssl/in1k_VIT_B_MaskFeat_PT.yaml).
  *
  * A mask token stands for the embeddings of masked patches, and a Linear behind the ViT's last norm
- * predicts: masked_vit.h. loss_hog.h has the targets and the loss, block_masks.h the masks, which
+ * predicts: masked_vit.h. loss_hog.h has the targets and the loss, masks.h the masks, which
  * are a function of (seed, epoch, sample), and of which some have fewer patches than others. Their
  * mean is taken over the masked patches of a part of a step, as the published code takes it on each
  * of its GPUs. Features are the mean of the patches', as the published fine-tuning has them: the
@@ -12,13 +12,13 @@
  * In place of histograms, the features that a trained network has of the whole image (section 3.2,
  * deep features: DINO's and others): frozen.h, and the cosine distance of loss_cosine.h.
  */
-#include "block_masks.h"
 #include "draws.h"
 #include "encoder.h"
 #include "frozen.h"
 #include "loss_cosine.h"
 #include "loss_hog.h"
 #include "masked_vit.h"
+#include "masks.h"
 #include "method.h"
 #include "panels.h"
 #include "view_settings.h"
@@ -197,7 +197,7 @@ static void forward(void *ctx, const tacit_part *part)
     const tacit_batch *b = part->batch;
     size_t patches = s->masked.vit.patches;
     for (size_t i = 0; i < part->images; i++)
-        tacit_draw_blockwise(&s->blocks, part->seed, b->epoch, b->samples[i],
+        tacit_mask_blockwise(&s->blocks, part->seed, b->epoch, b->samples[i],
                              s->masked.masks + i * patches);
     bool drop = s->masked.vit.config.drop_path > 0;
     for (size_t i = 0; drop && i < part->images; i++)
