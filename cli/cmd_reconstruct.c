@@ -38,7 +38,7 @@ static tacit_status open_run(reconstruct *r, tacit_err *err)
 {
     tacit_status st = tacit_run_folder_settings(&r->config, r->run, err);
     if (st == TACIT_OK)
-        st = tacit_pictures_method(r->config.method, err);
+        st = tacit_pictures_method(&r->config, err);
     if (st == TACIT_OK)
         st = tacit_engine_declare(&r->engine, &r->config, r->kernels, r->pool, err);
     if (st == TACIT_OK)

@@ -119,9 +119,9 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
                           "batch = 1: %s tells images of a batch apart: use 2 at least", m->name);
     if (*tacit_config_string(c, "knn") && m->tokenizer)
         return tacit_fail(err, TACIT_EINVAL, "%s has no features: leave knn empty", m->name);
-    if (*tacit_config_string(c, "pictures") && !m->picture)
-        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct: leave pictures empty",
-                          m->name);
+    if (*tacit_config_string(c, "pictures") && !tacit_method_draws(c))
+        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct%s: leave pictures empty",
+                          m->name, m->picture ? " with these settings" : "");
     if (!vit && number(e, "drop_path") > 0)
         return tacit_fail(err, TACIT_EINVAL, "drop_path is a ViT's: arch is %s",
                           tacit_config_string(c, "arch"));
@@ -139,7 +139,7 @@ static size_t buffers(const tacit_params *params)
     return floats;
 }
 
-tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
+tacit_status tacit_engine_declare(tacit_engine *e, tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
     const tacit_method *m = config->method;

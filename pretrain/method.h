@@ -31,7 +31,7 @@
 
 /* What a method declares its networks with. */
 typedef struct tacit_learner {
-    const tacit_config *config;
+    tacit_config *config; /* declare may pin settings; no other hook changes it */
     tacit_backbone_config backbone;
     size_t whole, part;    /* images of a step, and of a part of it */
     tacit_params *params;  /* what is trained */
@@ -106,7 +106,8 @@ typedef struct tacit_method {
     /* What it reconstructs, for a person to judge; both NULL where it does not. Behind a forward,
      * which then changes no tensor, and once for each image of the part: image i as panels, one for
      * each name, (3, size, size) with the size of view 0; values from 0 to 1, others are cut. */
-    const char *const *panels; /* names, NULL at the end */
+    const char *const *panels;                 /* names, NULL at the end */
+    bool (*drawn)(const tacit_config *config); /* whether it is with these settings; NULL: is */
     void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
     tacit_embeddings (*embeddings)(const void *state); /* the features */
@@ -126,5 +127,7 @@ extern const tacit_method tacit_discrete_vae;
 extern const tacit_method *const tacit_methods[], *const tacit_tokenizers[];
 /* Among both. */
 const tacit_method *tacit_method_find(const char *name);
+/* Whether it has pictures, with these settings. */
+bool tacit_method_draws(const tacit_config *config);
 
 #endif

@@ -39,3 +39,9 @@ const tacit_method *tacit_method_find(const char *name)
     const tacit_method *m = find(tacit_methods, name);
     return m ? m : find(tacit_tokenizers, name);
 }
+
+bool tacit_method_draws(const tacit_config *config)
+{
+    const tacit_method *m = config->method;
+    return m->picture && (!m->drawn || m->drawn(config));
+}

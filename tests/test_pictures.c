@@ -2,10 +2,9 @@
  * the same for every ISA and number of threads; nothing of the training is moved by them; images
  * that cannot be used, methods that do not reconstruct, memory that runs out.
  */
-#include "block_masks.h"
-#include "masks.h"
 #include "image.h"
 #include "loss_mae.h"
+#include "masks.h"
 #include "panels.h"
 #include "pictures.h"
 #include "pretrain_feed.h"
@@ -54,7 +53,7 @@ static void setup(void)
 }
 
 /* An engine whose weights were trained for two steps. */
-static void trained(tacit_engine *e, const tacit_config *c, tacit_isa isa, tacit_pool *pool)
+static void trained(tacit_engine *e, tacit_config *c, tacit_isa isa, tacit_pool *pool)
 {
     test_feed feed;
     tacit_step r;
@@ -192,7 +191,7 @@ START_TEST(maskfeat_panels)
         image[i] = (float)(i % SIDE);
     e.method->forward(e.state, &part);
     e.method->picture(e.state, &part, 0, panels);
-    ck_assert_uint_gt(tacit_draw_blockwise(&blocks, 11, 0, sample, mask), 0);
+    ck_assert_uint_gt(tacit_mask_blockwise(&blocks, 11, 0, sample, mask), 0);
     for (size_t i = 0; i < VALUES; i++) {
         size_t patch = i % PLANE / SIDE / PATCH * ACROSS + i % SIDE / PATCH;
         float edge = i % 4 == 1 || i % 4 == 2 ? 0.5f : 0, seen = mask[patch] ? 0.5f : panels[i];

@@ -326,7 +326,7 @@ if __name__ == "__main__":
     make_pretrain_deepcluster.make(this)
     make_pretrain_deepcluster.make_first(this)
     make_pretrain_dino.make(this)
-    make_pretrain_maskfeat.make(this)
+    make_pretrain_maskfeat.make(this, sys.argv[1])
     make_pretrain_simmim.make(this)
     make_pretrain_ijepa.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))
