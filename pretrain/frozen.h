@@ -15,9 +15,8 @@
 #define TACIT_FROZEN_H
 
 #include "backbone.h"
-#include "config.h"
-#include "dense.h"
-#include "regrid.h"
+#include "checkpoint.h"
+#include "pixel_match.h"
 
 /* The two rows of a file's settings, for a method's table: the path may change between resumes,
  * the file may not. */
@@ -31,14 +30,10 @@
 typedef struct tacit_frozen {
     tacit_backbone *backbone;
     const tacit_work *work;
-    size_t max_batch, chunk;  /* images of a forward, and of those that go through at once */
-    size_t image, side;       /* pixels of a side: of a view, and of the backbone's input  */
-    size_t patches, dim;      /* of an image's features */
-    float gain[3], offset[3]; /* from a view's pixels to the backbone's; of each colour    */
-    tacit_regrid regrid;      /* of a plane, where side is not image */
-    double *lines;            /* of each worker */
-    float *input;             /* (chunk, 3, side, side); NULL: views are taken as they are */
-    float *features;          /* (max_batch, patches, dim), of the last forward */
+    size_t max_batch, chunk; /* images of a forward, and of those that go through at once */
+    size_t patches, dim;     /* of an image's features */
+    tacit_pixel_match match;
+    float *features; /* (max_batch, patches, dim), of the last forward */
     void *scratch;
 } tacit_frozen;
 
@@ -49,6 +44,9 @@ typedef struct tacit_frozen {
 tacit_status tacit_frozen_declare(tacit_frozen *frozen, tacit_config *config, const char *setting,
                                   size_t image, size_t grid, size_t max_batch,
                                   const tacit_work *work, tacit_err *err);
+/* What sets or checks <setting>_xxh3, of any file. */
+tacit_status tacit_frozen_pin(tacit_config *config, const char *setting,
+                              const tacit_checkpoint *file, tacit_err *err);
 /* For a method that does without: TACIT_ECONFLICT where the run began with a file. */
 tacit_status tacit_frozen_none(tacit_config *config, const char *setting, tacit_err *err);
 void tacit_frozen_close(tacit_frozen *frozen);

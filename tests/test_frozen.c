@@ -82,7 +82,7 @@ START_TEST(features_of_the_backbone)
     source_open(&s, file, files[_i].normalise, side, isas[isa_count - 1], 2);
     ck_assert_uint_eq(s.frozen.dim, files[_i].dim);
     ck_assert_uint_eq(s.frozen.patches, GRID * GRID);
-    ck_assert_ptr_null(s.frozen.input);
+    ck_assert_ptr_null(s.frozen.match.input);
     const float *got = tacit_frozen_forward(&s.frozen, x, MOST);
     float *want = tacit_alloc(n * sizeof *want);
     void *scratch = tacit_alloc(tacit_backbone_scratch(s.frozen.backbone, 1, NULL));
@@ -115,7 +115,7 @@ START_TEST(pixels_of_the_backbone)
         size_t c = i / (side * side);
         double value = 0.25 * (double)(c + 1) * cifar[1][c] + cifar[0][c];
         double want = (value - published[_i][0][c]) / published[_i][1][c];
-        ck_assert_double_eq_tol((double)s.frozen.input[i], want, 1e-6);
+        ck_assert_double_eq_tol((double)s.frozen.match.input[i], want, 1e-6);
     }
     tacit_free(x);
     source_close(&s);
