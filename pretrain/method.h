@@ -119,7 +119,7 @@ extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_
     tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
     tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
     tacit_masked_autoencoder, tacit_masked_features, tacit_simple_masked_modelling,
-    tacit_joint_embedding_predictive;
+    tacit_bidirectional_encoder, tacit_joint_embedding_predictive;
 
 extern const tacit_method tacit_discrete_vae;
 

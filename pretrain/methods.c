@@ -17,6 +17,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_masked_autoencoder,
     &tacit_masked_features,
     &tacit_simple_masked_modelling,
+    &tacit_bidirectional_encoder,
     &tacit_joint_embedding_predictive,
     NULL,
 };

@@ -228,6 +228,24 @@ static const char *const tiny_simmim[] = { "arch=vit_tiny_patch4_32",
                                            "seed=11",
                                            NULL };
 
+static const char *const tiny_beit[] = { "arch=vit_tiny_patch4_32",
+                                         "size=16",
+                                         "dim=24",
+                                         "depth=2",
+                                         "heads=3",
+                                         "tokenizer=data/tokenizer_weights.safetensors",
+                                         "mask_patches=6",
+                                         "mask_least=2",
+                                         "drop_path=0",
+                                         "batch=8",
+                                         "accumulate=1",
+                                         "epochs=4",
+                                         "warmup_epochs=1",
+                                         "lr=2e-3",
+                                         "clip=0.5",
+                                         "seed=11",
+                                         NULL };
+
 /* The context is drawn again now and then, and may have to overlap a block. */
 static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
                                           "size=16",
@@ -280,6 +298,7 @@ static const struct tiny {
     { "maskfeat", 16, tiny_maskfeat },
     { "maskfeat", 16, tiny_maskfeat_deep },
     { "simmim", 16, tiny_simmim },
+    { "beit", 16, tiny_beit },
     { "ijepa", 16, tiny_ijepa },
     { "dvae", 16, tiny_dvae },
     { "dvae", 16, tiny_dvae_smooth },

@@ -406,18 +406,21 @@ END_TEST
 /* A run whose targets a file gives goes on with that file, wherever it lies, and with no other. */
 START_TEST(another_teacher_is_refused)
 {
+    static const char *const names[][2] = { { "target", "frozen_weights.safetensors" },
+                                            { "tokenizer", "tokenizer_weights.safetensors" } };
     run r;
-    char moved[TACIT_SETTING_TEXT];
-    size_t size, maskfeat = tiny_of("maskfeat") + 1;
-    unsigned char *bytes = file_get(golden("frozen_weights.safetensors"), &size);
-    run_open(&r, maskfeat, scratch("run"));
+    char moved[TACIT_SETTING_TEXT], says[64];
+    size_t size, which = _i ? tiny_of("beit") : tiny_of("maskfeat") + 1;
+    unsigned char *bytes = file_get(golden(names[_i][1]), &size);
+    run_open(&r, which, scratch("run"));
     r.o.stop_after = 7;
     ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
     tacit_config_close(&r.config);
 
     file_put(scratch("moved"), bytes, size);
-    snprintf(moved, sizeof moved, "target=%s", scratch("moved"));
-    run_open(&r, maskfeat, scratch("run"));
+    snprintf(moved, sizeof moved, "%s=%s", names[_i][0], scratch("moved"));
+    snprintf(says, sizeof says, "was begun with %s_xxh3 = ", names[_i][0]);
+    run_open(&r, which, scratch("run"));
     config_set(&r.config, moved);
     r.o.resume = true;
     r.o.stop_after = 9;
@@ -427,11 +430,11 @@ START_TEST(another_teacher_is_refused)
 
     bytes[size - 1] ^= 1; /* of one weight */
     file_put(scratch("moved"), bytes, size);
-    run_open(&r, maskfeat, scratch("run"));
+    run_open(&r, which, scratch("run"));
     config_set(&r.config, moved);
     r.o.resume = true;
-    check_refused(&r, TACIT_ECONFLICT, "was begun with target_xxh3 = ");
-    check_refused(&r, TACIT_ECONFLICT, "was begun with target_xxh3 = ");
+    check_refused(&r, TACIT_ECONFLICT, says);
+    check_refused(&r, TACIT_ECONFLICT, says);
     tacit_config_close(&r.config);
     free(bytes);
 }
@@ -873,7 +876,7 @@ int main(void)
     tcase_add_loop_test(tests, every_damage_is_seen, 0, 2);
     tcase_add_test(tests, a_damaged_checkpoint_costs_little);
     tcase_add_test(tests, other_runs_are_refused);
-    tcase_add_test(tests, another_teacher_is_refused);
+    tcase_add_loop_test(tests, another_teacher_is_refused, 0, 2);
     tcase_add_test(tests, a_save_that_fails_costs_nothing);
     tcase_add_test(tests, bad_images_are_refused);
     tcase_add_test(tests, a_queue_larger_than_the_data);
