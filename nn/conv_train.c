@@ -4,6 +4,8 @@
 #include "conv_tiles.h"
 #include "linear.h"
 
+#include <assert.h>
+
 /* Chunks of outputs: windows are gathered once for all channels of a chunk. */
 #define PIXELS   112
 #define CHANNELS 256
@@ -229,14 +231,29 @@ static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
     }
 }
 
+/* dW += dy^T windows. */
+static void weight_gradient(const tacit_convolution *conv, size_t batch, const float *x,
+                            const float *dy)
+{
+    job j = { .c = conv, .m = batch * outputs_of(conv), .x = x, .dy = dy };
+    /* The windows are gathered again for each range of outputs: few of those, and enough blocks. */
+    j.row_step = weight_rows(conv->out);
+    j.column_step = TERMS;
+    while (j.column_step > 48 &&
+           pieces(conv->out, j.row_step) * pieces(conv->dense.in, j.column_step) < 12)
+        j.column_step /= 2;
+    tacit_parallel_for(conv->work->pool,
+                       pieces(conv->out, j.row_step) * pieces(conv->dense.in, j.column_step),
+                       weight_chunk, &j);
+}
+
 void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, const float *x,
                                 const float *dy, float *dx, const float *beside)
 {
-    size_t m = batch * outputs_of(conv);
     if (is_product(conv)) {
         const tacit_after after = { .residual = beside, .ldr = conv->shape.channels };
-        tacit_dense_backward(conv->work, &conv->dense, m, dy, conv->out, x, conv->shape.channels,
-                             dx, conv->shape.channels, &after);
+        tacit_dense_backward(conv->work, &conv->dense, batch * outputs_of(conv), dy, conv->out, x,
+                             conv->shape.channels, dx, conv->shape.channels, &after);
         return;
     }
     if (conv->side) {
@@ -248,14 +265,21 @@ void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, con
     job j = { .c = conv, .batch = batch, .dy = dy, .beside = beside, .y = dx };
     if (dx)
         input_gradient(&j);
-    j = (job){ .c = conv, .m = m, .x = x, .dy = dy };
-    /* The windows are gathered again for each range of outputs: few of those, and enough blocks. */
-    j.row_step = weight_rows(conv->out);
-    j.column_step = TERMS;
-    while (j.column_step > 48 &&
-           pieces(conv->out, j.row_step) * pieces(conv->dense.in, j.column_step) < 12)
-        j.column_step /= 2;
-    tacit_parallel_for(conv->work->pool,
-                       pieces(conv->out, j.row_step) * pieces(conv->dense.in, j.column_step),
-                       weight_chunk, &j);
+    weight_gradient(conv, batch, x, dy);
+}
+
+void tacit_convolution_transposed(const tacit_convolution *conv, size_t batch, const float *x,
+                                  float *y)
+{
+    job j = { .c = conv, .batch = batch, .dy = x, .y = y };
+    assert(conv->shape.stride > 1);
+    input_gradient(&j);
+}
+
+void tacit_convolution_transposed_backward(const tacit_convolution *conv, size_t batch,
+                                           const float *x, const float *dy, float *dx)
+{
+    if (dx)
+        tacit_convolution_forward(conv, batch, dy, dx);
+    weight_gradient(conv, batch, dy, x);
 }

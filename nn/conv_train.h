@@ -31,4 +31,13 @@ void tacit_convolution_forward(const tacit_convolution *conv, size_t batch, cons
 void tacit_convolution_backward(const tacit_convolution *conv, size_t batch, const float *x,
                                 const float *dy, float *dx, const float *beside);
 
+/* The transposed convolution, PyTorch's ConvTranspose2d with the same weights: the gradient of a
+ * convolution with a stride by its input, taken as a layer. x (batch, rows, columns, out) is what
+ * the convolution gives, y (batch, height, width, channels) what it takes. */
+void tacit_convolution_transposed(const tacit_convolution *conv, size_t batch, const float *x,
+                                  float *y);
+/* dW += ...; dx unless it is NULL. */
+void tacit_convolution_transposed_backward(const tacit_convolution *conv, size_t batch,
+                                           const float *x, const float *dy, float *dx);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "linear.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -222,10 +223,33 @@ void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size
     } else if (dense->b) {
         tacit_sum_rows(work, m, dense->out, dy, lddy, dense->b->grad);
     }
+    tacit_dense_weights(work, dense, m, dy, lddy, x, ldx);
+}
+
+void tacit_dense_weights(const tacit_work *work, const tacit_dense *dense, size_t m,
+                         const float *dy, size_t lddy, const float *x, size_t ldx)
+{
     dense_job j = {
         .work = work, .dense = dense, .m = m, .dy = dy, .lddy = lddy, .x = x, .ldx = ldx
     };
     tacit_parallel_for(work->pool, weight_blocks(&j), weight_chunk, &j);
+}
+
+void tacit_dense_turned(const tacit_work *work, const tacit_dense *dense, size_t m, const float *x,
+                        size_t ldx, float *y, size_t ldy)
+{
+    assert(!dense->b);
+    dense_job j = { .work = work,
+                    .dense = dense,
+                    .m = m,
+                    .in = dense->out,
+                    .out = dense->in,
+                    .x = x,
+                    .ldx = ldx,
+                    .y = y,
+                    .ldy = ldy,
+                    .backward = true };
+    run_product(&j, NULL);
 }
 
 /* Sums of rows -------------------------------------------------------------------------------- */
@@ -247,6 +271,11 @@ static void sum_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t row = chunk * j->step;
     j->work->kernels->sum_rows_f32(step_at(j->rows, row, j->step), j->n, j->x + row * j->ldx,
                                    j->ldx, false, j->work->partial + chunk * j->n);
+}
+
+void tacit_sum_rows_need(tacit_work *work, size_t max_rows, size_t n)
+{
+    tacit_work_need(&work->partial_floats, pieces(max_rows, ROWS) * n);
 }
 
 void tacit_sum_rows(const tacit_work *work, size_t rows, size_t n, const float *x, size_t ldx,

@@ -62,6 +62,14 @@ void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size
                           const float *dy, size_t lddy, const float *x, size_t ldx, float *dx,
                           size_t lddx, const tacit_after *after);
 
+/* The layer turned round, as PyTorch's Embedding of soft one-hot rows is: y (m, in) = x W, no bias.
+ * Its gradient by x is tacit_dense_forward, by W tacit_dense_weights with x in dy's place. */
+void tacit_dense_turned(const tacit_work *work, const tacit_dense *dense, size_t m, const float *x,
+                        size_t ldx, float *y, size_t ldy);
+/* dW += dy^T x. */
+void tacit_dense_weights(const tacit_work *work, const tacit_dense *dense, size_t m,
+                         const float *dy, size_t lddy, const float *x, size_t ldx);
+
 typedef struct tacit_layernorm {
     size_t n;
     float eps;
@@ -79,7 +87,8 @@ void tacit_layernorm_backward(const tacit_work *work, const tacit_layernorm *nor
                               const float *x, size_t ldx, const float *dy, size_t lddy, float *dx,
                               size_t lddx, bool more);
 
-/* sum += the rows of x, in blocks that are added in order. */
+/* sum += the rows of x, in blocks that are added in order; what that needs of the work. */
+void tacit_sum_rows_need(tacit_work *work, size_t max_rows, size_t n);
 void tacit_sum_rows(const tacit_work *work, size_t rows, size_t n, const float *x, size_t ldx,
                     float *sum);
 

@@ -14,6 +14,7 @@ typedef enum tacit_draw_use {
     TACIT_DRAW_CENTROIDS = 5,  /* of k-means, in place of the sample */
     TACIT_DRAW_CLASSIFIER = 6, /* of an epoch: sample 0 */
     TACIT_DRAW_BLOCK_SIZE = 7, /* of a step of an epoch, in place of the sample */
+    TACIT_DRAW_GUMBEL = 8,
     TACIT_DRAW_DROP_PATH = 16, /* and the view */
 } tacit_draw_use;
 

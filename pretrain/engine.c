@@ -69,7 +69,8 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
                                  .final = last };
-    e->ahead = tacit_config_flag(c, "schedule_next") ? 1 : 0;
+    e->ahead = (tacit_config_flag(c, "schedule_next") ? 1 : 0) -
+               (tacit_config_flag(c, "schedule_last") ? 1 : 0);
     bool drops = *tacit_config_string(c, "lr_drops");
     if (drops != (e->rate.kind == TACIT_SCHEDULE_STEP))
         return tacit_fail(err, TACIT_EINVAL,
@@ -77,12 +78,36 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
     return take_drops(tacit_config_string(c, "lr_drops"), &e->rate, err);
 }
 
+static bool has_backbone(const tacit_method *m)
+{
+    return m->vit || m->resnet;
+}
+
+/* Of a method without: the size of its images is all that is known. */
+static tacit_status no_backbone(const tacit_config *c, tacit_backbone_config *backbone,
+                                tacit_err *err)
+{
+    static const char *const sizes[] = { "patch", "dim", "depth", "heads" };
+    unsigned size = (unsigned)tacit_config_whole(c, "size");
+    bool none = !*tacit_config_string(c, "arch");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        none = none && !tacit_config_whole(c, sizes[i]);
+    *backbone = (tacit_backbone_config){ .vit = { .height = size, .width = size } };
+    if (!none)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "%s has no backbone: leave arch, patch, dim, depth and heads alone",
+                          c->method->name);
+    return size ? TACIT_OK
+                : tacit_fail(err, TACIT_EINVAL, "size = 0: %s needs the images' size",
+                             c->method->name);
+}
+
 static tacit_status check_method(const tacit_engine *e, tacit_err *err)
 {
     const tacit_config *c = e->learner.config;
     const tacit_method *m = e->method;
-    bool vit = e->learner.backbone.family == TACIT_FAMILY_VIT;
-    if (vit ? !m->vit : !m->resnet)
+    bool vit = has_backbone(m) && e->learner.backbone.family == TACIT_FAMILY_VIT;
+    if (has_backbone(m) && (vit ? !m->vit : !m->resnet))
         return tacit_fail(err, TACIT_EINVAL, "%s trains a %s, which %s is not: choose another arch",
                           m->name, vit ? "ResNet" : "ViT", tacit_config_string(c, "arch"));
     if (e->learner.whole % e->parts)
@@ -92,9 +117,11 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
     if (m->joint && e->learner.whole < 2)
         return tacit_fail(err, TACIT_EINVAL,
                           "batch = 1: %s tells images of a batch apart: use 2 at least", m->name);
-    if (*tacit_config_string(c, "pictures") && !m->picture)
-        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct: leave pictures empty",
-                          m->name);
+    if (*tacit_config_string(c, "knn") && m->tokenizer)
+        return tacit_fail(err, TACIT_EINVAL, "%s has no features: leave knn empty", m->name);
+    if (*tacit_config_string(c, "pictures") && !tacit_method_draws(c))
+        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct%s: leave pictures empty",
+                          m->name, m->picture ? " with these settings" : "");
     if (!vit && number(e, "drop_path") > 0)
         return tacit_fail(err, TACIT_EINVAL, "drop_path is a ViT's: arch is %s",
                           tacit_config_string(c, "arch"));
@@ -112,7 +139,7 @@ static size_t buffers(const tacit_params *params)
     return floats;
 }
 
-tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
+tacit_status tacit_engine_declare(tacit_engine *e, tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
     const tacit_method *m = config->method;
@@ -130,7 +157,8 @@ tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
     e->clip = number(e, "clip");
     e->clip_tensor = number(e, "clip_tensor");
     take_optimiser(e);
-    tacit_status st = tacit_encoder_config(config, &e->learner.backbone, err);
+    tacit_status st = has_backbone(m) ? tacit_encoder_config(config, &e->learner.backbone, err)
+                                      : no_backbone(config, &e->learner.backbone, err);
     if (st == TACIT_OK)
         st = check_method(e, err);
     if (st == TACIT_OK && m->backbone)
@@ -293,7 +321,13 @@ static tacit_status take_part(pass *p, uint64_t index, tacit_err *err)
     tacit_engine *e = p->e;
     tacit_status st = p->feed->next(p->feed->ctx, p->result->epoch, index, &p->batch, err);
     lap(&p->clock, &p->result->data_s);
-    p->part = (tacit_part){ &p->batch, e->learner.part, index % e->parts, e->parts, e->seed };
+    p->part = (tacit_part){ .batch = &p->batch,
+                            .images = e->learner.part,
+                            .index = index % e->parts,
+                            .count = e->parts,
+                            .seed = e->seed,
+                            .step = e->step,
+                            .steps = e->steps };
     return st;
 }
 
@@ -445,8 +479,9 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
     clip(e, norm);
-    result->rate = tacit_schedule_at(&e->rate, (double)e->step + e->ahead);
-    result->decay = tacit_schedule_at(&e->decay, (double)e->step + e->ahead);
+    double at = e->step || e->ahead > 0 ? (double)e->step + e->ahead : 0;
+    result->rate = tacit_schedule_at(&e->rate, at);
+    result->decay = tacit_schedule_at(&e->decay, at);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,
                          e->work.kernels, e->work.pool);
     if (e->method->after)

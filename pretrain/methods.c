@@ -1,4 +1,4 @@
-/* methods.c - the list of methods. See method.h. */
+/* methods.c - the lists of methods and tokenizers. See method.h. */
 #include "method.h"
 
 #include <string.h>
@@ -16,14 +16,33 @@ const tacit_method *const tacit_methods[] = {
     &tacit_variance_invariance_covariance,
     &tacit_masked_autoencoder,
     &tacit_masked_features,
+    &tacit_simple_masked_modelling,
+    &tacit_bidirectional_encoder,
     &tacit_joint_embedding_predictive,
     NULL,
 };
 
+const tacit_method *const tacit_tokenizers[] = {
+    &tacit_discrete_vae,
+    NULL,
+};
+
+static const tacit_method *find(const tacit_method *const *list, const char *name)
+{
+    for (; *list; list++)
+        if (!strcmp((*list)->name, name))
+            return *list;
+    return NULL;
+}
+
 const tacit_method *tacit_method_find(const char *name)
 {
-    for (const tacit_method *const *m = tacit_methods; *m; m++)
-        if (!strcmp((*m)->name, name))
-            return *m;
-    return NULL;
+    const tacit_method *m = find(tacit_methods, name);
+    return m ? m : find(tacit_tokenizers, name);
+}
+
+bool tacit_method_draws(const tacit_config *config)
+{
+    const tacit_method *m = config->method;
+    return m->picture && (!m->drawn || m->drawn(config));
 }

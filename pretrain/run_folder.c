@@ -4,6 +4,7 @@
 #include "atomic_file.h"
 #include "backbone_file.h"
 #include "snapshot.h"
+#include "tokenizer_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -65,7 +66,8 @@ static void remove_temporary(void *ctx, const char *name)
     const tacit_run_folder *f = ctx;
     size_t n = strlen(name);
     if ((!strncmp(name, "checkpoint.safetensors.", 23) ||
-         !strncmp(name, "backbone.safetensors.", 21) || !strncmp(name, "config.ini.", 11) ||
+         !strncmp(name, "backbone.safetensors.", 21) ||
+         !strncmp(name, "tokenizer.safetensors.", 22) || !strncmp(name, "config.ini.", 11) ||
          !strncmp(name, "pictures-", 9)) &&
         n > 4 && !strcmp(name + n - 4, ".tmp"))
         unlinkat(f->lock, name, 0);
@@ -212,10 +214,12 @@ tacit_status tacit_run_folder_save(tacit_run_folder *f, tacit_engine *e, size_t 
                                    tacit_err *err)
 {
     char name[64], *last = tacit_run_folder_name(f, CHECKPOINT);
-    char *backbone = tacit_run_folder_name(f, "backbone.safetensors");
+    bool tokenizer = e->method->tokenizer;
+    char *product =
+        tacit_run_folder_name(f, tokenizer ? "tokenizer.safetensors" : "backbone.safetensors");
     char *config = tacit_config_text(e->learner.config);
     tacit_status st = TACIT_OK;
-    if (!last || !backbone || !config)
+    if (!last || !product || !config)
         st = out_of_memory(f, err);
     /* A second name first, so that the last stays under its own until the rename (2). Where the
      * file system has no such links, only the last is kept. */
@@ -241,10 +245,11 @@ tacit_status tacit_run_folder_save(tacit_run_folder *f, tacit_engine *e, size_t 
             if (unlinkat(f->lock, name, 0) < 0)
                 break;
         }
-        st = tacit_backbone_file_write(backbone, e, err);
+        st = tokenizer ? tacit_tokenizer_file_write(product, e, err)
+                       : tacit_backbone_file_write(product, e, err);
     }
     tacit_free(last);
-    tacit_free(backbone);
+    tacit_free(product);
     tacit_free(config);
     return st;
 }

@@ -3,7 +3,7 @@
  *   config.ini                      every setting that is in force
  *   log.jsonl                       a line for each logged step
  *   checkpoint.safetensors          the last; checkpoint-<step>.safetensors those before it
- *   backbone.safetensors            as of the last checkpoint
+ *   backbone.safetensors            as of the last checkpoint; of a tokenizer tokenizer.safetensors
  *   pictures-<step>.png             what was reconstructed, where that is asked for
  *
  * At every instant and after any crash:
@@ -44,7 +44,8 @@ tacit_status tacit_run_folder_load(tacit_run_folder *folder, tacit_engine *engin
                                    void (*say)(void *ctx, const char *line), void *ctx,
                                    tacit_err *err);
 
-/* The engine's state as checkpoint.safetensors, of those before keep - 1, and the backbone. */
+/* The engine's state as checkpoint.safetensors, of those before keep - 1, and the
+ * backbone or tokenizer. */
 tacit_status tacit_run_folder_save(tacit_run_folder *folder, tacit_engine *engine, size_t keep,
                                    tacit_err *err);
 

@@ -144,7 +144,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
     tacit_engine *e = &t->engine;
-    tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
+    tacit_status st = tacit_engine_declare(e, o->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
         st = open_data(t, err);
     if (st == TACIT_OK)
@@ -548,7 +548,10 @@ tacit_status tacit_train_estimate(const tacit_trainer_options *o, tacit_estimate
         st = tacit_engine_plan(&e, &estimate->parameter_bytes, &estimate->activation_bytes, err);
     if (st == TACIT_OK) {
         bool again = goes_twice(e.method, e.parts);
-        tacit_backbone_name(&e.learner.backbone, estimate->arch, sizeof estimate->arch);
+        if (e.method->vit || e.method->resnet)
+            tacit_backbone_name(&e.learner.backbone, estimate->arch, sizeof estimate->arch);
+        else
+            snprintf(estimate->arch, sizeof estimate->arch, "%s", e.method->name);
         estimate->images = tacit_loader_samples(images.loader);
         estimate->steps = e.steps;
         estimate->epoch_steps = e.epoch_steps;

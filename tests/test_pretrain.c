@@ -8,6 +8,7 @@
 #include "run_folder.h"
 #include "safetensors.h"
 #include "snapshot.h"
+#include "tokenizer.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -36,10 +37,17 @@ static bool same_files(const char *a, const char *b)
     return same;
 }
 
+/* What a run is for. */
+static const char *product(const char *out)
+{
+    const char *tokenizer = in(out, "tokenizer.safetensors");
+    return access(tokenizer, F_OK) ? in(out, "backbone.safetensors") : tokenizer;
+}
+
 static void check_same(const char *a, const char *b)
 {
     ck_assert(same_files(in(a, "checkpoint.safetensors"), in(b, "checkpoint.safetensors")));
-    ck_assert(same_files(in(a, "backbone.safetensors"), in(b, "backbone.safetensors")));
+    ck_assert(same_files(product(a), product(b)));
 }
 
 /* The same bytes ------------------------------------------------------------------------------ */
@@ -395,6 +403,43 @@ START_TEST(other_runs_are_refused)
 }
 END_TEST
 
+/* A run whose targets a file gives goes on with that file, wherever it lies, and with no other. */
+START_TEST(another_teacher_is_refused)
+{
+    static const char *const names[][2] = { { "target", "frozen_weights.safetensors" },
+                                            { "tokenizer", "tokenizer_weights.safetensors" } };
+    run r;
+    char moved[TACIT_SETTING_TEXT], says[64];
+    size_t size, which = _i ? tiny_of("beit") : tiny_of("maskfeat") + 1;
+    unsigned char *bytes = file_get(golden(names[_i][1]), &size);
+    run_open(&r, which, scratch("run"));
+    r.o.stop_after = 7;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    tacit_config_close(&r.config);
+
+    file_put(scratch("moved"), bytes, size);
+    snprintf(moved, sizeof moved, "%s=%s", names[_i][0], scratch("moved"));
+    snprintf(says, sizeof says, "was begun with %s_xxh3 = ", names[_i][0]);
+    run_open(&r, which, scratch("run"));
+    config_set(&r.config, moved);
+    r.o.resume = true;
+    r.o.stop_after = 9;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_uint_eq(r.result.first, 7);
+    tacit_config_close(&r.config);
+
+    bytes[size - 1] ^= 1; /* of one weight */
+    file_put(scratch("moved"), bytes, size);
+    run_open(&r, which, scratch("run"));
+    config_set(&r.config, moved);
+    r.o.resume = true;
+    check_refused(&r, TACIT_ECONFLICT, says);
+    check_refused(&r, TACIT_ECONFLICT, says);
+    tacit_config_close(&r.config);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(a_save_that_fails_costs_nothing)
 {
     run r;
@@ -572,7 +617,7 @@ static void run_with_pictures(run *r, const char *out, unsigned threads)
 }
 
 /* All that is trained is the same without them, though the settings are others. */
-static void check_trained(const run *r, const char *plain)
+static void check_trained(run *r, const char *plain)
 {
     tacit_engine e;
     tacit_err err;
@@ -658,6 +703,105 @@ END_TEST
 
 /* The backbone -------------------------------------------------------------------------------- */
 
+/* The tokens of an image are those of the network in training, whatever is beside it; and the file
+ * tells of nothing that they do not depend on. */
+static void check_tokenizer(const run *r, tacit_engine *e)
+{
+    enum { SIDE = 16, VALUES = 3 * SIDE * SIDE, COUNT = 3 };
+    tacit_tokenizer *t;
+    tacit_err err;
+    uint32_t ids[COUNT * SIDE * SIDE], one[SIDE * SIDE], none[COUNT] = { 0 };
+    float *pixels = tacit_alloc((COUNT + 2) * VALUES * sizeof *pixels);
+    float *panels = pixels + COUNT * VALUES, *again = pixels;
+    ck_assert_ptr_nonnull(pixels);
+    for (size_t i = 0; i < COUNT * VALUES; i++)
+        pixels[i] = tacit_rng_uniform(5, 6, i) * 2 - 1;
+    const char *path = in(r->o.out, "tokenizer.safetensors");
+    ck_assert_msg(!tacit_tokenizer_open(&t, path, COUNT, e->work.kernels, NULL, &err), "%s",
+                  err.text);
+    const tacit_tokenizer_info *info = tacit_tokenizer_info_of(t);
+    size_t tokens = info->grid * info->grid;
+    ck_assert_str_eq(info->kind, e->method->name);
+    ck_assert_uint_eq(info->size, SIDE);
+    ck_assert_float_eq(info->mean[1], 0.5f);
+    ck_assert_uint_gt(tacit_tokenizer_bytes(t), 1000);
+    tacit_tokenizer_encode(t, pixels, COUNT, ids);
+    for (size_t i = 0; i < COUNT; i++) {
+        tacit_tokenizer_encode(t, pixels + i * VALUES, 1, one);
+        ck_assert(!memcmp(one, ids + i * tokens, tokens * sizeof *ids));
+    }
+    for (size_t i = 0; i < COUNT * tokens; i++)
+        ck_assert_uint_lt(ids[i], info->codes);
+    if (tacit_tokenizer_decodes(t)) { /* as the run's own picture */
+        const float *views[] = { pixels };
+        const tacit_batch batch = { .samples = none, .views = views };
+        const tacit_part part = { .batch = &batch, .images = COUNT, .count = 1 };
+        e->method->forward(e->state, &part);
+        e->method->picture(e->state, &part, 1, panels);
+        tacit_tokenizer_decode(t, ids, COUNT, again);
+        for (size_t i = 0; i < VALUES; i++)
+            ck_assert_float_eq(panels[VALUES + i], again[VALUES + i] * 0.5f + 0.5f);
+    }
+    tacit_tokenizer_close(&t);
+    size_t size;
+    char *file = (char *)file_get(path, &size);
+    ck_assert_ptr_null(memmem(file, size, "images = ", 9));
+    free(file);
+    tacit_free(pixels);
+}
+
+/* Of a file that is no tokenizer, was cut, or holds what does not fit: an error, no crash. */
+START_TEST(bad_tokenizers_are_refused)
+{
+    run r;
+    tacit_tokenizer *t = NULL;
+    const tacit_kernels *k = tacit_kernels_for(isas[0]);
+    run_open(&r, tiny_of("dvae"), scratch("run"));
+    config_set(&r.config, "max_steps=5");
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    size_t size;
+    unsigned char *file = file_get(in(r.o.out, "tokenizer.safetensors"), &size);
+    static const struct {
+        const char *from, *to, *says;
+    } changes[] = {
+        { "tacit.tokenizer", "tacit.tokeniser", "is no tokenizer" },
+        { "\"method\":\"dvae\"", "\"method\":\"mae\" ", "a tokenizer 'mae'" },
+        { "codes = 10", "codes = 11", "codebook.weight has another shape" },
+        { "hidden = 6", "hidden = 0", "hidden = '0'" },
+        { "stages = 2", "stages = 6", "do not divide" },
+        { "decoder.1.net.0.bias", "decoder.1.net.9.bias", "there is no decoder.1.net.0.bias" },
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        unsigned char *copy = malloc(size), *at;
+        memcpy(copy, file, size);
+        at = memmem(copy, size, changes[i].from, strlen(changes[i].from));
+        ck_assert_msg(at != NULL, "%s", changes[i].from);
+        memcpy(at, changes[i].to, strlen(changes[i].to));
+        file_put(scratch("bad"), copy, size);
+        tacit_err err = { "" };
+        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 2, k, NULL, &err), 0);
+        ck_assert_msg(strstr(err.text, changes[i].says) != NULL, "%s", err.text);
+        ck_assert_ptr_null(t);
+        free(copy);
+    }
+    for (size_t cut = 0; cut < size; cut += 997) {
+        file_put(scratch("bad"), file, cut);
+        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 2, k, NULL, NULL), 0);
+    }
+    tacit_status st = TACIT_ENOMEM;
+    for (uint64_t n = 1; st == TACIT_ENOMEM; n++) {
+        tacit_err err = { "" };
+        tacit_alloc_fail_at(n, false);
+        st = tacit_tokenizer_open(&t, in(r.o.out, "tokenizer.safetensors"), 2, k, NULL, &err);
+        tacit_alloc_fail_at(0, false);
+        ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && *err.text), "%s", err.text);
+    }
+    tacit_tokenizer_close(&t);
+    free(file);
+    tacit_config_close(&r.config);
+}
+END_TEST
+
 /* tacit extract has the features that the network had in training. */
 START_TEST(the_backbone_loads)
 {
@@ -671,6 +815,12 @@ START_TEST(the_backbone_loads)
     engine_ready(&e, &r.config, isas[isa_count - 1], NULL);
     ck_assert_int_eq(tacit_snapshot_load(in(r.o.out, "checkpoint.safetensors"), &e, &err),
                      TACIT_OK);
+    if (e.method->tokenizer) {
+        check_tokenizer(&r, &e);
+        tacit_engine_close(&e);
+        tacit_config_close(&r.config);
+        return;
+    }
     tacit_model_defaults(&options);
     const char *path = in(r.o.out, "backbone.safetensors");
     options.weights = path;
@@ -726,6 +876,7 @@ int main(void)
     tcase_add_loop_test(tests, every_damage_is_seen, 0, 2);
     tcase_add_test(tests, a_damaged_checkpoint_costs_little);
     tcase_add_test(tests, other_runs_are_refused);
+    tcase_add_loop_test(tests, another_teacher_is_refused, 0, 2);
     tcase_add_test(tests, a_save_that_fails_costs_nothing);
     tcase_add_test(tests, bad_images_are_refused);
     tcase_add_test(tests, a_queue_larger_than_the_data);
@@ -736,6 +887,7 @@ int main(void)
     tcase_add_test(tests, a_run_is_looked_at);
     tcase_add_test(tests, pictures_that_fail_cost_a_line);
     tcase_add_loop_test(tests, the_backbone_loads, 0, TINY_COUNT);
+    tcase_add_test(tests, bad_tokenizers_are_refused);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -132,7 +132,17 @@ static const struct {
     { "mae", { "mask_ratio=0.99" }, "leaves none" },
     { "maskfeat", { "arch=resnet50", "patch=0", "heads=0" }, "maskfeat trains a ViT" },
     { "maskfeat", { "cell=3" }, "patches of 4 do not divide into cells of 3" },
+    { "maskfeat",
+      { "target=default", "size=32", "pictures=x" },
+      "does not reconstruct with these" },
     { "maskfeat", { "mask_ratio=0.01" }, "mask_ratio = 0.01 of 4 x 4 patches is none" },
+    { "simmim", { "mask_unit=6" }, "mask_unit = 6 must be a multiple of the patch, 4" },
+    { "simmim", { "mask_unit=12" }, "divide the image, 16" },
+    { "simmim", { "mask_ratio=0.8" }, "leaves none of 4 squares" },
+    { "beit", { "tokenizer=" }, "tokenizer is empty: name the tokenizer.safetensors" },
+    { "beit", { "patch=8", "mask_patches=2" }, "has 4 x 4 tokens of an image, which has 2 x 2" },
+    { "beit", { "mask_patches=16" }, "mask_patches = 16 must be less than the 4 x 4 patches" },
+    { "beit", { "mask_least=7" }, "not less than mask_least = 7" },
     { "mae", { "accumulate=3" }, "batch = 8 does not divide into accumulate = 3" },
     { "mae", { "warmup_epochs=5" }, "longer than the run" },
     { "mae", { "max_steps=4" }, "longer than the run: 5 steps of 4" },
@@ -173,21 +183,24 @@ END_TEST
 
 /* Against PyTorch ----------------------------------------------------------------------------- */
 
-static tacit_safetensors *file;
-static tacit_tensor_source source;
+static const char *const golden_files[] = { "pretrain_golden.safetensors",
+                                            "tokenizer_golden.safetensors" };
+enum { FILES = sizeof golden_files / sizeof *golden_files };
+static tacit_safetensors *files[FILES];
 
 static void setup(void)
 {
     tacit_err err;
     scratch_open();
-    ck_assert_msg(!tacit_safetensors_open(&file, golden("pretrain_golden.safetensors"), &err), "%s",
-                  err.text);
-    source = tacit_safetensors_source(file);
+    for (size_t i = 0; i < FILES; i++)
+        ck_assert_msg(!tacit_safetensors_open(&files[i], golden(golden_files[i]), &err), "%s",
+                      err.text);
 }
 
 static void teardown(void)
 {
-    tacit_safetensors_close(&file);
+    for (size_t i = 0; i < FILES; i++)
+        tacit_safetensors_close(&files[i]);
     scratch_close();
 }
 
@@ -196,10 +209,14 @@ static float *find(const char *method, const char *kind, const char *tensor, siz
 {
     char name[256];
     snprintf(name, sizeof name, "%s.%s%s%s", method, kind, *tensor ? "." : "", tensor);
-    for (size_t i = 0; i < source.count; i++) {
-        const tacit_tensor *t = &source.tensors[i];
-        if (strcmp(t->name, name))
+    for (size_t f = 0; f < FILES; f++) {
+        const tacit_tensor_source source = tacit_safetensors_source(files[f]);
+        size_t i = 0;
+        while (i < source.count && strcmp(source.tensors[i].name, name) != 0)
+            i++;
+        if (i == source.count)
             continue;
+        const tacit_tensor *t = &source.tensors[i];
         ck_assert_msg(t->bytes == count * tacit_dtype_size(t->dtype), "%s: %zu bytes", name,
                       t->bytes);
         float *values = tacit_alloc(count * sizeof *values);
@@ -352,6 +369,7 @@ START_TEST(twenty_steps_as_pytorch)
     check_tensors(run, &e.teacher, "teacher", false, 1e-4, 2e-3);
     check_tensors(run, &e.memory, "memory", false, 1e-4, 0);
     check_state(run, &e.params);
+    check_state(run, &e.memory);
     check_running(run, &e.params, "running");
     check_running(run, &e.teacher, "teacher_running");
     tacit_free(losses);
