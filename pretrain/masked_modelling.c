@@ -2,7 +2,6 @@
 #include "masked_modelling.h"
 
 #include "draws.h"
-#include "view_settings.h"
 
 tacit_status tacit_masked_modelling_declare(tacit_masked_modelling *m, const tacit_learner *l,
                                             const tacit_vit_train_config *config, size_t max_masked,
@@ -49,15 +48,6 @@ void tacit_masked_modelling_forward(tacit_masked_modelling *m, const tacit_part 
             tacit_draw_stream(part->seed, b->epoch, b->samples[i], TACIT_DRAW_DROP_PATH));
     tacit_masked_vit_forward(&m->net, b->views[0], part->images, drop);
     tacit_parallel_for(m->work->pool, part->images, features_chunk, m);
-}
-
-tacit_status tacit_masked_hook_views(const tacit_config *config, unsigned size, tacit_view *views,
-                                     size_t *count, tacit_err *err)
-{
-    (void)err;
-    *views = tacit_view_crop(config, size);
-    *count = 1;
-    return TACIT_OK;
 }
 
 void tacit_masked_hook_close(void *state)

@@ -1,5 +1,5 @@
-/* masked_modelling.h - what methods over masked_vit.h have in common: one crop of an image, drop
- * path, and the mean of the patches as an image's features. Their state begins with it.
+/* masked_modelling.h - what methods over masked_vit.h have in common: drop path, and the mean of
+ * the patches as an image's features. Their state begins with it.
  */
 #ifndef TACIT_MASKED_MODELLING_H
 #define TACIT_MASKED_MODELLING_H
@@ -26,8 +26,6 @@ void tacit_masked_modelling_take(tacit_masked_modelling *masked, tacit_arena *ar
 void tacit_masked_modelling_forward(tacit_masked_modelling *masked, const tacit_part *part);
 
 /* Hooks (method.h). */
-tacit_status tacit_masked_hook_views(const tacit_config *config, unsigned size, tacit_view *views,
-                                     size_t *count, tacit_err *err);
 void tacit_masked_hook_close(void *state);
 void tacit_masked_hook_backward(void *state, const tacit_part *part);
 tacit_embeddings tacit_masked_hook_embeddings(const void *state);

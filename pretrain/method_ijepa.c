@@ -117,15 +117,6 @@ static void no_class_token(const tacit_config *config, tacit_backbone_config *ba
     backbone->vit.no_cls = true;
 }
 
-static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
-                          size_t *count, tacit_err *err)
-{
-    (void)err;
-    *view = tacit_view_crop(config, size);
-    *count = 1;
-    return TACIT_OK;
-}
-
 static tacit_block_masks masks_of(const tacit_config *c, size_t side)
 {
     return (tacit_block_masks){
@@ -269,7 +260,7 @@ const tacit_method tacit_joint_embedding_predictive = {
     .features = TACIT_FEATURES_MEAN,
     .state = sizeof(state),
     .backbone = no_class_token,
-    .views = views,
+    .views = tacit_view_single,
     .declare = declare,
     .close = close,
     .plan = plan,

@@ -70,15 +70,6 @@ typedef struct state {
     uint32_t *keep, *mask; /* (part, kept), (part, patches - kept) */
 } state;
 
-static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
-                          size_t *count, tacit_err *err)
-{
-    (void)err;
-    *view = tacit_view_crop(config, size);
-    *count = 1;
-    return TACIT_OK;
-}
-
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
 {
     state *s = ctx;
@@ -208,7 +199,7 @@ const tacit_method tacit_masked_autoencoder = {
     .vit = true,
     .features = TACIT_FEATURES_CLS,
     .state = sizeof(state),
-    .views = views,
+    .views = tacit_view_single,
     .declare = declare,
     .close = close,
     .plan = plan,

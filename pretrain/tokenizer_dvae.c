@@ -85,15 +85,6 @@ tacit_dvae_config tacit_dvae_of(const tacit_config *config, bool fixed)
                                 .fixed = fixed };
 }
 
-static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
-                          size_t *count, tacit_err *err)
-{
-    (void)err;
-    *view = tacit_view_crop(config, size);
-    *count = 1;
-    return TACIT_OK;
-}
-
 static tacit_schedule cosine(const tacit_config *config, double from, double to, const char *share)
 {
     double steps = tacit_config_number(config, share);
@@ -262,7 +253,7 @@ const tacit_method tacit_discrete_vae = {
     .panels = (const char *const[]){ "image", "reconstruction", NULL },
     .tokenizer = true,
     .state = sizeof(state),
-    .views = views,
+    .views = tacit_view_single,
     .declare = declare,
     .close = close,
     .plan = plan,

@@ -80,6 +80,15 @@ tacit_view tacit_view_colour(const tacit_config *config, unsigned size, bool sec
     return v;
 }
 
+tacit_status tacit_view_single(const tacit_config *config, unsigned size, tacit_view *views,
+                               size_t *count, tacit_err *err)
+{
+    (void)err;
+    *views = tacit_view_crop(config, size);
+    *count = 1;
+    return TACIT_OK;
+}
+
 tacit_status tacit_view_pair(const tacit_config *config, unsigned size, tacit_view *views,
                              size_t *count, tacit_err *err)
 {

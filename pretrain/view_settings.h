@@ -31,7 +31,11 @@ tacit_view tacit_view_crop(const tacit_config *config, unsigned size);
 /* With colour, blur and solarise: of the first view, or of the second. */
 tacit_view tacit_view_colour(const tacit_config *config, unsigned size, bool second);
 
-/* Hook (method.h) of a method with two views and both tables. */
+/* Hook (method.h) of a method with one view, and the table of crops. */
+tacit_status tacit_view_single(const tacit_config *config, unsigned size, tacit_view *views,
+                               size_t *count, tacit_err *err);
+
+/* The same of a method with two views and both tables. */
 tacit_status tacit_view_pair(const tacit_config *config, unsigned size, tacit_view *views,
                              size_t *count, tacit_err *err);
 

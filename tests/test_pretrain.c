@@ -2,6 +2,7 @@
  * with 1 to 8 threads, stopped and resumed anywhere; checkpoints that are damaged, folders that are
  * taken, images that do not fit, numbers that are not finite, memory that runs out; pictures.
  */
+#include "backbone_file.h"
 #include "extractor.h"
 #include "pictures.h"
 #include "pretrain_run.h"
@@ -829,8 +830,10 @@ START_TEST(the_backbone_loads)
     bool vit = backbone->family == TACIT_FAMILY_VIT;
     ck_assert_int_eq(model.features, vit ? e.method->features : TACIT_FEATURES_MEAN);
     ck_assert_uint_eq(model.dim, vit ? backbone->vit.dim : backbone->resnet.out[3]);
-    ck_assert_float_eq(model.recipe.mean[0],
-                       tacit_config_choice(&r.config, "normalise") ? 0.485f : 0);
+    float mean[3], std[3];
+    tacit_normalisation(&r.config, mean, std);
+    ck_assert_mem_eq(model.recipe.mean, mean, sizeof mean);
+    ck_assert_mem_eq(model.recipe.std, std, sizeof std);
     tacit_safetensors *file;
     ck_assert_int_eq(tacit_safetensors_open(&file, path, &err), TACIT_OK);
     tacit_tensor_source source = tacit_safetensors_source(file);
