@@ -173,8 +173,9 @@ tacit_status tacit_config_set(tacit_config *config, const char *assignment, taci
         st = value
                  ? set_value(value, text, err)
                  : tacit_fail(err, TACIT_EINVAL,
-                              "there is no setting '%.80s': 'tacit pretrain %s --help' lists them",
-                              key, config->method->name);
+                              "there is no setting '%.80s': 'tacit %s %s --help' lists them", key,
+                              config->method->tokenizer ? "tokenizer train" : "pretrain",
+                              config->method->name);
     }
     tacit_free(line);
     return st;

@@ -411,7 +411,7 @@ START_TEST(pretrain_refuses)
         int status;
         const char *arguments, *says;
     } table[] = {
-        { 2, "pretrain", "a METHOD is missing" },
+        { 2, "pretrain", "the name of a method is missing" },
         { 2, "pretrain supervised --images records.bin --out o",
           "there is no method 'supervised'" },
         { 2, "pretrain mae simclr --images records.bin --out o", "unexpected argument 'simclr'" },
