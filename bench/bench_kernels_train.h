@@ -18,8 +18,9 @@ static void bench_gemm_pack_t_f32(call *c)
 static void run_attention_backward_f32(call *c)
 {
     float *scratch = c->c + c->m * c->n;
-    c->k->attention_backward_f32(c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, c->b,
-                                 c->d, c->c, c->c + c->d, c->c + 2 * c->d, c->n, scratch);
+    c->k->attention_backward_f32(c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, NULL,
+                                 NULL, 0, c->b, c->d, c->c, c->c + c->d, c->c + 2 * c->d, c->n,
+                                 scratch);
 }
 
 static void bench_attention_backward_f32(call *c)

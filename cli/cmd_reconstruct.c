@@ -38,7 +38,7 @@ static tacit_status open_run(reconstruct *r, tacit_err *err)
 {
     tacit_status st = tacit_run_folder_settings(&r->config, r->run, err);
     if (st == TACIT_OK)
-        st = tacit_pictures_method(r->config.method, err);
+        st = tacit_pictures_method(&r->config, err);
     if (st == TACIT_OK)
         st = tacit_engine_declare(&r->engine, &r->config, r->kernels, r->pool, err);
     if (st == TACIT_OK)
@@ -118,9 +118,9 @@ const tacit_command tacit_cmd_reconstruct = {
     .operands = "RUN",
     .summary = "draw what a run reconstructs of images, as one PNG",
     .details =
-        "RUN is what 'tacit pretrain --out RUN' wrote, by a method that reconstructs (mae, "
-        "maskfeat); it "
-        "may still be training. Of each image, its centre square at the run's size, the sheet "
+        "RUN is what 'tacit pretrain --out RUN' wrote, by a method that reconstructs (mae, simmim, "
+        "maskfeat); it may still be training. Of each image, its centre square at the run's size, "
+        "the sheet "
         "shows the image, what the network sees of it, and that with what it predicts for the "
         "rest. What is masked is drawn from the run's seed. The setting 'pictures' of 'tacit "
         "pretrain' draws such sheets while it trains.",

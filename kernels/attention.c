@@ -6,18 +6,6 @@
 #include "gemm_tile.h"
 #include "rows.h"
 
-/* x = fma(x, scale, bias) */
-static void add_bias(size_t n, float *x, float scale, const float *bias)
-{
-    vf factor = vf_set1(scale);
-    size_t i = 0;
-    for (; i + VF <= n; i += VF)
-        vf_store(x + i, vf_fma(vf_load(x + i), factor, vf_load(bias + i)));
-    if (i < n)
-        vf_store_n(x + i, vf_fma(vf_load_n(x + i, n - i), factor, vf_load_n(bias + i, n - i)),
-                   n - i);
-}
-
 void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, const float *q,
                                      const float *k, const float *v, size_t ld, float scale,
                                      const float *bias, size_t ldb, float *out, size_t ldo,

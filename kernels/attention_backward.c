@@ -7,8 +7,8 @@
 #include "gemm_tile.h"
 #include "rows.h"
 
-/* ds = p * (dp - sum(p * dp)) * scale, in the place of dp. */
-static void softmax_gradient(size_t n, const float *p, float *dp, float scale)
+/* g = p * (dp - sum(p * dp)) is added to sums, unless NULL; ds = g * scale, in the place of dp. */
+TACIT_INLINE void softmax_gradient(size_t n, const float *p, float *dp, float scale, float *sums)
 {
     vf sum = vf_zero(), factor = vf_set1(scale);
     size_t i = 0;
@@ -21,17 +21,22 @@ static void softmax_gradient(size_t n, const float *p, float *dp, float scale)
     vf middle = vf_set1(vf_sum(sum));
     for (i = 0; i + VF <= n; i += VF) {
         vf d = vf_mul(vf_load(p + i), vf_sub(vf_load(dp + i), middle));
+        if (sums)
+            vf_store(sums + i, vf_add(vf_load(sums + i), d));
         vf_store(dp + i, vf_mul(d, factor));
     }
     if (i < n) {
         vf d = vf_mul(vf_load_n(p + i, n - i), vf_sub(vf_load_n(dp + i, n - i), middle));
+        if (sums)
+            vf_store_n(sums + i, vf_add(vf_load_n(sums + i, n - i), d), n - i);
         vf_store_n(dp + i, vf_mul(d, factor), n - i);
     }
 }
 
 void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const float *q,
                                               const float *k, const float *v, size_t ld,
-                                              float scale, const float *dout, size_t ldo, float *dq,
+                                              float scale, const float *bias, float *dbias,
+                                              size_t ldb, const float *dout, size_t ldo, float *dq,
                                               float *dk, float *dv, size_t ldd, float *scratch)
 {
     const size_t width = (tokens + TACIT_NR - 1) / TACIT_NR * TACIT_NR;
@@ -56,8 +61,12 @@ void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const f
             }
             for (size_t r = 0; r < count; r++) {
                 float *row = pi + r * lds;
-                scale_row(tokens, row, 1.0f / exp_row(tokens, row, scale, row, NULL), row);
-                softmax_gradient(tokens, row, dsi + r * lds, scale);
+                size_t at = (first + i + r) * ldb;
+                if (bias)
+                    add_bias(tokens, row, scale, bias + at);
+                scale_row(tokens, row, 1.0f / exp_row(tokens, row, bias ? 1.0f : scale, row, NULL),
+                          row);
+                softmax_gradient(tokens, row, dsi + r * lds, scale, bias ? dbias + at : NULL);
             }
             for (size_t j = 0; j < dim; j += TACIT_NR)
                 for (size_t t = 0; t < tokens; t += TACIT_KC)

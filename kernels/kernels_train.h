@@ -25,13 +25,16 @@ typedef void tacit_gemm_pack_t_f32_fn(size_t n, size_t k, const float *w, size_t
 /* The gradients of one head of attention_f32 by dout (tokens, dim), with as many queries as keys;
  * q, k, v rows ld apart, dout's ldo, those of dq, dk, dv ldd. The scores and their softmax are made
  * again, p = e * (1 / sum(e)), and nothing of the forward is needed (Dao et al. 2022, appendix B):
- *   dp = dout v^T, ds = p * (dp - sum_t p_t dp_t) * scale,
+ *   dp = dout v^T, g = p * (dp - sum_t p_t dp_t), ds = g * scale,
  *   dq = ds k, dk = ds^T q, dv = p^T dout.
+ * bias (tokens, tokens) as in the forward, its gradient dbias += g, rows of both ldb apart; both
+ * NULL where there is none.
  * Products over tokens as in gemm_f32, over dim in one chain; the sum over t is fma(p, dp, lane) in
  * 16 lanes. tokens > 0. scratch: tacit_attention_backward_scratch floats.
  * Bound: 10 tokens^2 dim FLOP and tokens^2 exp. */
 typedef void tacit_attention_backward_f32_fn(size_t tokens, size_t dim, const float *q,
                                              const float *k, const float *v, size_t ld, float scale,
+                                             const float *bias, float *dbias, size_t ldb,
                                              const float *dout, size_t ldo, float *dq, float *dk,
                                              float *dv, size_t ldd, float *scratch);
 

@@ -19,9 +19,9 @@ static float chain(size_t n, const float *x, const float *y)
 }
 
 void tacit_attention_backward_f32_ref(size_t tokens, size_t dim, const float *q, const float *k,
-                                      const float *v, size_t ld, float scale, const float *dout,
-                                      size_t ldo, float *dq, float *dk, float *dv, size_t ldd,
-                                      float *scratch)
+                                      const float *v, size_t ld, float scale, const float *bias,
+                                      float *dbias, size_t ldb, const float *dout, size_t ldo,
+                                      float *dq, float *dk, float *dv, size_t ldd, float *scratch)
 {
     for (size_t first = 0, block; first < tokens; first += block) {
         block = tokens - first < TACIT_KC ? tokens - first : TACIT_KC;
@@ -32,15 +32,21 @@ void tacit_attention_backward_f32_ref(size_t tokens, size_t dim, const float *q,
             for (size_t t = 0; t < tokens; t++) {
                 pi[t] = chain(dim, query, k + t * ld);
                 dsi[t] = chain(dim, d, v + t * ld);
+                if (bias)
+                    pi[t] = fmaf(pi[t], scale, bias[(first + i) * ldb + t]);
             }
-            float inverse = 1.0f / exp_row(tokens, pi, scale, pi, &most);
+            float inverse = 1.0f / exp_row(tokens, pi, bias ? 1.0f : scale, pi, &most);
             for (size_t t = 0; t < tokens; t++) {
                 pi[t] *= inverse;
                 lane[t % LANES] = fmaf(pi[t], dsi[t], lane[t % LANES]);
             }
             float middle = sum_lanes(lane);
-            for (size_t t = 0; t < tokens; t++)
-                dsi[t] = pi[t] * (dsi[t] - middle) * scale;
+            for (size_t t = 0; t < tokens; t++) {
+                dsi[t] = pi[t] * (dsi[t] - middle);
+                if (bias)
+                    dbias[(first + i) * ldb + t] += dsi[t];
+                dsi[t] *= scale;
+            }
             for (size_t j = 0; j < dim; j++)
                 dq[(first + i) * ldd + j] = chains(tokens, dsi, k + j, ld);
         }

@@ -33,6 +33,18 @@ TACIT_INLINE float exp_row(size_t n, const float *x, float scale, float *y, floa
     return vf_sum(sum);
 }
 
+/* x = fma(x, scale, bias) */
+TACIT_INLINE void add_bias(size_t n, float *x, float scale, const float *bias)
+{
+    vf factor = vf_set1(scale);
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(x + i, vf_fma(vf_load(x + i), factor, vf_load(bias + i)));
+    if (i < n)
+        vf_store_n(x + i, vf_fma(vf_load_n(x + i, n - i), factor, vf_load_n(bias + i, n - i)),
+                   n - i);
+}
+
 /* y = x * factor */
 TACIT_INLINE void scale_row(size_t n, const float *x, float factor, float *y)
 {

@@ -7,11 +7,27 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Rows are longer than they need to be, so that those a power of two apart do not fall into one set
  * of the cache. */
 #define PAD     16
 #define QUERIES 112
+
+static tacit_status declare_gammas(const tacit_trunk_config *config, const char *prefix, unsigned i,
+                                   tacit_block *b, tacit_params *params, tacit_err *err)
+{
+    const tacit_init init = { .kind = TACIT_INIT_CONSTANT, .size = config->layer_scale };
+    tacit_param **gammas[] = { &b->gamma1, &b->gamma2 };
+    tacit_status st = TACIT_OK;
+    for (size_t k = 0; st == TACIT_OK && k < 2; k++) {
+        char name[TACIT_PARAM_NAME];
+        snprintf(name, sizeof name, "%s.%u.ls%zu.gamma", prefix, i, k + 1);
+        st = tacit_params_add(params, name, 1, (const size_t[]){ config->dim }, init, gammas[k],
+                              err);
+    }
+    return st;
+}
 
 tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *config,
                                  const char *prefix, const char *norm, size_t max_batch,
@@ -58,6 +74,8 @@ tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *c
                             : tacit_dense_declare(part->dense, name, part->in, part->out, true, 0,
                                                   NULL, init, TACIT_ZEROS, rows, params, work, err);
         }
+        if (st == TACIT_OK && config->layer_scale > 0)
+            st = declare_gammas(config, prefix, i, b, params, err);
     }
     if (st == TACIT_OK)
         st = tacit_layernorm_declare(&trunk->norm, norm, dim, config->eps, rows, params, work, err);
@@ -83,7 +101,8 @@ static size_t wide_ld(const tacit_trunk *t)
 /* Adds up the activations, or where arena is given takes them. */
 static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_arena *arena)
 {
-    size_t rows = t->max_batch * t->max_tokens, depth = t->config.depth;
+    size_t rows = t->max_batch * t->max_tokens, depth = t->config.depth, dim = t->config.dim;
+    size_t widest = t->config.mlp > dim ? t->config.mlp : dim; /* input of a branch's last layer */
     for (size_t i = 0; i < depth; i++) {
         bool own = i == 0 || !t->config.recompute; /* else it shares those of block 0 */
         const size_t widths[] = { t->ld, t->ld_qkv, t->ld, t->ld, t->ld_hidden };
@@ -107,11 +126,14 @@ static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_are
         return tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, wide_ld(t) * sizeof(float)) &&
-               tacit_arena_plan(total, 2 * depth * t->max_batch, sizeof(float));
+               tacit_arena_plan(total, 2 * depth * t->max_batch, sizeof(float)) &&
+               (t->config.layer_scale <= 0 || tacit_layer_scale_plan(dim, widest, total));
     to->last = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->normed = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->wide = tacit_arena_take(arena, rows, wide_ld(t) * sizeof(float));
     to->scales = tacit_arena_take(arena, 2 * depth * t->max_batch, sizeof(float));
+    if (t->config.layer_scale > 0)
+        tacit_layer_scale_take(&to->layer_scale, t->work, dim, widest, arena);
     return true;
 }
 
@@ -160,26 +182,58 @@ static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t first = chunk % j->steps * j->step, head = chunk / j->steps % heads;
     size_t row = chunk / j->steps / heads * t->tokens;
     size_t rows = t->tokens - first < j->step ? t->tokens - first : j->step;
-    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
+    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width, *bias = NULL;
+    if (t->relative)
+        bias = t->relative->bias + (head * t->tokens + first) * t->tokens;
     t->work->kernels->attention_f32(rows, t->tokens, width, q + first * t->ld_qkv, q + dim,
-                                    q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), NULL, 0,
-                                    j->b->heads + (row + first) * t->ld + head * width, t->ld,
-                                    t->work->worker + worker * t->work->worker_floats);
+                                    q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), bias,
+                                    t->tokens, j->b->heads + (row + first) * t->ld + head * width,
+                                    t->ld, t->work->worker + worker * t->work->worker_floats);
+}
+
+/* One head of one image. bias and dbias: the head's, or NULL. */
+static void attention_back(const attention_job *j, size_t image, size_t head, unsigned worker,
+                           const float *bias, float *dbias)
+{
+    const tacit_trunk *t = j->t;
+    size_t dim = t->config.dim, width = dim / t->config.heads, row = image * t->tokens;
+    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
+    float *dq = j->dqkv + row * j->ld_dqkv + head * width;
+    t->work->kernels->attention_backward_f32(
+        t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), bias,
+        dbias, t->tokens, j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim,
+        j->ld_dqkv, t->work->worker + worker * t->work->worker_floats);
 }
 
 /* One chunk is one head of one image. */
 static void attention_back_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     const attention_job *j = ctx;
+    size_t heads = j->t->config.heads;
+    attention_back(j, chunk / heads, chunk % heads, worker, NULL, NULL);
+}
+
+/* With relative biases one chunk is one head of a slot's images, one after the other. */
+static void attention_back_slot(void *ctx, size_t chunk, unsigned worker)
+{
+    const attention_job *j = ctx;
     const tacit_trunk *t = j->t;
-    size_t heads = t->config.heads, dim = t->config.dim, width = dim / heads;
-    size_t head = chunk % heads, row = chunk / heads * t->tokens;
-    const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
-    float *dq = j->dqkv + row * j->ld_dqkv + head * width;
-    t->work->kernels->attention_backward_f32(
-        t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width),
-        j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim, j->ld_dqkv,
-        t->work->worker + worker * t->work->worker_floats);
+    size_t head = chunk % t->config.heads, pairs = t->tokens * t->tokens;
+    size_t from = chunk / t->config.heads * j->step, to = from + j->step;
+    for (size_t image = from; image < to && image < t->batch; image++)
+        attention_back(j, image, head, worker, t->relative->bias + head * pairs,
+                       t->relative->slots + chunk * pairs);
+}
+
+static void attention_backward(tacit_trunk *t, attention_job *a)
+{
+    size_t heads = t->config.heads;
+    if (!t->relative) {
+        tacit_parallel_for(t->work->pool, t->batch * heads, attention_back_chunk, a);
+        return;
+    }
+    a->step = (t->batch + TACIT_RELATIVE_SLOTS - 1) / TACIT_RELATIVE_SLOTS;
+    tacit_parallel_for(t->work->pool, TACIT_RELATIVE_SLOTS * heads, attention_back_slot, a);
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */
@@ -195,6 +249,12 @@ static tacit_after branch_end(const tacit_trunk *t, size_t i, size_t half, const
     return after;
 }
 
+/* The last layer of a branch, with LayerScale where there is one. */
+static const tacit_dense *scaled(tacit_trunk *t, const tacit_dense *dense, const tacit_param *gamma)
+{
+    return gamma ? tacit_layer_scale_begin(&t->layer_scale, dense, gamma) : dense;
+}
+
 /* Block i, from its x to y; with y NULL only what its backward needs. */
 static void block_forward(tacit_trunk *t, size_t i, float *y)
 {
@@ -208,7 +268,8 @@ static void block_forward(tacit_trunk *t, size_t i, float *y)
     a.steps = (t->tokens + a.step - 1) / a.step;
     tacit_parallel_for(work->pool, t->batch * t->config.heads * a.steps, attention_chunk, &a);
     tacit_after after = branch_end(t, i, 0, b->x);
-    tacit_dense_forward(work, &b->proj, rows, b->heads, t->ld, b->middle, t->ld, &after);
+    tacit_dense_forward(work, scaled(t, &b->proj, b->gamma1), rows, b->heads, t->ld, b->middle,
+                        t->ld, &after);
 
     tacit_layernorm_forward(work, &b->norm2, rows, b->middle, t->ld, t->normed, t->ld);
     after = (tacit_after){ .gelu = y ? t->wide : NULL, .ldg = t->ld_hidden };
@@ -216,7 +277,8 @@ static void block_forward(tacit_trunk *t, size_t i, float *y)
     if (!y)
         return;
     after = branch_end(t, i, 1, b->middle);
-    tacit_dense_forward(work, &b->fc2, rows, t->wide, t->ld_hidden, y, t->ld, &after);
+    tacit_dense_forward(work, scaled(t, &b->fc2, b->gamma2), rows, t->wide, t->ld_hidden, y, t->ld,
+                        &after);
 }
 
 const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop)
@@ -270,16 +332,21 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
 
     const float *db = branch_gradient(t, i, 1, d, dn);
     tacit_after through = { .gelu_input = b->hidden, .ldg = t->ld_hidden };
-    tacit_dense_backward(work, &b->fc2, rows, db, ld, b->hidden, t->ld_hidden, wide, t->ld_hidden,
-                         &through);
+    tacit_dense_backward(work, scaled(t, &b->fc2, b->gamma2), rows, db, ld, b->hidden, t->ld_hidden,
+                         wide, t->ld_hidden, &through);
+    if (b->gamma2)
+        tacit_layer_scale_end(&t->layer_scale, &b->fc2, b->gamma2);
     tacit_layernorm_forward(work, &b->norm2, rows, b->middle, ld, n, ld);
     tacit_dense_backward(work, &b->fc1, rows, wide, t->ld_hidden, n, ld, dn, ld, NULL);
     tacit_layernorm_backward(work, &b->norm2, rows, b->middle, ld, dn, ld, d, ld, true);
 
     db = branch_gradient(t, i, 0, d, n);
-    tacit_dense_backward(work, &b->proj, rows, db, ld, b->heads, ld, dn, ld, NULL);
+    tacit_dense_backward(work, scaled(t, &b->proj, b->gamma1), rows, db, ld, b->heads, ld, dn, ld,
+                         NULL);
+    if (b->gamma1)
+        tacit_layer_scale_end(&t->layer_scale, &b->proj, b->gamma1);
     attention_job a = { .t = t, .b = b, .dheads = dn, .dqkv = wide, .ld_dqkv = t->ld_qkv };
-    tacit_parallel_for(work->pool, t->batch * t->config.heads, attention_back_chunk, &a);
+    attention_backward(t, &a);
     tacit_layernorm_forward(work, &b->norm1, rows, b->x, ld, n, ld);
     tacit_dense_backward(work, &b->qkv, rows, wide, t->ld_qkv, n, ld, dn, ld, NULL);
     tacit_layernorm_backward(work, &b->norm1, rows, b->x, ld, dn, ld, d, ld, true);
@@ -288,10 +355,18 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
 void tacit_trunk_backward(tacit_trunk *trunk, float *d)
 {
     size_t rows = trunk->batch * trunk->tokens, ld = trunk->ld;
+    if (trunk->relative)
+        tacit_relative_bias_clear(trunk->relative);
     tacit_layernorm_backward(trunk->work, &trunk->norm, rows, trunk->last, ld, d, ld, d, ld, false);
     for (size_t i = trunk->config.depth; i-- > 0;) {
         if (trunk->config.recompute && i + 1 < trunk->config.depth)
             block_forward(trunk, i, NULL);
         block_backward(trunk, i, d);
+        if (trunk->config.no_k_bias) {
+            size_t dim = trunk->config.dim;
+            memset(trunk->blocks[i].qkv.b->grad + dim, 0, dim * sizeof(float));
+        }
     }
+    if (trunk->relative)
+        tacit_relative_bias_backward(trunk->relative, trunk->work->kernels, trunk->work->pool);
 }

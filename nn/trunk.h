@@ -5,23 +5,30 @@
  * heads' outputs, the stream between its halves and the hidden layer before GELU; norms, scores and
  * GELU are made again. With `recompute` only the input is kept, and a block runs again before its
  * backward (Chen et al. 2016, arXiv:1604.06174).
+ *
+ * As in BEiT, each branch may have LayerScale, and the scores relative position biases, which the
+ * trunk's owner declares.
  */
 #ifndef TACIT_TRUNK_H
 #define TACIT_TRUNK_H
 
-#include "dense.h"
+#include "layer_scale.h"
+#include "relative_bias.h"
 
 typedef struct tacit_trunk_config {
     unsigned dim, depth, heads, mlp;
     float eps;
     double drop_path; /* of the last block; it rises linearly from 0 (Huang et al. 2016) */
     bool recompute;
-    tacit_init weight; /* of all Linear weights; with size 0, Xavier's */
+    tacit_init weight;  /* of all Linear weights; with size 0, Xavier's */
+    double layer_scale; /* what its gammas begin as; 0: there are none */
+    bool no_k_bias;     /* of the bias of q, k and v that of k stays 0 */
 } tacit_trunk_config;
 
 typedef struct tacit_block {
     tacit_layernorm norm1, norm2;
     tacit_dense qkv, proj, fc1, fc2;
+    tacit_param *gamma1, *gamma2; /* (dim) of LayerScale, or NULL */
     /* what the forward keeps: (rows, dim), (rows, 3 dim), (rows, dim) twice, (rows, mlp) */
     float *x, *qkv_out, *heads, *middle, *hidden;
 } tacit_block;
@@ -33,14 +40,17 @@ typedef struct tacit_trunk {
     size_t ld, ld_qkv, ld_hidden;                /* between rows */
     tacit_block *blocks;
     tacit_layernorm norm;
-    float *last;          /* what the norm reads                */
-    float *normed, *wide; /* of the moment: (rows, dim), (rows, 3 dim or mlp) */
-    float *scales;        /* (depth, 2, max_batch): drop path's, of the last forward */
+    tacit_layer_scale layer_scale;
+    tacit_relative_bias *relative; /* NULL: none; the caller's, set and laid out before a forward */
+    float *last;                   /* what the norm reads                */
+    float *normed, *wide;          /* of the moment: (rows, dim), (rows, 3 dim or mlp) */
+    float *scales;                 /* (depth, 2, max_batch): drop path's, of the last forward */
     bool drops;
 } tacit_trunk;
 
 /* Declares <prefix>.<i>.norm1.weight and so on, and <norm>.weight and .bias. A trunk that was
- * declared, well or badly, must be closed. */
+ * declared, well or badly, must be closed. LayerScale's are <prefix>.<i>.ls1.gamma and ls2.gamma.
+ */
 tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *config,
                                  const char *prefix, const char *norm, size_t max_batch,
                                  size_t max_tokens, tacit_params *params, tacit_work *work,

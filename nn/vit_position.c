@@ -7,6 +7,7 @@
 #include "vit_internal.h"
 
 #include "regrid.h"
+#include "relative_bias.h"
 
 #include <math.h>
 #include <string.h>
@@ -33,18 +34,6 @@ static tacit_status resample(tacit_resample rule, const float *table, const unsi
 
 /* Relative biases ----------------------------------------------------------------------------- */
 
-/* The row of BEiT's table for a grid of h rows and w columns, for query a and key b
- * (beit/modeling_finetune.py): tokens before the patches are the class token, if anything. */
-static size_t relative_row(size_t prefix, size_t h, size_t w, size_t a, size_t b)
-{
-    size_t n = (2 * h - 1) * (2 * w - 1);
-    if (a < prefix || b < prefix)
-        return a < prefix && b < prefix ? n + 2 : a < prefix ? n : n + 1;
-    a -= prefix;
-    b -= prefix;
-    return (a / w + h - 1 - b / w) * (2 * w - 1) + a % w + w - 1 - b % w;
-}
-
 /* table (T, heads), of the stored grid, to bias (heads, tokens, tokens) of the input's. aside: room
  * for the table of the input's grid, NULL where it is the stored one. */
 static tacit_status lay_out(const tacit_vit *vit, const float *table, float *aside, float *bias,
@@ -64,7 +53,7 @@ static tacit_status lay_out(const tacit_vit *vit, const float *table, float *asi
     }
     for (size_t a = 0; a < n; a++)
         for (size_t b = 0; b < n; b++) {
-            const float *row = table + relative_row(vit->prefix, h, w, a, b) * heads;
+            const float *row = table + tacit_relative_row(vit->prefix, h, w, a, b) * heads;
             for (size_t i = 0; i < heads; i++)
                 bias[(i * n + a) * n + b] = row[i];
         }

@@ -2,6 +2,7 @@
 #include "vit_train.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #define PAD 16
@@ -25,7 +26,9 @@ static tacit_trunk_config trunk_of(const tacit_vit_train_config *c)
                                  .mlp = c->mlp,
                                  .eps = c->eps,
                                  .drop_path = c->drop_path,
-                                 .recompute = c->recompute };
+                                 .recompute = c->recompute,
+                                 .layer_scale = c->layer_scale,
+                                 .no_k_bias = c->no_k_bias };
     if (c->init != TACIT_VIT_INIT_MAE)
         trunk.weight = (tacit_init){ .kind = TACIT_INIT_NORMAL, .size = 0.02 };
     return trunk;
@@ -42,11 +45,16 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
                           c->image, c->image, c->patch);
     if (c->fixed_positions && c->dim % 4)
         return refuse_positions(c, err);
+    if (c->relative && c->grid && c->grid != side_of(c))
+        return tacit_fail(err, TACIT_EINVAL,
+                          "relative positions of %u x %u patches do not fit images of %u x %u",
+                          c->grid, c->grid, c->image, c->image);
+    assert(!c->relative || !max_kept);
     size_t dim = c->dim, values = (size_t)3 * c->patch * c->patch;
     size_t side = side_of(c), grid = c->grid ? c->grid : side;
     vit->patches = side * side;
     vit->lead = !c->no_cls;
-    vit->resampled = grid != side;
+    vit->resampled = !c->no_positions && grid != side;
     vit->regrid = (tacit_regrid){
         .from = { grid, grid }, .to = { side, side }, .dim = dim, .rule = TACIT_RESAMPLE_OFFSET
     };
@@ -61,12 +69,15 @@ tacit_status tacit_vit_train_declare(tacit_vit_train *vit, const tacit_vit_train
     if (vit->lead)
         st = tacit_params_add(params, "cls_token", 3, (const size_t[]){ 1, 1, dim }, small,
                               &vit->cls, err);
-    if (st == TACIT_OK)
+    if (st == TACIT_OK && !c->no_positions)
         st = tacit_params_add(params, "pos_embed", 3,
                               (const size_t[]){ 1, vit->lead + grid * grid, dim },
                               c->fixed_positions ? sincos : small, &vit->positions, err);
+    if (st == TACIT_OK && c->relative)
+        st = tacit_relative_bias_declare(&vit->relative, side, vit->lead, c->heads, params, err);
     if (st == TACIT_OK) {
-        vit->positions->frozen = c->fixed_positions;
+        if (vit->positions)
+            vit->positions->frozen = c->fixed_positions;
         st = tacit_dense_declare(&vit->embed, "patch_embed.proj", values, dim, true, 4,
                                  (const size_t[]){ dim, 3, c->patch, c->patch }, weight,
                                  c->init == TACIT_VIT_INIT_NORMAL ? TACIT_ZEROS
@@ -112,6 +123,24 @@ void tacit_vit_train_as_mvit(tacit_vit_train *vit)
     }
 }
 
+void tacit_vit_train_as_beit(tacit_vit_train *vit)
+{
+    const tacit_init cut = { .kind = TACIT_INIT_TRUNCATED, .size = 0.02, .cut = 1 };
+    tacit_param *tokens[] = { vit->cls, vit->positions, vit->mask_token };
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        if (tokens[i]) {
+            tokens[i]->init = cut;
+            tokens[i]->no_decay = tokens[i] != vit->mask_token;
+        }
+    vit->embed.w->init = cut;
+    vit->embed.b->init = TACIT_ZEROS;
+    for (size_t i = 0; i < vit->config.depth; i++) {
+        const tacit_block *b = &vit->trunk.blocks[i];
+        b->qkv.w->init = b->proj.w->init = b->fc1.w->init = b->fc2.w->init = cut;
+        b->proj.w->init.size = b->fc2.w->init.size = 0.02 / sqrt(2 * (double)(i + 1));
+    }
+}
+
 tacit_status tacit_vit_train_add_mask_token(tacit_vit_train *vit, tacit_params *params,
                                             tacit_work *work, tacit_err *err)
 {
@@ -138,6 +167,7 @@ bool tacit_vit_train_plan(const tacit_vit_train *vit, size_t *total)
            (!vit->resampled ||
             (tacit_arena_plan(total, vit->lead + vit->patches, vit->config.dim * sizeof(float)) &&
              tacit_regrid_plan(&vit->regrid, total))) &&
+           (!vit->config.relative || tacit_relative_bias_plan(&vit->relative, total)) &&
            tacit_trunk_plan(&vit->trunk, total);
 }
 
@@ -153,6 +183,8 @@ void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena)
             tacit_arena_take(arena, vit->lead + vit->patches, vit->config.dim * sizeof(float));
         tacit_regrid_take(&vit->regrid, arena);
     }
+    if (vit->config.relative)
+        tacit_relative_bias_take(&vit->relative, arena);
     tacit_trunk_take(&vit->trunk, arena);
 }
 
@@ -219,9 +251,18 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     tacit_vit_train *vit = ctx;
     const tacit_kernels *k = vit->work->kernels;
     size_t dim = vit->config.dim, ld = vit->trunk.ld, lead = vit->lead;
-    const float *positions = vit->resampled ? vit->placed : vit->positions->value;
+    const float *positions = vit->resampled   ? vit->placed
+                             : vit->positions ? vit->positions->value
+                                              : NULL;
     const float *embedded = vit->embedded + image * vit->kept * ld;
     float *x = tacit_trunk_input(&vit->trunk) + image * (lead + vit->kept) * ld;
+    if (!positions) {
+        if (lead)
+            memcpy(x, vit->cls->value, dim * sizeof *x);
+        for (size_t i = 0; i < vit->kept; i++)
+            memcpy(x + (lead + i) * ld, embedded + i * ld, dim * sizeof *x);
+        return;
+    }
     if (lead)
         k->add_f32(dim, vit->cls->value, positions, x);
     for (size_t i = 0; i < vit->kept; i++)
@@ -243,6 +284,10 @@ const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, 
         tacit_regrid_make(&vit->regrid);          /* a teacher may have had the memory */
         memcpy(vit->placed, vit->positions->value, cls * sizeof *vit->placed);
         tacit_regrid_forward(&vit->regrid, vit->positions->value + cls, vit->placed + cls);
+    }
+    if (vit->config.relative) {
+        vit->trunk.relative = &vit->relative;
+        tacit_relative_bias_forward(&vit->relative, pool);
     }
     tacit_parallel_for(pool, batch, pixels_chunk, vit);
     tacit_dense_forward(vit->work, &vit->embed, batch * vit->kept, vit->pixels, vit->ld_pixels,
@@ -311,7 +356,7 @@ void tacit_vit_train_backward(tacit_vit_train *vit)
     if (vit->lead)
         vit->work->kernels->sum_rows_f32(vit->batch, dim, vit->d, tokens * ld, true,
                                          vit->cls->grad);
-    if (!vit->positions->frozen)
+    if (vit->positions && !vit->positions->frozen)
         positions_backward(vit);
     if (vit->embed.w->frozen && !vit->masked)
         return;

@@ -2,10 +2,11 @@
  *
  * Patch embedding, a class token (or none), positions, and a trunk: timm's names. Positions are
  * learned, or MAE's fixed table; for images of another grid than the table's they are resampled as
- * in DINO's vision_transformer.py. Images of a batch that see only some patches (MAE's encoder) all
- * see as many. With a mask token (BEiT, SimMIM, MaskFeat) all patches are there, but the embeddings
- * of those that are masked are replaced by it, before they get their positions. To train on images
- * of several sizes, declare one for each over the same tensors (params.h, `again`).
+ * in DINO's vision_transformer.py; or relative biases stand for them, as in BEiT, of one grid.
+ * Images of a batch that see only some patches (MAE's encoder) all see as many. With a mask token
+ * (BEiT, SimMIM, MaskFeat) all patches are there, but the embeddings of those that are masked are
+ * replaced by it, before they get their positions. To train on images of several sizes, declare one
+ * for each over the same tensors (params.h, `again`).
  */
 #ifndef TACIT_VIT_TRAIN_H
 #define TACIT_VIT_TRAIN_H
@@ -26,6 +27,10 @@ typedef struct tacit_vit_train_config {
     unsigned grid; /* side of the table of positions, in patches; 0: the images' own */
     float eps;
     bool fixed_positions, no_cls;
+    bool no_positions;  /* no table of positions */
+    bool relative;      /* relative_bias.h, shared by all blocks: all patches are seen, then */
+    bool no_k_bias;     /* trunk.h, as is layer_scale */
+    double layer_scale; /* 0: none */
     double drop_path;
     bool recompute;
     tacit_vit_init init;
@@ -38,7 +43,8 @@ typedef struct tacit_vit_train {
     size_t lead;        /* tokens before the patches: 1 of a class token, else 0 */
     size_t batch, kept; /* of the last forward */
     tacit_dense embed;
-    tacit_param *cls, *positions, *mask_token; /* the last NULL where none was declared */
+    tacit_param *cls, *positions, *mask_token; /* NULL where there is none */
+    tacit_relative_bias relative;
     tacit_trunk trunk;
     const uint32_t *keep;  /* of the last forward */
     const uint8_t *masked; /* (batch, patches), not 0 where the mask token stands; NULL: nowhere */
@@ -67,6 +73,11 @@ tacit_status tacit_vit_train_as_moco(tacit_vit_train *vit, bool freeze, tacit_er
  * weights too are N(0, 0.02), and the biases of all norms but the last, and of Linear, are 0.02.
  * Between declare and plan. */
 void tacit_vit_train_as_mvit(tacit_vit_train *vit);
+/* To begin as in beit/modeling_pretrain.py of microsoft/unilm: tokens and all weights are N(0,
+ * 0.02) within one deviation, those of attn.proj and mlp.fc2 over sqrt(2 l) in block l = 1, 2, ...,
+ * biases 0; class token and positions have no weight decay. Between all that is declared and plan.
+ */
+void tacit_vit_train_as_beit(tacit_vit_train *vit);
 /* Declares mask_token (1, 1, dim), N(0, 0.02). Between declare and plan; then the caller sets
  * vit->masked before a forward, of as many images as the forward's, and leaves it and what it
  * points to until the backward. */

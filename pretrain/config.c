@@ -214,6 +214,19 @@ tacit_status tacit_config_parse(tacit_config *config, const char *text, const ch
     return st;
 }
 
+tacit_status tacit_config_pin(tacit_config *config, const char *name, const char *text,
+                              tacit_err *err)
+{
+    tacit_value *value = find(config, name, strlen(name));
+    assert(value);
+    if (!*value->text)
+        return set_value(value, text, err);
+    return strcmp(value->text, text)
+               ? tacit_fail(err, TACIT_ECONFLICT, "the run has %s = %.80s, not '%.80s'", name,
+                            value->text, text)
+               : TACIT_OK;
+}
+
 tacit_status tacit_config_read(tacit_config *config, const char *path, tacit_err *err)
 {
     char *text = NULL;

@@ -62,6 +62,10 @@ void tacit_config_close(tacit_config *config);
 tacit_status tacit_config_set(tacit_config *config, const char *assignment, tacit_err *err);
 /* NULL: none. TACIT_EINVAL where the method has none of that name. */
 tacit_status tacit_config_preset(tacit_config *config, const char *name, tacit_err *err);
+/* A setting that follows from a file: `text` where it is empty, TACIT_ECONFLICT where it is
+ * something else. */
+tacit_status tacit_config_pin(tacit_config *config, const char *name, const char *text,
+                              tacit_err *err);
 /* Lines `key = value`; empty ones and those that begin with # are passed over. where is for
  * messages, which tell the line. */
 tacit_status tacit_config_parse(tacit_config *config, const char *text, const char *where,

@@ -93,6 +93,8 @@ tacit_vit_train_config tacit_encoder_vit(const tacit_config *config, const tacit
                                      .grid = vit->grid[0],
                                      .eps = 1e-6f,
                                      .no_cls = vit->no_cls,
+                                     .no_positions = vit->position == TACIT_POSITION_NONE,
+                                     .relative = vit->relative == TACIT_RELATIVE_SHARED,
                                      .drop_path = tacit_config_number(config, "drop_path"),
                                      .recompute = tacit_config_flag(config, "recompute") };
 }

@@ -69,7 +69,8 @@ static tacit_status take_schedules(tacit_engine *e, tacit_err *err)
     e->decay = (tacit_schedule){ .kind = last < 0 ? TACIT_SCHEDULE_CONSTANT : TACIT_SCHEDULE_COSINE,
                                  .base = decay,
                                  .final = last };
-    e->ahead = tacit_config_flag(c, "schedule_next") ? 1 : 0;
+    e->ahead = (tacit_config_flag(c, "schedule_next") ? 1 : 0) -
+               (tacit_config_flag(c, "schedule_last") ? 1 : 0);
     bool drops = *tacit_config_string(c, "lr_drops");
     if (drops != (e->rate.kind == TACIT_SCHEDULE_STEP))
         return tacit_fail(err, TACIT_EINVAL,
@@ -118,9 +119,9 @@ static tacit_status check_method(const tacit_engine *e, tacit_err *err)
                           "batch = 1: %s tells images of a batch apart: use 2 at least", m->name);
     if (*tacit_config_string(c, "knn") && m->tokenizer)
         return tacit_fail(err, TACIT_EINVAL, "%s has no features: leave knn empty", m->name);
-    if (*tacit_config_string(c, "pictures") && !m->picture)
-        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct: leave pictures empty",
-                          m->name);
+    if (*tacit_config_string(c, "pictures") && !tacit_method_draws(c))
+        return tacit_fail(err, TACIT_EINVAL, "%s does not reconstruct%s: leave pictures empty",
+                          m->name, m->picture ? " with these settings" : "");
     if (!vit && number(e, "drop_path") > 0)
         return tacit_fail(err, TACIT_EINVAL, "drop_path is a ViT's: arch is %s",
                           tacit_config_string(c, "arch"));
@@ -138,7 +139,7 @@ static size_t buffers(const tacit_params *params)
     return floats;
 }
 
-tacit_status tacit_engine_declare(tacit_engine *e, const tacit_config *config,
+tacit_status tacit_engine_declare(tacit_engine *e, tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
     const tacit_method *m = config->method;
@@ -478,8 +479,9 @@ tacit_status tacit_engine_step(tacit_engine *e, const tacit_feed *feed, tacit_st
     if ((st = check_finite(e, result, bad, err)) < 0)
         return st;
     clip(e, norm);
-    result->rate = tacit_schedule_at(&e->rate, (double)e->step + e->ahead);
-    result->decay = tacit_schedule_at(&e->decay, (double)e->step + e->ahead);
+    double at = e->step || e->ahead > 0 ? (double)e->step + e->ahead : 0;
+    result->rate = tacit_schedule_at(&e->rate, at);
+    result->decay = tacit_schedule_at(&e->decay, at);
     tacit_optimiser_step(&e->optimiser, &e->params, result->rate, result->decay, e->step + 1,
                          e->work.kernels, e->work.pool);
     if (e->method->after)

@@ -28,7 +28,7 @@ typedef struct tacit_engine {
     tacit_arena arena;
     tacit_optimiser optimiser;
     tacit_schedule rate, decay;
-    double ahead; /* how many steps these two are */
+    double ahead; /* how many steps these two are: 1, 0 or -1 */
     double clip, clip_tensor;
     uint64_t seed;
     size_t parts;
@@ -47,8 +47,9 @@ typedef struct tacit_step {
 } tacit_step;
 
 /* Declares the networks: sizes and names, no memory. Settings that contradict each other are
- * TACIT_EINVAL. What was declared, well or badly, must be closed. config must stay. */
-tacit_status tacit_engine_declare(tacit_engine *engine, const tacit_config *config,
+ * TACIT_EINVAL. What was declared, well or badly, must be closed. config must stay; settings that
+ * follow from files are pinned in it. */
+tacit_status tacit_engine_declare(tacit_engine *engine, tacit_config *config,
                                   const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err);
 /* Bytes that open will take: of parameters with their gradients and the optimiser's state, and of
  * all else. */

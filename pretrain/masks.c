@@ -5,15 +5,36 @@
 #include "rng.h"
 
 #include <math.h>
+#include <sleef.h>
 #include <stdbool.h>
 #include <string.h>
 
-#define TRIES 20
+#define TRIES           20 /* of a context, for each target that it may overlap */
+#define BLOCKWISE_TRIES 10 /* of a rectangle */
+
+/* 0 <= x < n, of 32 random bits. */
+static size_t scaled(uint32_t word, size_t n)
+{
+    return (size_t)((uint64_t)word * n >> 32);
+}
 
 void tacit_mask_random(uint64_t seed, uint64_t epoch, uint64_t sample, size_t patches, size_t kept,
                        uint32_t *keep, uint32_t *mask)
 {
     tacit_draw_split(seed, epoch, sample, TACIT_DRAW_MASK, patches, kept, keep, mask);
+}
+
+void tacit_mask_units(const tacit_unit_masks *m, uint64_t seed, uint64_t epoch, uint64_t sample,
+                      uint32_t *order, uint8_t *mask)
+{
+    size_t across = m->side / m->unit;
+    memset(mask, 0, m->side * m->side);
+    tacit_draw_order(seed, epoch, sample, TACIT_DRAW_MASK, across * across, order);
+    for (size_t i = 0; i < m->count; i++) {
+        size_t top = order[i] / across * m->unit, left = order[i] % across * m->unit;
+        for (size_t y = top; y < top + m->unit; y++)
+            memset(mask + y * m->side + left, 1, m->unit);
+    }
 }
 
 /* I-JEPA -------------------------------------------------------------------------------------- */
@@ -94,10 +115,9 @@ typedef struct draws {
     uint64_t seed, stream, next;
 } draws;
 
-/* 0 <= x < n. */
 static size_t below(draws *d, size_t n)
 {
-    return (size_t)((uint64_t)tacit_rng_u32(d->seed, d->stream, d->next++) * n >> 32);
+    return scaled(tacit_rng_u32(d->seed, d->stream, d->next++), n);
 }
 
 typedef struct place {
@@ -182,4 +202,64 @@ void tacit_mask_blocks(const tacit_block_masks *m, uint64_t seed, uint64_t epoch
     cut(contexts, batch, room, shortest);
     *kept = shortest;
     *asked = area;
+}
+
+/* BEiT, MaskFeat ------------------------------------------------------------------------------ */
+
+typedef struct rectangle {
+    size_t top, left, height, width;
+} rectangle;
+
+static double between(uint32_t word, double low, double high)
+{
+    return low + (high - low) * ((double)word * 0x1p-32);
+}
+
+/* One of the four words' area and aspect and, where it is less than the grid, their place. */
+static bool rectangle_of(const tacit_blockwise *b, size_t most, const uint32_t word[4],
+                         rectangle *r)
+{
+    double flat = Sleef_cinz_logd1_u10purec(b->aspect);
+    double area = between(word[0], (double)b->least, (double)most);
+    double aspect = Sleef_cinz_expd1_u10purec(between(word[1], flat, -flat));
+    r->height = (size_t)nearbyint(sqrt(area * aspect));
+    r->width = (size_t)nearbyint(sqrt(area / aspect));
+    if (r->height >= b->side || r->width >= b->side)
+        return false;
+    r->top = scaled(word[2], b->side - r->height + 1);
+    r->left = scaled(word[3], b->side - r->width + 1);
+    return true;
+}
+
+/* Patches of the rectangle that the mask has not, which with `set` it then has. */
+static size_t missing(const tacit_blockwise *b, const rectangle *r, uint8_t *mask, bool set)
+{
+    size_t count = 0;
+    for (size_t y = r->top; y < r->top + r->height; y++)
+        for (size_t x = r->left; x < r->left + r->width; x++) {
+            count += !mask[y * b->side + x];
+            mask[y * b->side + x] |= set;
+        }
+    return count;
+}
+
+size_t tacit_mask_blockwise(const tacit_blockwise *b, uint64_t seed, uint64_t epoch,
+                            uint64_t sample, uint8_t *mask)
+{
+    uint64_t stream = tacit_draw_stream(seed, epoch, sample, TACIT_DRAW_MASK), block = 0;
+    size_t masked = 0, tries = 0;
+    memset(mask, 0, b->side * b->side);
+    while (masked < b->count && tries++ < BLOCKWISE_TRIES) {
+        size_t left = b->count - masked, more = 0;
+        uint32_t word[4];
+        rectangle r;
+        tacit_philox(seed, stream, block++, word);
+        if (rectangle_of(b, left, word, &r))
+            more = missing(b, &r, mask, false);
+        if (!more || more > left)
+            continue;
+        masked += missing(b, &r, mask, true);
+        tries = 0;
+    }
+    return masked;
 }

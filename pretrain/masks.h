@@ -19,6 +19,15 @@
 void tacit_mask_random(uint64_t seed, uint64_t epoch, uint64_t sample, size_t patches, size_t kept,
                        uint32_t *keep, uint32_t *mask);
 
+/* SimMIM (MaskGenerator of microsoft/SimMIM, data/data_simmim.py): `count` of the squares of
+ * unit x unit patches that a grid of side x side divides into. mask (side^2): 1 where masked, else
+ * 0. order: room for (side / unit)^2 numbers. */
+typedef struct tacit_unit_masks {
+    size_t side, unit, count;
+} tacit_unit_masks;
+void tacit_mask_units(const tacit_unit_masks *masks, uint64_t seed, uint64_t epoch, uint64_t sample,
+                      uint32_t *order, uint8_t *mask);
+
 /* I-JEPA (src/masks/multiblock.py of facebookresearch/ijepa): `blocks` target blocks and a context,
  * which is one large block less the targets. One draw for each of the two decides size and aspect
  * of all such blocks of a step: of side^2 r-scaled patches, rounded, and cut to less than side.
@@ -52,5 +61,22 @@ size_t tacit_block_masks_most_asked(const tacit_block_masks *masks);
 void tacit_mask_blocks(const tacit_block_masks *masks, uint64_t seed, uint64_t epoch, uint64_t step,
                        const uint32_t *samples, size_t batch, uint32_t *contexts, size_t *kept,
                        uint32_t *targets, size_t *asked);
+
+/* BEiT and MaskFeat (Bao et al. 2021, arXiv:2106.08254, algorithm 1; beit/masking_generator.py of
+ * microsoft/unilm, which MaskFeat's image recipe in facebookresearch/SlowFast uses, too):
+ * rectangles of a random area, from `least` to what is still to be masked, of a random aspect
+ * (log-uniform from `aspect` to its inverse) and at a random place, until `count` patches are
+ * masked. A rectangle is less than the grid in both directions; one that masks nothing new, or more
+ * than is left, is drawn again; after ten in a row the mask stays as it is. So no mask has more
+ * than count patches, and some have fewer. */
+typedef struct tacit_blockwise {
+    size_t side;         /* of the grid, in patches */
+    size_t count, least; /* patches: of a mask at most, and of the smallest rectangle */
+    double aspect;       /* height / width of the flattest rectangle, at most 1 */
+} tacit_blockwise;
+
+/* mask (side^2): 1 where masked, else 0. Gives how many are. */
+size_t tacit_mask_blockwise(const tacit_blockwise *blocks, uint64_t seed, uint64_t epoch,
+                            uint64_t sample, uint8_t *mask);
 
 #endif

@@ -31,7 +31,7 @@
 
 /* What a method declares its networks with. */
 typedef struct tacit_learner {
-    const tacit_config *config;
+    tacit_config *config; /* declare may pin settings; no other hook changes it */
     tacit_backbone_config backbone;
     size_t whole, part;    /* images of a step, and of a part of it */
     tacit_params *params;  /* what is trained */
@@ -106,7 +106,8 @@ typedef struct tacit_method {
     /* What it reconstructs, for a person to judge; both NULL where it does not. Behind a forward,
      * which then changes no tensor, and once for each image of the part: image i as panels, one for
      * each name, (3, size, size) with the size of view 0; values from 0 to 1, others are cut. */
-    const char *const *panels; /* names, NULL at the end */
+    const char *const *panels;                 /* names, NULL at the end */
+    bool (*drawn)(const tacit_config *config); /* whether it is with these settings; NULL: is */
     void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
     tacit_embeddings (*embeddings)(const void *state); /* the features */
@@ -117,7 +118,8 @@ typedef struct tacit_method {
 extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_contrast_v3,
     tacit_swapping_assignments, tacit_deepcluster, tacit_deepcluster1, tacit_byol,
     tacit_distillation_no_labels, tacit_barlow_twins, tacit_variance_invariance_covariance,
-    tacit_masked_autoencoder, tacit_masked_features, tacit_joint_embedding_predictive;
+    tacit_masked_autoencoder, tacit_masked_features, tacit_simple_masked_modelling,
+    tacit_joint_embedding_predictive;
 
 extern const tacit_method tacit_discrete_vae;
 
@@ -125,5 +127,7 @@ extern const tacit_method tacit_discrete_vae;
 extern const tacit_method *const tacit_methods[], *const tacit_tokenizers[];
 /* Among both. */
 const tacit_method *tacit_method_find(const char *name);
+/* Whether it has pictures, with these settings. */
+bool tacit_method_draws(const tacit_config *config);
 
 #endif

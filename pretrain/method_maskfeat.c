@@ -3,17 +3,22 @@
  * slowfast/models/masked.py, configs/masked_ssl/in1k_VIT_B_MaskFeat_PT.yaml).
  *
  * A mask token stands for the embeddings of masked patches, and a Linear behind the ViT's last norm
- * predicts: masked_vit.h. loss_hog.h has the targets and the loss, block_masks.h the masks, which
+ * predicts: masked_vit.h. loss_hog.h has the targets and the loss, masks.h the masks, which
  * are a function of (seed, epoch, sample), and of which some have fewer patches than others. Their
  * mean is taken over the masked patches of a part of a step, as the published code takes it on each
  * of its GPUs. Features are the mean of the patches', as the published fine-tuning has them: the
  * class token has no part in the loss.
+ *
+ * In place of histograms, the features that a trained network has of the whole image (section 3.2,
+ * deep features: DINO's and others): frozen.h, and the cosine distance of loss_cosine.h.
  */
-#include "block_masks.h"
 #include "draws.h"
 #include "encoder.h"
+#include "frozen.h"
+#include "loss_cosine.h"
 #include "loss_hog.h"
 #include "masked_vit.h"
+#include "masks.h"
 #include "method.h"
 #include "panels.h"
 #include "view_settings.h"
@@ -21,7 +26,12 @@
 #include <math.h>
 #include <string.h>
 
+#define HOG "hog"
+
 static const tacit_setting settings[] = {
+    TACIT_FROZEN_SETTINGS("target", HOG,
+                          "what is predicted: hog, or a network's features, by a file as 'tacit "
+                          "extract --weights' has it"),
     { "mask_ratio", TACIT_SETTING_REAL, "0.4", 0.01, 0.99, NULL,
       "share of the patches that is masked, at most; in blocks of a fifth of them at least",
       false },
@@ -60,7 +70,9 @@ static const tacit_preset presets[] = {
 
 typedef struct state {
     tacit_masked_vit masked;
+    bool deep;
     tacit_hog_target target;
+    tacit_frozen frozen; /* where it is deep */
     tacit_blockwise blocks;
     tacit_work *work;
     tacit_panels panels;
@@ -78,49 +90,79 @@ static tacit_status views(const tacit_config *config, unsigned size, tacit_view 
     return TACIT_OK;
 }
 
+static bool is_deep(const tacit_config *config)
+{
+    return strcmp(tacit_config_string(config, "target"), HOG) != 0;
+}
+
+static bool drawn(const tacit_config *config)
+{
+    return !is_deep(config);
+}
+
+static tacit_status declare_target(state *s, const tacit_learner *l, size_t side, tacit_err *err)
+{
+    const tacit_vit_config *vit = &l->backbone.vit;
+    size_t cell = tacit_config_whole(l->config, "cell");
+    s->deep = is_deep(l->config);
+    if (s->deep) {
+        tacit_cosine_patches_declare(l->part, l->work);
+        return tacit_frozen_declare(&s->frozen, l->config, "target", vit->height, side, l->part,
+                                    l->work, err);
+    }
+    s->target = (tacit_hog_target){ vit->height, vit->patch, cell };
+    if (vit->patch % cell)
+        return tacit_fail(err, TACIT_EINVAL,
+                          "patches of %u do not divide into cells of %zu: set cell", vit->patch,
+                          cell);
+    tacit_hog_loss_declare(&s->target, l->part, l->work);
+    return tacit_frozen_none(l->config, "target", err);
+}
+
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
 {
     state *s = ctx;
     const tacit_vit_config *vit = &l->backbone.vit;
     tacit_vit_train_config config = tacit_encoder_vit(l->config, vit);
     double ratio = tacit_config_number(l->config, "mask_ratio");
-    size_t cell = tacit_config_whole(l->config, "cell"), side = vit->height / vit->patch;
+    size_t side = vit->height / vit->patch;
     s->work = l->work;
     s->part = l->part;
-    s->target = (tacit_hog_target){ vit->height, vit->patch, cell };
     s->blocks = (tacit_blockwise){ .side = side, .aspect = 0.3 };
     s->blocks.count = (size_t)nearbyint((double)(side * side) * ratio);
     s->blocks.least = s->blocks.count / 5;
-    if (vit->patch % cell)
-        return tacit_fail(err, TACIT_EINVAL,
-                          "patches of %u do not divide into cells of %zu: set cell", vit->patch,
-                          cell);
     if (side < 2 || !s->blocks.count)
         return tacit_fail(err, TACIT_EINVAL,
                           "mask_ratio = %g of %zu x %zu patches is none: set it higher, or patch "
                           "lower",
                           ratio, side, side);
-    tacit_status st = tacit_masked_vit_declare(&s->masked, &config, l->part, s->blocks.count,
-                                               tacit_hog_values(&s->target), "pred_head", l->params,
-                                               l->work, err);
+    tacit_status st = declare_target(s, l, side, err);
+    if (st < 0)
+        return st;
+    size_t values = s->deep ? s->frozen.dim : tacit_hog_values(&s->target);
+    st = tacit_masked_vit_declare(&s->masked, &config, l->part, s->blocks.count, values,
+                                  "pred_head", l->params, l->work, err);
     if (st == TACIT_OK)
         tacit_vit_train_as_mvit(&s->masked.vit);
     s->panels = tacit_panels_of(l->config, vit->height, vit->patch);
-    tacit_hog_loss_declare(&s->target, l->part, l->work);
     return st;
 }
 
 static void close(void *ctx)
 {
-    tacit_masked_vit_close(&((state *)ctx)->masked);
+    state *s = ctx;
+    tacit_masked_vit_close(&s->masked);
+    tacit_frozen_close(&s->frozen);
 }
 
 static bool plan(const void *ctx, size_t *total)
 {
     const state *s = ctx;
     return tacit_arena_plan(total, s->part * s->masked.predict.in, sizeof *s->features) &&
-           tacit_arena_plan(total, tacit_hog_image_values(&s->target), sizeof *s->cells) &&
-           tacit_arena_plan(total, tacit_hog_values(&s->target), sizeof *s->known) &&
+           (s->deep
+                ? tacit_frozen_plan(&s->frozen, total)
+                : tacit_arena_plan(total, tacit_hog_image_values(&s->target), sizeof *s->cells) &&
+                      tacit_arena_plan(total, tacit_hog_values(&s->target), sizeof *s->known)) &&
            tacit_masked_vit_plan(&s->masked, total);
 }
 
@@ -128,8 +170,12 @@ static void take(void *ctx, tacit_arena *arena)
 {
     state *s = ctx;
     s->features = tacit_arena_take(arena, s->part * s->masked.predict.in, sizeof *s->features);
-    s->cells = tacit_arena_take(arena, tacit_hog_image_values(&s->target), sizeof *s->cells);
-    s->known = tacit_arena_take(arena, tacit_hog_values(&s->target), sizeof *s->known);
+    if (s->deep) {
+        tacit_frozen_take(&s->frozen, arena);
+    } else {
+        s->cells = tacit_arena_take(arena, tacit_hog_image_values(&s->target), sizeof *s->cells);
+        s->known = tacit_arena_take(arena, tacit_hog_values(&s->target), sizeof *s->known);
+    }
     tacit_masked_vit_take(&s->masked, arena);
 }
 
@@ -151,7 +197,7 @@ static void forward(void *ctx, const tacit_part *part)
     const tacit_batch *b = part->batch;
     size_t patches = s->masked.vit.patches;
     for (size_t i = 0; i < part->images; i++)
-        tacit_draw_blockwise(&s->blocks, part->seed, b->epoch, b->samples[i],
+        tacit_mask_blockwise(&s->blocks, part->seed, b->epoch, b->samples[i],
                              s->masked.masks + i * patches);
     bool drop = s->masked.vit.config.drop_path > 0;
     for (size_t i = 0; drop && i < part->images; i++)
@@ -165,10 +211,16 @@ static void forward(void *ctx, const tacit_part *part)
 static double loss(void *ctx, const tacit_part *part, double *parts)
 {
     state *s = ctx;
+    const float *images = part->batch->views[0];
+    tacit_masked_vit *m = &s->masked;
+    double share = 1 / (double)part->count;
     (void)parts;
-    return tacit_hog_loss(&s->target, s->work, part->batch->views[0], s->part, s->masked.first,
-                          s->masked.patches, 1 / (double)part->count, s->masked.predictions,
-                          s->masked.ld);
+    if (!s->deep)
+        return tacit_hog_loss(&s->target, s->work, images, s->part, m->first, m->patches, share,
+                              m->predictions, m->ld);
+    return tacit_cosine_patches_loss(
+        s->work, s->part, m->first, m->patches, s->frozen.patches, s->frozen.dim, share,
+        tacit_frozen_forward(&s->frozen, images, s->part), m->predictions, m->ld);
 }
 
 static void backward(void *ctx, const tacit_part *part)
@@ -211,7 +263,8 @@ static tacit_embeddings embeddings(const void *ctx)
 
 static double flops(const void *ctx)
 {
-    return tacit_masked_vit_flops(&((const state *)ctx)->masked);
+    const state *s = ctx;
+    return tacit_masked_vit_flops(&s->masked) + (s->deep ? tacit_frozen_flops(&s->frozen) : 0);
 }
 
 const tacit_method tacit_masked_features = {
@@ -235,6 +288,7 @@ const tacit_method tacit_masked_features = {
     .forward = forward,
     .loss = loss,
     .backward = backward,
+    .drawn = drawn,
     .picture = picture,
     .embeddings = embeddings,
     .flops = flops,

@@ -16,6 +16,7 @@ const tacit_method *const tacit_methods[] = {
     &tacit_variance_invariance_covariance,
     &tacit_masked_autoencoder,
     &tacit_masked_features,
+    &tacit_simple_masked_modelling,
     &tacit_joint_embedding_predictive,
     NULL,
 };
@@ -37,4 +38,10 @@ const tacit_method *tacit_method_find(const char *name)
 {
     const tacit_method *m = find(tacit_methods, name);
     return m ? m : find(tacit_tokenizers, name);
+}
+
+bool tacit_method_draws(const tacit_config *config)
+{
+    const tacit_method *m = config->method;
+    return m->picture && (!m->drawn || m->drawn(config));
 }

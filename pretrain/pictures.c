@@ -57,7 +57,7 @@ static tacit_status measure(sheet *s, tacit_err *err)
     const tacit_engine *e = s->e;
     size_t count = s->o->count, columns = s->o->columns;
     assert(count && columns);
-    tacit_status st = tacit_pictures_method(e->method, err);
+    tacit_status st = tacit_pictures_method(e->learner.config, err);
     if (st == TACIT_OK)
         st = tacit_loader_feed_views(e, s->views, &s->view_count, err);
     if (st < 0)
@@ -258,11 +258,13 @@ tacit_status tacit_pictures_write(const char *path, tacit_engine *engine,
 
 /* What is known before ------------------------------------------------------------------------- */
 
-tacit_status tacit_pictures_method(const tacit_method *method, tacit_err *err)
+tacit_status tacit_pictures_method(const tacit_config *config, tacit_err *err)
 {
-    return method->picture
+    const tacit_method *m = config->method;
+    return tacit_method_draws(config)
                ? TACIT_OK
-               : tacit_fail(err, TACIT_EUNSUPPORTED, "%s does not reconstruct", method->name);
+               : tacit_fail(err, TACIT_EUNSUPPORTED, "%s does not reconstruct%s", m->name,
+                            m->picture ? " with these settings" : "");
 }
 
 tacit_status tacit_pictures_check(const char *path, tacit_err *err)

@@ -29,7 +29,7 @@ typedef struct tacit_sheet_size {
 } tacit_sheet_size;
 
 /* TACIT_EUNSUPPORTED where a method does not reconstruct. */
-tacit_status tacit_pictures_method(const tacit_method *method, tacit_err *err);
+tacit_status tacit_pictures_method(const tacit_config *config, tacit_err *err);
 /* Whether the images are there: to be known before a long run. */
 tacit_status tacit_pictures_check(const char *images, tacit_err *err);
 

@@ -64,6 +64,8 @@ const tacit_setting tacit_trainer_settings[] = {
     FLAG("schedule_next", "false",
          "rate and weight decay of a step are those of the one behind it, the first step's too: "
          "I-JEPA"),
+    FLAG("schedule_last", "false",
+         "they are those of the one before it, the first step's its own: SimMIM"),
     STRING("lr_drops", "", "schedule step: epochs at which the rate falls, such as 120,160", false),
     REAL("lr_drop", "0.1", 0, 1, "schedule step: the factor of each fall"),
     REAL("weight_decay", "0", 0, 10, "of all but biases and norms"),

@@ -144,7 +144,7 @@ static tacit_status open_run(trainer *t, tacit_err *err)
 {
     const tacit_trainer_options *o = t->o;
     tacit_engine *e = &t->engine;
-    tacit_status st = tacit_engine_declare(e, t->config, o->kernels, o->pool, err);
+    tacit_status st = tacit_engine_declare(e, o->config, o->kernels, o->pool, err);
     if (st == TACIT_OK)
         st = open_data(t, err);
     if (st == TACIT_OK)

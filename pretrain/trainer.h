@@ -17,8 +17,8 @@ typedef struct tacit_progress {
 } tacit_progress;
 
 typedef struct tacit_trainer_options {
-    const tacit_config *config;
-    const char *out; /* the run's folder */
+    tacit_config *config; /* settings that follow from files are pinned in it */
+    const char *out;      /* the run's folder */
     bool resume;
     const tacit_feed *feed; /* in place of the setting images; or NULL */
     uint64_t stop_after;    /* go no further than this step; 0: to the end */

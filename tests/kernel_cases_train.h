@@ -28,14 +28,22 @@ static void attention_backward_shape(testcase *c)
     for (size_t i = 0; i < 3; i++)
         add_operand(c, OUT, F32, tokens, dim, ldd);
     add_operand(c, SCRATCH_BACKWARD, F32, 1, 0, 0);
+    c->flags = draw(c) % 2;
+    if (c->flags) {
+        size_t ldb = stride(c, tokens);
+        add_operand(c, IN, F32, tokens, tokens, ldb);
+        add_operand(c, INPUT_AND_OUTPUT, F32, tokens, tokens, ldb);
+    }
 }
 
 static void attention_backward_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     (void)kernels;
     ((tacit_attention_backward_f32_fn *)kernel)(
-        c->n[1], c->n[2], f32(c, 0), f32(c, 1), f32(c, 2), c->operands[0].ld, c->value, f32(c, 3),
-        c->operands[3].ld, f32(c, 4), f32(c, 5), f32(c, 6), c->operands[4].ld, f32(c, 7));
+        c->n[1], c->n[2], f32(c, 0), f32(c, 1), f32(c, 2), c->operands[0].ld, c->value,
+        c->flags ? f32(c, 8) : NULL, c->flags ? f32(c, 9) : NULL, c->flags ? c->operands[8].ld : 0,
+        f32(c, 3), c->operands[3].ld, f32(c, 4), f32(c, 5), f32(c, 6), c->operands[4].ld,
+        f32(c, 7));
 }
 
 /* x and dy (rows, n), and dx of its own, in the place of dy, or added to. */

@@ -4,6 +4,7 @@
 
 #include "engine.h"
 #include "rng.h"
+#include "scratch.h"
 
 #include <check.h>
 #include <string.h>
@@ -100,6 +101,24 @@ static const char *const tiny_maskfeat[] = { "arch=vit_tiny_patch4_32",
                                              "lr_scale=none",
                                              "seed=11",
                                              NULL };
+static const char *const tiny_maskfeat_deep[] = { "arch=vit_tiny_patch4_32",
+                                                  "size=16",
+                                                  "dim=24",
+                                                  "depth=2",
+                                                  "heads=3",
+                                                  "target=data/frozen_weights.safetensors",
+                                                  "normalise=cifar",
+                                                  "clip=0.5",
+                                                  "batch=8",
+                                                  "accumulate=1",
+                                                  "epochs=4",
+                                                  "warmup_epochs=1",
+                                                  "lr=2e-3",
+                                                  "lr_start=0",
+                                                  "lr_final=0",
+                                                  "lr_scale=none",
+                                                  "seed=11",
+                                                  NULL };
 static const char *const tiny_simclr[] = {
     "arch=resnet18_cifar", "size=12",         "dim=4",      "depth=1",       "head_hidden=16",
     "head_dim=8",          "temperature=0.5", "batch=8",    "accumulate=1",  "epochs=4",
@@ -190,6 +209,25 @@ static const char *const tiny_moco3_vit[] = { "arch=vit_tiny_patch4_32",
                                               "seed=11",
                                               NULL };
 
+static const char *const tiny_simmim[] = { "arch=vit_tiny_patch4_32",
+                                           "size=16",
+                                           "dim=24",
+                                           "depth=2",
+                                           "heads=3",
+                                           "mask_unit=8",
+                                           "drop_path=0",
+                                           "batch=8",
+                                           "accumulate=1",
+                                           "epochs=4",
+                                           "warmup_epochs=1",
+                                           "lr=2e-3",
+                                           "lr_start=1e-4",
+                                           "lr_scale=none",
+                                           "lr_drops=3",
+                                           "clip=0.5",
+                                           "seed=11",
+                                           NULL };
+
 /* The context is drawn again now and then, and may have to overlap a block. */
 static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
                                           "size=16",
@@ -240,6 +278,8 @@ static const struct tiny {
     { "deepcluster", 12, tiny_deepcluster },
     { "deepcluster1", 12, tiny_deepcluster1 },
     { "maskfeat", 16, tiny_maskfeat },
+    { "maskfeat", 16, tiny_maskfeat_deep },
+    { "simmim", 16, tiny_simmim },
     { "ijepa", 16, tiny_ijepa },
     { "dvae", 16, tiny_dvae },
     { "dvae", 16, tiny_dvae_smooth },
@@ -255,22 +295,26 @@ static inline size_t tiny_of(const char *method)
     return i;
 }
 
+/* A file "data/..." is one of tests/data. */
+static inline void config_set(tacit_config *c, const char *setting)
+{
+    tacit_err err;
+    char text[TACIT_SETTING_TEXT + 64];
+    const char *file = strstr(setting, "=data/");
+    if (file)
+        snprintf(text, sizeof text, "%.*s%s", (int)(file + 1 - setting), setting, golden(file + 6));
+    ck_assert_msg(!tacit_config_set(c, file ? text : setting, &err), "%s", err.text);
+}
+
 static inline void config_open(tacit_config *c, const char *method, const char *const *settings)
 {
     tacit_err err;
     ck_assert_msg(!tacit_config_open(c, tacit_method_find(method), &err), "%s", err.text);
     for (; *settings; settings++)
-        ck_assert_msg(!tacit_config_set(c, *settings, &err), "%s", err.text);
+        config_set(c, *settings);
 }
 
-static inline void config_set(tacit_config *c, const char *setting)
-{
-    tacit_err err;
-    ck_assert_msg(!tacit_config_set(c, setting, &err), "%s", err.text);
-}
-
-static inline void engine_ready(tacit_engine *e, const tacit_config *c, tacit_isa isa,
-                                tacit_pool *pool)
+static inline void engine_ready(tacit_engine *e, tacit_config *c, tacit_isa isa, tacit_pool *pool)
 {
     tacit_err err;
     ck_assert_msg(!tacit_engine_declare(e, c, tacit_kernels_for(isa), pool, &err), "%s", err.text);

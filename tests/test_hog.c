@@ -1,6 +1,5 @@
-/* test_hog.c - MaskFeat's targets against the published operator, and block-wise masks against the
- * published generator, 1,000 cases of each: data/hog_golden.safetensors. */
-#include "block_masks.h"
+/* test_hog.c - MaskFeat's targets against the published operator, 1,000 cases:
+ * hog_golden.safetensors in data. */
 #include "loss_hog.h"
 #include "rng.h"
 #include "safetensors.h"
@@ -193,44 +192,6 @@ START_TEST(hog_loss)
 }
 END_TEST
 
-START_TEST(masks_as_published)
-{
-    static const struct {
-        size_t side, count;
-    } grids[] = { { 14, 78 }, { 8, 26 }, { 4, 6 }, { 14, 118 }, { 16, 128 } };
-    size_t bytes, at = 0;
-    uint8_t *want = need("masks", &bytes), mask[256];
-    for (size_t number = 0; number < CASES; number++) {
-        size_t side = grids[number % 5].side, count = grids[number % 5].count, masked = 0;
-        const tacit_blockwise blocks = { side, count, count / 5, 0.3 };
-        size_t said = tacit_draw_blockwise(&blocks, SEED, 3, number, mask);
-        ck_assert_uint_le(at + (side * side + 7) / 8, bytes);
-        for (size_t i = 0; i < side * side; i++) {
-            masked += mask[i];
-            ck_assert_msg(mask[i] == (want[at + i / 8] >> i % 8 & 1), "mask %zu, patch %zu", number,
-                          i);
-        }
-        ck_assert(said == masked && masked <= count);
-        at += (side * side + 7) / 8;
-    }
-    ck_assert_uint_eq(at, bytes);
-    tacit_free(want);
-}
-END_TEST
-
-/* A grid of one patch has no rectangle that is less than it. */
-START_TEST(masks_of_tiny_grids)
-{
-    uint8_t mask[4];
-    ck_assert_uint_eq(tacit_draw_blockwise(&(tacit_blockwise){ 1, 1, 0, 0.3 }, 1, 2, 3, mask), 0);
-    for (uint64_t sample = 0; sample < 100; sample++) {
-        size_t n = tacit_draw_blockwise(&(tacit_blockwise){ 2, 2, 0, 0.3 }, 1, 2, sample, mask);
-        ck_assert_uint_le(n, 2);
-        ck_assert_uint_eq(n, (size_t)mask[0] + mask[1] + mask[2] + mask[3]);
-    }
-}
-END_TEST
-
 int main(void)
 {
     for (unsigned i = 0; i < TACIT_ISA_COUNT; i++)
@@ -243,8 +204,6 @@ int main(void)
     tcase_add_loop_test(tests, as_the_published_operator, 0, (int)isa_count);
     tcase_add_test(tests, the_target_of_a_patch);
     tcase_add_loop_test(tests, hog_loss, 0, (int)(3 * isa_count));
-    tcase_add_test(tests, masks_as_published);
-    tcase_add_test(tests, masks_of_tiny_grids);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

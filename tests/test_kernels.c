@@ -27,7 +27,7 @@
 
 #define REGION ((size_t)4 << 20) /* an operand's block; at most half of it is used */
 #define MARGIN 512               /* bytes looked at on either side of an operand */
-#define MOST   8                 /* operands of a case */
+#define MOST   10                /* operands of a case */
 
 static uint64_t seed = 20261123;
 static size_t cases = 640, slack;

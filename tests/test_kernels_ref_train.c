@@ -67,7 +67,7 @@ static void check_gradient(objective_fn *objective, const problem *p, double *va
 static float xf[MOST], yf[MOST], gf[MOST], bf[MOST], wf[MOST], df[MOST], d2f[MOST], d3f[MOST];
 static double x[MOST], gamma_[MOST], beta[MOST], weight[MOST];
 
-/* q, k, v one after the other in x. */
+/* q, k, v one after the other in x; where there is a gamma it is the bias. */
 static double attention(const problem *p)
 {
     size_t tokens = p->rows, dim = p->n, size = tokens * dim;
@@ -80,7 +80,7 @@ static double attention(const problem *p)
             double score = 0;
             for (size_t j = 0; j < dim; j++)
                 score += q[i * dim + j] * k[t * dim + j];
-            total += e[t] = exp(score * p->scale);
+            total += e[t] = exp(score * p->scale + (p->gamma ? p->gamma[i * tokens + t] : 0));
         }
         for (size_t t = 0; t < tokens; t++)
             for (size_t j = 0; j < dim; j++)
@@ -99,9 +99,20 @@ START_TEST(attention_gradients)
         problem p = { tokens, dim, x, NULL, NULL, weight, (double)0.375f, false };
         numbers(3 * size, xf, x);
         numbers(size, wf, weight);
-        ref->attention_backward_f32(tokens, dim, xf, xf + size, xf + 2 * size, dim, 0.375f, wf, dim,
-                                    df, df + size, df + 2 * size, dim, scratch);
+        ref->attention_backward_f32(tokens, dim, xf, xf + size, xf + 2 * size, dim, 0.375f, NULL,
+                                    NULL, 0, wf, dim, df, df + size, df + 2 * size, dim, scratch);
         check_gradient(attention, &p, x, 3 * size, df, 1e-5, "attention");
+        numbers(tokens * tokens, gf, gamma_);
+        memset(d2f, 0, sizeof d2f);
+        p.gamma = gamma_;
+        for (int twice = 0; twice < 2; twice++) /* what is asked for is added */
+            ref->attention_backward_f32(tokens, dim, xf, xf + size, xf + 2 * size, dim, 0.375f, gf,
+                                        d2f, tokens, wf, dim, df, df + size, df + 2 * size, dim,
+                                        scratch);
+        for (size_t i = 0; i < tokens * tokens; i++)
+            d2f[i] /= 2;
+        check_gradient(attention, &p, x, 3 * size, df, 1e-5, "attention with biases");
+        check_gradient(attention, &p, gamma_, tokens * tokens, d2f, 1e-5, "biases");
     }
 }
 END_TEST
@@ -121,7 +132,8 @@ START_TEST(attention_gradients_of_many_tokens)
         sum += (double)dout[t];
         mean += (double)v[t] / T;
     }
-    ref->attention_backward_f32(T, 1, q, k, v, 1, 1, dout, 1, dq, dk, dv, 1, scratch);
+    ref->attention_backward_f32(T, 1, q, k, v, 1, 1, NULL, NULL, 0, dout, 1, dq, dk, dv, 1,
+                                scratch);
     double dot = 0; /* dk_t = sum_i dout_i q_i (v_t - mean) / T */
     for (size_t t = 0; t < T; t++)
         dot += (double)dout[t] * (double)q[t];

@@ -2,6 +2,7 @@
  * differences of those, published values, the same bits for any ISA and number of threads. */
 #include "loss_mae.h"
 #include "loss_ntxent.h"
+#include "loss_simmim.h"
 #include "loss_smooth_l1.h"
 #include "rng.h"
 
@@ -179,6 +180,54 @@ START_TEST(mae_loss)
 }
 END_TEST
 
+/* By the definition over whole images, in two parts, which add up; its gradient has the sign of the
+ * difference, and none where there is none. */
+START_TEST(simmim_loss)
+{
+    enum { IMAGE = 12, PATCH = 3, SIDE = 4, V = 27, B = 3, M = 15, LD = 30 };
+    static const uint32_t patches[M] = { 0, 3, 15, 1, 2, 14, 5, 9, 6, 4, 3, 12, 11, 8, 10 };
+    static const uint32_t first[B + 1] = { 0, 3, 10, M },
+                                    whose[M] = { 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2 };
+    static const uint32_t rest[B] = { 0, 7, 12 };
+    float images[B * 3 * IMAGE * IMAGE], pred[M * LD], got[M * LD], threads[M * LD];
+    for (size_t i = 0; i < B * 3 * IMAGE * IMAGE; i++)
+        images[i] = number(20, i);
+    for (size_t i = 0; i < M * LD; i++)
+        pred[i] = number(21, i);
+    pred[0] = images[0];
+    tacit_work work = { .kernels = tacit_kernels_for(isas[_i]) };
+    ck_assert_int_eq(tacit_pool_open(&work.pool, 3, NULL), TACIT_OK);
+    tacit_simmim_loss_declare(B, &work);
+    ck_assert_int_eq(tacit_work_open(&work, NULL), TACIT_OK);
+    memcpy(got, pred, sizeof got);
+    memcpy(threads, pred, sizeof pred);
+    double pixels = M * PATCH * PATCH, whole, want = 0, share = 1 / (pixels + 1e-5) / 3;
+    double loss =
+        tacit_simmim_loss(&work, images, IMAGE, PATCH, 1, first, patches, pixels, got, LD) +
+        tacit_simmim_loss(&work, images + 3 * IMAGE * IMAGE, IMAGE, PATCH, 2, rest, patches + 3,
+                          pixels, got + 3 * LD, LD);
+    whole = tacit_simmim_loss(&work, images, IMAGE, PATCH, B, first, patches, pixels, threads, LD);
+    ck_assert_double_eq_tol(loss, whole, 1e-12);
+    ck_assert_mem_eq(got, threads, sizeof got);
+    for (size_t i = 0; i < M; i++)
+        for (size_t v = 0; v < LD; v++) {
+            size_t y = patches[i] / SIDE * PATCH + v % 9 / 3, x = patches[i] % SIDE * PATCH + v % 3;
+            if (v >= V) {
+                ck_assert(got[i * LD + v] == pred[i * LD + v]);
+                continue;
+            }
+            double d = (double)pred[i * LD + v] -
+                       (double)images[((whose[i] * 3 + v / 9) * IMAGE + y) * IMAGE + x];
+            want += share * fabs(d);
+            ck_assert(got[i * LD + v] == (d > 0 ? (float)share : d < 0 ? -(float)share : 0));
+        }
+    ck_assert_float_eq(got[0], 0);
+    ck_assert_msg(fabs(loss - want) < 1e-6 * want, "%.9g, should be %.9g", loss, want);
+    tacit_work_close(&work);
+    tacit_pool_close(&work.pool);
+}
+END_TEST
+
 /* Smooth L1 in double. */
 static double smooth_l1(double d)
 {
@@ -235,6 +284,7 @@ int main(void)
     tcase_add_loop_test(t, ntxent_gradient, 0, (int)isa_count);
     tcase_add_test(t, ntxent_same_bits);
     tcase_add_loop_test(t, mae_loss, 0, (int)(2 * isa_count));
+    tcase_add_loop_test(t, simmim_loss, 0, (int)isa_count);
     tcase_add_loop_test(t, smooth_l1_loss, 0, (int)isa_count);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);

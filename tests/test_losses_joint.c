@@ -65,6 +65,47 @@ START_TEST(cosine_distance)
 }
 END_TEST
 
+/* Three images, the second without a masked patch. */
+START_TEST(cosine_of_patches)
+{
+    enum { B = 3, PATCHES = 5, D = 21, LD = 24, ROWS = 4 };
+    static const uint32_t first[] = { 0, 3, 3, ROWS }, patches[] = { 0, 2, 4, 3 };
+    float features[B * PATCHES * D], x[ROWS * LD], dense[ROWS * D], dp[ROWS * D];
+    float first_bits[ROWS * LD];
+    for (unsigned threads = 1; threads < 4; threads++) {
+        tacit_work work = { .kernels = tacit_kernels_for(isas[_i]) };
+        float targets[ROWS * D];
+        ck_assert_int_eq(tacit_pool_open(&work.pool, threads, NULL), TACIT_OK);
+        tacit_cosine_patches_declare(B, &work);
+        ck_assert_int_eq(tacit_work_open(&work, NULL), TACIT_OK);
+        for (size_t i = 0; i < B * PATCHES * D; i++)
+            features[i] = number(3, i);
+        for (size_t i = 0; i < ROWS * LD; i++)
+            x[i] = number(4, i);
+        for (size_t row = 0; row < ROWS; row++) {
+            size_t image = row < 3 ? 0 : 2;
+            memcpy(dense + row * D, x + row * LD, D * sizeof *x);
+            memcpy(targets + row * D, features + (image * PATCHES + patches[row]) * D,
+                   D * sizeof *x);
+        }
+        double want = tacit_cosine_loss(&work, ROWS, D, dense, targets, 0.5 / ROWS, dp);
+        double loss =
+            tacit_cosine_patches_loss(&work, B, first, patches, PATCHES, D, 0.5, features, x, LD);
+        ck_assert_double_eq_tol(loss, want, 1e-12);
+        for (size_t i = 0; i < ROWS * LD; i++) /* what is between the rows is left */
+            ck_assert(x[i] == (i % LD < D ? dp[i / LD * D + i % LD] : number(4, i)));
+        if (threads > 1)
+            ck_assert_mem_eq(x, first_bits, sizeof x);
+        memcpy(first_bits, x, sizeof x);
+        static const uint32_t none[] = { 0, 0, 0, 0 };
+        ck_assert(tacit_cosine_patches_loss(&work, B, none, patches, PATCHES, D, 1, features, x,
+                                            LD) == 0);
+        tacit_work_close(&work);
+        tacit_pool_close(&work.pool);
+    }
+}
+END_TEST
+
 /* InfoNCE ------------------------------------------------------------------------------------- */
 
 /* own NULL: among the keys. */
@@ -352,6 +393,7 @@ int main(void)
     TCase *tests = tcase_create("losses_joint");
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, cosine_distance, 0, (int)isa_count);
+    tcase_add_loop_test(tests, cosine_of_patches, 0, (int)isa_count);
     tcase_add_loop_test(tests, infonce_gradient, 0, (int)isa_count);
     tcase_add_loop_test(tests, infonce_values, 0, (int)isa_count);
     tcase_add_test(tests, infonce_same_bits);

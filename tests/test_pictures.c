@@ -2,10 +2,9 @@
  * the same for every ISA and number of threads; nothing of the training is moved by them; images
  * that cannot be used, methods that do not reconstruct, memory that runs out.
  */
-#include "block_masks.h"
-#include "masks.h"
 #include "image.h"
 #include "loss_mae.h"
+#include "masks.h"
 #include "panels.h"
 #include "pictures.h"
 #include "pretrain_feed.h"
@@ -54,7 +53,7 @@ static void setup(void)
 }
 
 /* An engine whose weights were trained for two steps. */
-static void trained(tacit_engine *e, const tacit_config *c, tacit_isa isa, tacit_pool *pool)
+static void trained(tacit_engine *e, tacit_config *c, tacit_isa isa, tacit_pool *pool)
 {
     test_feed feed;
     tacit_step r;
@@ -192,13 +191,52 @@ START_TEST(maskfeat_panels)
         image[i] = (float)(i % SIDE);
     e.method->forward(e.state, &part);
     e.method->picture(e.state, &part, 0, panels);
-    ck_assert_uint_gt(tacit_draw_blockwise(&blocks, 11, 0, sample, mask), 0);
+    ck_assert_uint_gt(tacit_mask_blockwise(&blocks, 11, 0, sample, mask), 0);
     for (size_t i = 0; i < VALUES; i++) {
         size_t patch = i % PLANE / SIDE / PATCH * ACROSS + i % SIDE / PATCH;
         float edge = i % 4 == 1 || i % 4 == 2 ? 0.5f : 0, seen = mask[patch] ? 0.5f : panels[i];
         ck_assert(panels[VALUES + i] == seen);
         ck_assert_double_eq_tol((double)panels[2 * VALUES + i], (double)edge, 1e-6);
         ck_assert(panels[3 * VALUES + i] == (mask[patch] ? 0 : panels[2 * VALUES + i]));
+    }
+    tacit_engine_close(&e);
+    tacit_config_close(&c);
+}
+END_TEST
+
+/* Of squares of two patches, with channels first in a prediction. */
+START_TEST(simmim_panels)
+{
+    static float input[VALUES], panels[3 * VALUES];
+    static const uint32_t sample = 4;
+    const float *views[] = { input };
+    const tacit_batch batch = { .samples = &sample, .views = views };
+    const tacit_part part = { .batch = &batch, .images = 1, .count = 1, .seed = 11 };
+    const tacit_unit_masks squares = { ACROSS, 2, 3 };
+    uint32_t order[4];
+    uint8_t mask[PATCHES];
+    tacit_config c;
+    tacit_engine e;
+    config_open(&c, "simmim", tiny_simmim);
+    config_set(&c, "normalise=none");
+    engine_ready(&e, &c, isas[isa_count - 1], NULL);
+    const tacit_param *w = tacit_params_find(&e.params, "decoder.0.weight");
+    const tacit_param *b = tacit_params_find(&e.params, "decoder.0.bias");
+    memset(w->value, 0, w->count * sizeof *w->value); /* each prediction is the bias */
+    for (size_t i = 0; i < b->count; i++)
+        b->value[i] = tacit_rng_uniform(9, 9, i);
+    for (size_t i = 0; i < VALUES; i++)
+        input[i] = tacit_rng_uniform(1, 2, i);
+    e.method->forward(e.state, &part);
+    e.method->picture(e.state, &part, 0, panels);
+    tacit_mask_units(&squares, 11, 0, sample, order, mask);
+    for (size_t i = 0; i < VALUES; i++) {
+        size_t y = i % PLANE / SIDE, x = i % SIDE;
+        bool is = mask[y / PATCH * ACROSS + x / PATCH];
+        float bias = b->value[(i / PLANE * PATCH + y % PATCH) * PATCH + x % PATCH];
+        ck_assert(panels[i] == input[i]);
+        ck_assert(panels[VALUES + i] == (is ? 0.5f : input[i]));
+        ck_assert(fabsf(panels[2 * VALUES + i] - (is ? bias : input[i])) < 1e-6f);
     }
     tacit_engine_close(&e);
     tacit_config_close(&c);
@@ -404,6 +442,7 @@ int main(void)
     tcase_add_test(tests, the_target_is_the_image);
     tcase_add_loop_test(tests, mae_panels, 0, 4);
     tcase_add_test(tests, maskfeat_panels);
+    tcase_add_test(tests, simmim_panels);
     tcase_add_loop_test(tests, a_sheet, 0, 2);
     tcase_add_test(tests, same_bytes_and_nothing_moves);
     tcase_add_test(tests, bad_sheets_are_refused);

@@ -403,6 +403,40 @@ START_TEST(other_runs_are_refused)
 }
 END_TEST
 
+/* A run whose targets a file gives goes on with that file, wherever it lies, and with no other. */
+START_TEST(another_teacher_is_refused)
+{
+    run r;
+    char moved[TACIT_SETTING_TEXT];
+    size_t size, maskfeat = tiny_of("maskfeat") + 1;
+    unsigned char *bytes = file_get(golden("frozen_weights.safetensors"), &size);
+    run_open(&r, maskfeat, scratch("run"));
+    r.o.stop_after = 7;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    tacit_config_close(&r.config);
+
+    file_put(scratch("moved"), bytes, size);
+    snprintf(moved, sizeof moved, "target=%s", scratch("moved"));
+    run_open(&r, maskfeat, scratch("run"));
+    config_set(&r.config, moved);
+    r.o.resume = true;
+    r.o.stop_after = 9;
+    ck_assert_msg(!run_go(&r, 1), "%s", r.err.text);
+    ck_assert_uint_eq(r.result.first, 7);
+    tacit_config_close(&r.config);
+
+    bytes[size - 1] ^= 1; /* of one weight */
+    file_put(scratch("moved"), bytes, size);
+    run_open(&r, maskfeat, scratch("run"));
+    config_set(&r.config, moved);
+    r.o.resume = true;
+    check_refused(&r, TACIT_ECONFLICT, "was begun with target_xxh3 = ");
+    check_refused(&r, TACIT_ECONFLICT, "was begun with target_xxh3 = ");
+    tacit_config_close(&r.config);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(a_save_that_fails_costs_nothing)
 {
     run r;
@@ -580,7 +614,7 @@ static void run_with_pictures(run *r, const char *out, unsigned threads)
 }
 
 /* All that is trained is the same without them, though the settings are others. */
-static void check_trained(const run *r, const char *plain)
+static void check_trained(run *r, const char *plain)
 {
     tacit_engine e;
     tacit_err err;
@@ -839,6 +873,7 @@ int main(void)
     tcase_add_loop_test(tests, every_damage_is_seen, 0, 2);
     tcase_add_test(tests, a_damaged_checkpoint_costs_little);
     tcase_add_test(tests, other_runs_are_refused);
+    tcase_add_test(tests, another_teacher_is_refused);
     tcase_add_test(tests, a_save_that_fails_costs_nothing);
     tcase_add_test(tests, bad_images_are_refused);
     tcase_add_test(tests, a_queue_larger_than_the_data);

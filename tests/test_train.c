@@ -6,10 +6,12 @@
 #include "mae.h"
 #include "mlp_train.h"
 #include "optimiser.h"
+#include "param_source.h"
 #include "resnet_train.h"
 #include "rng.h"
 #include "safetensors.h"
 #include "scratch.h"
+#include "vit.h"
 #include "vit_train.h"
 
 #include <math.h>
@@ -116,7 +118,7 @@ static void net_close(net *n)
     tacit_params_close(&n->params);
 }
 
-static bool with_mask_token; /* of a ViT */
+static bool with_mask_token, as_beit; /* of a ViT */
 
 /* Everything of a network but its values; on failure there is nothing to close. */
 static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit_pool *pool,
@@ -129,6 +131,10 @@ static tacit_status net_open(net *n, kind k, const tacit_kernels *kernels, tacit
                                          .patch = 4,
                                          .image = IMAGE,
                                          .eps = 1e-6f,
+                                         .no_positions = as_beit,
+                                         .relative = as_beit,
+                                         .no_k_bias = as_beit,
+                                         .layer_scale = as_beit ? 0.5 : 0,
                                          .drop_path = drop_path,
                                          .recompute = recompute };
     const tacit_mae_config mae = { vit, .dim = 16, .depth = 1, .heads = 2, .mlp = 32 };
@@ -192,12 +198,17 @@ static void load_init(net *n)
     for (size_t i = 0; i < n->params.count; i++) {
         tacit_param *p = n->params.list[i];
         float *values = find(golden_name(n, "init", p), p->count);
-        ck_assert_msg(values || p->frozen || p == n->vit.mask_token, "no tensor %s",
+        bool beit = n->kind == VIT && (strstr(p->name, "gamma") || p == n->vit.relative.table);
+        ck_assert_msg(values || p->frozen || p == n->vit.mask_token || beit, "no tensor %s",
                       golden_name(n, "init", p));
         if (values)
             tacit_param_copy_in(p, values);
+        for (size_t j = 0; beit && j < p->count; j++)
+            p->value[j] += tacit_rng_uniform(3, i, j) - 0.5f;
         tacit_free(values);
     }
+    for (size_t i = 0; n->kind == VIT && n->vit.config.no_k_bias && i < n->vit.config.depth; i++)
+        memset(n->vit.trunk.blocks[i].qkv.b->value + DIM, 0, DIM * sizeof(float));
 }
 
 static void open_ready(net *n, kind k, const tacit_kernels *kernels, tacit_pool *pool,
@@ -487,11 +498,14 @@ START_TEST(parts_of_a_batch)
 END_TEST
 
 /* A ViT of which images see some patches only, with positions that learn, under drop path, and with
- * a mask token: against differences of the loss along each tensor's own gradient. */
+ * a mask token, or all patches with BEiT's relative positions and LayerScale: against differences
+ * of the loss along each tensor's own gradient. */
 START_TEST(drop_path_and_learned_positions_of_some_patches)
 {
     const tacit_kernels *kernels = tacit_kernels_for(TACIT_ISA_REF);
-    static const uint32_t keep[BATCH * 4] = { 3, 0, 7, 9, 15, 14, 2, 3, 8, 1, 0, 11 };
+    static const uint32_t some[BATCH * 4] = { 3, 0, 7, 9, 15, 14, 2, 3, 8, 1, 0, 11 };
+    const uint32_t *keep = _i < 4 ? some : NULL;
+    size_t tokens = keep ? 5 : 1 + PATCHES;
     float *images = need("images", (size_t)BATCH * 3 * IMAGE * IMAGE);
     float *cotangent = need("vit.cotangent", BATCH * (1 + PATCHES) * DIM);
     uint8_t masked[BATCH * PATCHES];
@@ -500,9 +514,10 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
     net n;
     tacit_err err;
     with_mask_token = _i / 2;
+    as_beit = !keep;
     ck_assert_msg(net_open(&n, VIT, kernels, NULL, _i % 2, 0.5, 0, &err) == TACIT_OK, "%s",
                   err.text);
-    with_mask_token = false;
+    with_mask_token = as_beit = false;
     load_init(&n);
     n.vit.masked = _i / 2 ? masked : NULL;
     size_t zeros[2] = { 0 }; /* of the second block's halves */
@@ -532,7 +547,7 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
                     (float)((double)kept[i] + (side ? -step : step) * (double)param->grad[i]);
             const float *y = tacit_vit_train_forward(&n.vit, images, BATCH, keep, 4, true);
             loss[side] = 0;
-            for (size_t r = 0; r < BATCH * 5; r++)
+            for (size_t r = 0; r < BATCH * tokens; r++)
                 for (size_t i = 0; i < DIM; i++) {
                     loss[side] +=
                         (double)y[r * n.vit.trunk.ld + i] * (double)cotangent[r * DIM + i];
@@ -551,6 +566,137 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
                       param->name, slope, norm);
     }
     tacit_free(images), tacit_free(cotangent);
+    net_close(&n);
+}
+END_TEST
+
+enum { MANY = 2 * TACIT_RELATIVE_SLOTS + 3, BEIT_TOKENS = 1 + PATCHES };
+
+/* BEiT's ViT for MANY images, with made-up weights of some size. */
+static void beit_open(net *n, tacit_isa isa, tacit_pool *pool)
+{
+    const tacit_vit_train_config c = { .dim = DIM,
+                                       .depth = 2,
+                                       .heads = 3,
+                                       .mlp = 40,
+                                       .patch = 4,
+                                       .image = IMAGE,
+                                       .eps = 1e-6f,
+                                       .no_positions = true,
+                                       .relative = true,
+                                       .no_k_bias = true,
+                                       .layer_scale = 0.1 };
+    size_t total = 0;
+    *n = (net){ .kind = VIT, .work = { .kernels = tacit_kernels_for(isa), .pool = pool } };
+    ck_assert(!tacit_vit_train_declare(&n->vit, &c, MANY, 0, &n->params, &n->work, NULL));
+    tacit_vit_train_as_beit(&n->vit);
+    ck_assert(!tacit_params_open(&n->params, 0, NULL) && !tacit_work_open(&n->work, NULL));
+    ck_assert(tacit_vit_train_plan(&n->vit, &total) && !tacit_arena_open(&n->arena, total, NULL));
+    memset(n->arena.base, 0xff, total);
+    tacit_vit_train_take(&n->vit, &n->arena);
+    ck_assert_uint_eq(n->arena.used, total);
+    tacit_params_init(&n->params, 4, NULL);
+    for (size_t i = 0; i < n->params.count; i++)
+        for (size_t j = 0; j < n->params.list[i]->count; j++)
+            n->params.list[i]->value[j] += 0.5f * tacit_rng_uniform(9, i, j) - 0.25f;
+    for (size_t i = 0; i < 2; i++)
+        memset(n->vit.trunk.blocks[i].qkv.b->value + DIM, 0, DIM * sizeof(float));
+}
+
+static void beit_run(net *n, const float *images, size_t first, size_t batch)
+{
+    size_t ld = n->vit.trunk.ld;
+    tacit_vit_train_forward(&n->vit, images + first * 3 * IMAGE * IMAGE, batch, NULL, 0, false);
+    for (size_t r = 0; r < batch * BEIT_TOKENS; r++)
+        for (size_t i = 0; i < DIM; i++)
+            n->vit.d[r * ld + i] = tacit_rng_uniform(5, first * BEIT_TOKENS + r, i) - 0.5f;
+    tacit_vit_train_backward(&n->vit);
+}
+
+static void many_images(float *images)
+{
+    for (size_t i = 0; i < (size_t)MANY * 3 * IMAGE * IMAGE; i++)
+        images[i] = 2 * tacit_rng_uniform(6, 6, i) - 1;
+}
+
+/* More images than there are slots: the sum of what each gives alone, and the same bits on every
+ * ISA and with any number of threads. The keys have no bias. */
+START_TEST(relative_biases_of_many_images)
+{
+    static float images[MANY * 3 * IMAGE * IMAGE];
+    float *want = NULL;
+    net n;
+    many_images(images);
+    for (unsigned isa = 0; isa < isa_count; isa++)
+        for (unsigned threads = 1; threads < 8; threads += 3) {
+            tacit_pool *pool;
+            ck_assert_int_eq(tacit_pool_open(&pool, threads, NULL), TACIT_OK);
+            beit_open(&n, isas[isa], pool);
+            size_t count = n.params.floats;
+            tacit_params_clear_grads(&n.params, NULL);
+            beit_run(&n, images, 0, MANY);
+            if (!want) {
+                ck_assert_ptr_nonnull(want = tacit_alloc(count * sizeof *want));
+                memcpy(want, n.params.grads, count * sizeof *want);
+                tacit_params_clear_grads(&n.params, NULL);
+                for (size_t i = 0; i < MANY; i++)
+                    beit_run(&n, images, i, 1);
+                for (size_t i = 0; i < n.params.count; i++) {
+                    const tacit_param *p = n.params.list[i];
+                    check(p->name, p->grad, want + (p->grad - n.params.grads), p->count, 1e-5);
+                }
+            } else {
+                ck_assert_mem_eq(want, n.params.grads, count * sizeof *want);
+            }
+            const float *keys = n.vit.trunk.blocks[1].qkv.b->grad + DIM;
+            for (size_t i = 0; i < DIM; i++)
+                ck_assert(keys[i] == 0 && keys[i - DIM] != 0);
+            net_close(&n);
+            tacit_pool_close(&pool);
+        }
+    tacit_free(want);
+}
+END_TEST
+
+/* What is trained is what nn/vit.h has of such a network. */
+START_TEST(a_beit_is_the_one_that_is_used)
+{
+    static float images[MANY * 3 * IMAGE * IMAGE], got[PATCHES * DIM], want[PATCHES * DIM];
+    const tacit_kernels *kernels = tacit_kernels_for(isas[isa_count - 1]);
+    const tacit_vit_config config = { .dim = DIM,
+                                      .depth = 2,
+                                      .heads = 3,
+                                      .mlp = 40,
+                                      .patch = 4,
+                                      .height = IMAGE,
+                                      .width = IMAGE,
+                                      .eps = 1e-6f,
+                                      .layer_scale = true,
+                                      .position = TACIT_POSITION_NONE,
+                                      .relative = TACIT_RELATIVE_SHARED,
+                                      .grid = { IMAGE / 4, IMAGE / 4 } };
+    tacit_param_source tensors;
+    tacit_vit *vit;
+    tacit_err err;
+    net n;
+    many_images(images);
+    beit_open(&n, isas[isa_count - 1], NULL);
+    const float *tokens = tacit_vit_train_forward(&n.vit, images, 1, NULL, 0, false);
+    for (size_t i = 0; i < PATCHES; i++)
+        memcpy(want + i * DIM, tokens + (1 + i) * n.vit.trunk.ld, DIM * sizeof *want);
+    ck_assert_int_eq(tacit_param_source_open(&tensors, n.params.count, NULL), TACIT_OK);
+    for (size_t i = 0; i < n.params.count; i++)
+        tacit_param_source_add(&tensors, "", n.params.list[i], n.params.list[i]->value);
+    tacit_tensor_source s = tacit_param_source_of(&tensors);
+    ck_assert_msg(!tacit_vit_open(&vit, &config, &s, kernels, NULL, &err), "%s", err.text);
+    size_t bytes = tacit_vit_scratch(vit, 1, NULL);
+    void *scratch = tacit_alloc(bytes);
+    ck_assert_ptr_nonnull(scratch);
+    tacit_vit_forward(vit, images, 1, TACIT_FEATURES_PATCH, got, scratch, NULL);
+    check("features", got, want, PATCHES * DIM, 1e-5);
+    tacit_free(scratch);
+    tacit_vit_close(&vit);
+    tacit_param_source_close(&tensors);
     net_close(&n);
 }
 END_TEST
@@ -860,6 +1006,43 @@ START_TEST(a_tensor_that_waits)
 }
 END_TEST
 
+/* modeling_pretrain.py: all within one deviation, and less in deeper blocks. */
+START_TEST(initial_values_of_beit)
+{
+    net n;
+    tacit_err err;
+    with_mask_token = as_beit = true;
+    ck_assert(!net_open(&n, VIT, tacit_kernels_for(TACIT_ISA_REF), NULL, false, 0, 0, &err));
+    with_mask_token = as_beit = false;
+    tacit_vit_train_as_beit(&n.vit);
+    tacit_params_init(&n.params, 5, NULL);
+    const struct bound {
+        const char *name;
+        double bound;
+        bool no_decay;
+    } bounds[] = { { "blocks.1.attn.qkv.weight", 0.02, false },
+                   { "blocks.0.attn.proj.weight", 0.02 / sqrt(2), false },
+                   { "blocks.1.mlp.fc2.weight", 0.01, false },
+                   { "patch_embed.proj.weight", 0.02, false },
+                   { "mask_token", 0.02, false },
+                   { "cls_token", 0.02, true },
+                   { "patch_embed.proj.bias", 0, true },
+                   { "blocks.1.ls2.gamma", 0.5, true },
+                   { "rel_pos_bias.relative_position_bias_table", 0, false } };
+    for (size_t b = 0; b < sizeof bounds / sizeof *bounds; b++) {
+        const tacit_param *p = tacit_params_find(&n.params, bounds[b].name);
+        double most = 0;
+        for (size_t i = 0; i < p->count; i++)
+            if (fabs((double)p->value[i]) > most)
+                most = fabs((double)p->value[i]);
+        ck_assert_msg(most <= bounds[b].bound * (1 + 1e-6) && most >= 0.8 * bounds[b].bound,
+                      "%s: %g", p->name, most);
+        ck_assert(p->no_decay == bounds[b].no_decay);
+    }
+    net_close(&n);
+}
+END_TEST
+
 /* vits.py: q, k and v each for themselves, positions with rows before columns. */
 START_TEST(initial_values_of_moco)
 {
@@ -932,6 +1115,14 @@ START_TEST(failures)
           .patch = 4,
           .image = 16,
           .fixed_positions = true },
+        { .dim = 24,
+          .depth = 1,
+          .heads = 3,
+          .mlp = 8,
+          .patch = 4,
+          .image = 16,
+          .grid = 3,
+          .relative = true },
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         tacit_vit_train vit;
@@ -993,12 +1184,15 @@ int main(void)
     tcase_add_test(t, a_tensor_that_waits);
     tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
-    tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 4);
+    tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 6);
+    tcase_add_test(t, relative_biases_of_many_images);
+    tcase_add_test(t, a_beit_is_the_one_that_is_used);
     tcase_add_test(t, one_network_on_images_of_other_sizes);
     tcase_add_loop_test(t, resampled_positions_by_differences, 0, 3);
     tcase_add_loop_test(t, batch_norm_in_groups, 0, (int)isa_count);
     tcase_add_test(t, initial_values);
     tcase_add_test(t, initial_values_of_moco);
+    tcase_add_test(t, initial_values_of_beit);
     tcase_add_test(t, failures);
     tcase_add_test(t, nothing_is_allocated);
     suite_add_tcase(suite, t);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes hog_golden.safetensors, for test_hog.c: HOG targets and block-wise masks of 1,000 cases each.
+"""Makes hog_golden.safetensors: 1,000 HOG targets for test_hog.c, and as many block-wise masks for
+test_masks.c.
 
     python make_hog.py ../data
 

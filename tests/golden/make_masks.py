@@ -4,7 +4,8 @@ operators, given tacit's draws in place of theirs.
 
     python make_masks.py ../data
 
-mae: random_masking of facebookresearch/mae (models_mae.py). ijepa: MaskCollator of facebookresearch/ijepa
+mae: random_masking of facebookresearch/mae (models_mae.py). simmim: MaskGenerator of microsoft/SimMIM
+(data/data_simmim.py), of which the map is held. ijepa: MaskCollator of facebookresearch/ijepa
 (src/masks/multiblock.py), written out in make_pretrain_ijepa.py. Of each case the 64-bit FNV-1a of its
 numbers, each as one word: lengths, then patches. Needs torch, timm, numpy and safetensors.
 """
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 
 import make_pretrain as draws
 from make_pretrain_ijepa import block_masks
+from make_pretrain_simmim import unit_mask
 
 CASES = 1000
 # side, blocks, scale, aspect, context, min_keep: the published, and what makes contexts short
@@ -30,6 +32,7 @@ SETTINGS = [
     (7, 1, (0.1, 0.9), (1.0, 1.0), (0.6, 0.7), 2),
     (3, 2, (0.4, 0.6), (0.75, 1.5), (0.5, 1.0), 1),
 ]
+UNITS = [(14, 2, 0.6), (48, 8, 0.6), (8, 2, 0.6), (4, 2, 0.5), (6, 1, 0.75)]  # side, unit, ratio
 PATCHES = [(196, 49), (64, 16), (16, 4), (256, 102), (9, 1)]
 
 
@@ -54,6 +57,12 @@ def mae(case):
     return fnv(shuffle.tolist()), kept
 
 
+def simmim(case):
+    side, unit, ratio = UNITS[case % len(UNITS)]
+    order = order_of(case, case % 13, case % 101, (side // unit) ** 2)
+    return fnv(unit_mask(order, side, unit, ratio).flatten().tolist())
+
+
 def ijepa(case):
     side, blocks, scale, aspect, context, least = SETTINGS[case % len(SETTINGS)]
     batch = 1 + case % 5
@@ -66,5 +75,6 @@ def ijepa(case):
 if __name__ == "__main__":
     cases = range(CASES)
     save_file({"mae": np.array([mae(c)[0] for c in cases]),
+               "simmim": np.array([simmim(c) for c in cases]),
                "ijepa": np.array([ijepa(c) for c in cases])},
               os.path.join(sys.argv[1], "masks_golden.safetensors"))

@@ -8,7 +8,7 @@ simclr: a ResNet as torchvision has it; the head, the loss and the LARS of googl
 (tf2/model.py, tf2/objective.py, tf2/lars_optimizer.py), written out here, with its schedule.
 byol: deepmind-research/byol's loss, target and schedules; barlow: facebookresearch/barlowtwins' loss;
 vicreg: facebookresearch/vicreg's; with moco-v3's LARS, which is theirs too, written out here; moco, moco3, swav, deepcluster, dino,
-maskfeat, ijepa: make_pretrain_<method>.py.
+maskfeat, simmim, ijepa: make_pretrain_<method>.py.
 Pixels and masks are tacit's draws (kernels/rt/rng.c, pretrain/draws.c), computed here too. For each:
 initial weights, the losses, the gradients of the first step, the weights after the last, those of a
 teacher, a queue, a centre, a memory. Needs torch, timm, numpy and safetensors.
@@ -26,6 +26,7 @@ import make_pretrain_dino
 import make_pretrain_ijepa
 import make_pretrain_maskfeat
 import make_pretrain_moco
+import make_pretrain_simmim
 import make_pretrain_swav
 import make_train as base
 from make_train import Residual, generator, half
@@ -325,6 +326,7 @@ if __name__ == "__main__":
     make_pretrain_deepcluster.make(this)
     make_pretrain_deepcluster.make_first(this)
     make_pretrain_dino.make(this)
-    make_pretrain_maskfeat.make(this)
+    make_pretrain_maskfeat.make(this, sys.argv[1])
+    make_pretrain_simmim.make(this)
     make_pretrain_ijepa.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))

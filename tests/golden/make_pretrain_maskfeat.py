@@ -2,10 +2,12 @@
 head_helper.py and datasets/imagenet.py, on one process; make_hog.py has its targets and masks alone, too."""
 
 import math
+import os
 
 import numpy as np
 import torch
-from make_train import generator, half, norm_free, timm
+from make_train import fill, generator, half, norm_free, timm
+from safetensors.torch import save_file
 
 SIDE, CELL, RATIO, CLIP = 4, 2, 0.4, 0.02
 
@@ -84,11 +86,11 @@ class MaskingGenerator:
 
 
 class MaskFeat(timm.models.VisionTransformer):
-    def __init__(self):
+    def __init__(self, values):
         super().__init__(img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3, mlp_ratio=4,
                          num_classes=0, global_pool="token")
         self.mask_token = torch.nn.Parameter(torch.zeros(1, 1, 24))
-        self.pred_head = torch.nn.Linear(24, 27 * (4 // CELL) ** 2)
+        self.pred_head = torch.nn.Linear(24, values)
 
     def forward(self, x, mask):
         """_maskfeat_forward: the predictions of masked patches."""
@@ -107,8 +109,58 @@ def labels(x, mask):
     return hog[mask.flatten(1)]
 
 
-def make(to):
-    model, g = MaskFeat().double(), generator(71)
+# Another normalisation than the network's own, another size, and another grid than its positions'.
+FROZEN = dict(img_size=15, patch_size=5, embed_dim=64, depth=1, num_heads=1, mlp_ratio=1, num_classes=0,
+              global_pool="token")
+CIFAR = [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]
+IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Deep:
+    """Paper, section 3.2, deep features: the cosine distance, between what is l2-normalised, of the
+    patches of a network that was trained before (here of random weights)."""
+
+    def __init__(self, out):
+        weights = timm.models.VisionTransformer(**FROZEN)
+        fill(weights, 81)
+        weights = {k: v.half() for k, v in weights.state_dict().items()}
+        save_file(weights, os.path.join(out, "frozen_weights.safetensors"))
+        weights["pos_embed"] = self.positions(weights["pos_embed"].double())
+        self.size = SIDE * FROZEN["patch_size"]
+        self.net = timm.models.VisionTransformer(**{**FROZEN, "img_size": self.size})
+        self.net.double().load_state_dict(weights)
+        self.net.eval()
+
+    @staticmethod
+    def positions(table):
+        """facebookresearch/dino, vision_transformer.py: interpolate_pos_encoding."""
+        side = math.isqrt(table.shape[1] - 1)
+        grid = table[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = torch.nn.functional.interpolate(grid, scale_factor=((SIDE + 0.1) / side,) * 2,
+                                               mode="bicubic")
+        return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    @torch.no_grad()
+    def labels(self, x, mask):
+        (mean, std), (its_mean, its_std) = (
+            [torch.tensor(v, dtype=x.dtype).view(3, 1, 1) for v in pair] for pair in (CIFAR, IMAGENET))
+        x = (x * std + mean - its_mean) / its_std
+        x = torch.nn.functional.interpolate(x, size=self.size, mode="bicubic", antialias=True)
+        return self.net.forward_features(x)[:, 1:][mask.flatten(1)]
+
+
+def cosine(x, y):
+    x, y = (torch.nn.functional.normalize(v, dim=-1) for v in (x, y))
+    return (x - y).square().sum(dim=-1).mean()
+
+
+def make(to, out):
+    run(to, "maskfeat", MaskFeat(27 * (4 // CELL) ** 2), torch.nn.functional.mse_loss, labels, CLIP)
+    run(to, "maskfeat-2", MaskFeat(FROZEN["embed_dim"]), cosine, Deep(out).labels, 0.5)
+
+
+def run(to, section, model, distance, labels_of, clip):
+    model, g = model.double(), generator(71)
     for name, p in model.named_parameters():
         gain = name.endswith("weight") and p.ndim == 1
         p.data = half(torch.randn(p.shape, generator=g) * 0.15 + (1.0 if gain else 0.0))
@@ -118,21 +170,21 @@ def make(to):
     adamw = torch.optim.AdamW([{"params": rest, "weight_decay": 0.05},
                                {"params": plain, "weight_decay": 0.0}], betas=(0.9, 0.999))
     generate, losses = MaskingGenerator(SIDE, RATIO), []
-    to.put("maskfeat", "init", named)
+    to.put(section, "init", named)
     for step in range(to.STEPS):
         x = to.pixels(step, 0, 16)
         mask = torch.from_numpy(np.stack(
             [generate(Draws(to.philox, to.SEED, step // to.EPOCH, to.sample(step, i)))
              for i in range(to.BATCH)])).bool()
-        loss = torch.nn.functional.mse_loss(model(x, mask), labels(x, mask))
+        loss = distance(model(x, mask), labels_of(x, mask))
         losses.append(loss.detach())
         adamw.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         if step == 0:
-            to.put("maskfeat", "grad", {n: p.grad for n, p in named.items()})
+            to.put(section, "grad", {n: p.grad for n, p in named.items()})
         for group in adamw.param_groups:
             group["lr"] = to.rate_at(step, 2e-3)
         adamw.step()
-    to.put("maskfeat", "after", named)
-    to.golden["maskfeat.losses"] = torch.stack(losses).float()
+    to.put(section, "after", named)
+    to.golden[f"{section}.losses"] = torch.stack(losses).float()
