@@ -199,7 +199,7 @@ tacit_status tacit_token_pictures(const tacit_token_options *o, const char *out,
     if (st == TACIT_OK)
         st = tacit_tokenizer_file_settings(file, o->tokenizer, &config, err);
     if (st == TACIT_OK)
-        st = tacit_pictures_method(config.method, err);
+        st = tacit_pictures_method(&config, err);
     if (st == TACIT_OK)
         st = tacit_config_set(&config, batch, err);
     if (st == TACIT_OK)
