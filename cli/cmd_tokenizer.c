@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BATCH    64
+#define BATCH    16
 #define PICTURES 16
 
 static const tacit_option options[] = {

@@ -153,8 +153,10 @@ void tacit_tokenizer_decode(tacit_tokenizer *t, const uint32_t *ids, size_t batc
 {
     size_t plane = t->info.size * t->info.size;
     assert(t->pixels && batch && batch <= t->max_batch);
-    tacit_dvae_decode(&t->dvae, ids, batch);
-    for (size_t i = 0; i < batch * plane; i++)
-        for (size_t c = 0; c < 3; c++)
-            images[(i / plane * 3 + c) * plane + i % plane] = t->dvae.result[3 * i + c];
+    for (size_t image = 0; image < batch; image++, images += 3 * plane) {
+        tacit_dvae_decode(&t->dvae, ids + image * t->dvae.tokens, 1);
+        for (size_t p = 0; p < plane; p++)
+            for (size_t c = 0; c < 3; c++)
+                images[c * plane + p] = t->dvae.result[3 * p + c];
+    }
 }

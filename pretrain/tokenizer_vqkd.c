@@ -96,12 +96,15 @@ typedef struct state {
 tacit_vqkd_config tacit_vqkd_of(const tacit_config *config, const tacit_backbone_config *backbone,
                                 size_t target_dim)
 {
-    return (tacit_vqkd_config){ .encoder = tacit_encoder_vit(config, &backbone->vit),
-                                .decoder_depth =
-                                    (unsigned)tacit_config_whole(config, "decoder_depth"),
-                                .codes = tacit_config_whole(config, "codes"),
-                                .code_dim = tacit_config_whole(config, "code_dim"),
-                                .target_dim = target_dim };
+    tacit_vqkd_config vqkd = { .encoder = tacit_encoder_vit(config, &backbone->vit),
+                               .decoder_depth =
+                                   (unsigned)tacit_config_whole(config, "decoder_depth"),
+                               .codes = tacit_config_whole(config, "codes"),
+                               .code_dim = tacit_config_whole(config, "code_dim"),
+                               .target_dim = target_dim };
+    if (!target_dim) /* without a backward nothing is worth its memory */
+        vqkd.encoder.recompute = true;
+    return vqkd;
 }
 
 static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
