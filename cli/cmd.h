@@ -10,6 +10,7 @@ extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_convert;
 extern const tacit_command tacit_cmd_pack;
 extern const tacit_command tacit_cmd_pretrain;
+extern const tacit_command tacit_cmd_tokenizer;
 extern const tacit_command tacit_cmd_reconstruct;
 extern const tacit_command tacit_cmd_knn;
 extern const tacit_command tacit_cmd_probe;

@@ -62,7 +62,7 @@ tacit_status tacit_dvae_declare(tacit_dvae *v, const tacit_dvae_config *config, 
         st = declare_half(&v->encoder, "encoder", c->stages, c->hidden, false, c->codes, err);
     if (st == TACIT_OK)
         st = tacit_conv_stack_open(&v->decoder, 4 * c->stages + 1, v->grid, v->grid, c->dim,
-                                   max_batch, c->fixed, params, work, err);
+                                   c->fixed ? 1 : max_batch, c->fixed, params, work, err);
     if (st == TACIT_OK)
         st = declare_half(&v->decoder, "decoder", c->stages, c->hidden, true, 3, err);
     return st;

@@ -53,7 +53,7 @@ void tacit_dvae_take(tacit_dvae *dvae, tacit_arena *arena);
 void tacit_dvae_encode(tacit_dvae *dvae, const float *images, size_t batch);
 /* The largest of each row of logits, the first of equals: ids (rows). */
 void tacit_dvae_tokens(const tacit_dvae *dvae, size_t rows, const float *logits, uint32_t *ids);
-/* ids (batch, tokens) to result. */
+/* ids (batch, tokens) to result; of a fixed one one image at a time. */
 void tacit_dvae_decode(tacit_dvae *dvae, const uint32_t *ids, size_t batch);
 /* From logits and the noise that `choice` holds to result. */
 void tacit_dvae_sample(tacit_dvae *dvae, float temperature);

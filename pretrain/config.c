@@ -170,11 +170,11 @@ tacit_status tacit_config_set(tacit_config *config, const char *assignment, taci
         st = tacit_fail(err, TACIT_EINVAL, "'%.80s': use KEY=VALUE", assignment);
     } else {
         tacit_value *value = find(config, key, strlen(key));
-        st = value
-                 ? set_value(value, text, err)
-                 : tacit_fail(err, TACIT_EINVAL,
-                              "there is no setting '%.80s': 'tacit pretrain %s --help' lists them",
-                              key, config->method->name);
+        st = value ? set_value(value, text, err)
+                   : tacit_fail(err, TACIT_EINVAL,
+                                "there is no setting '%.80s': 'tacit %s %s --help' lists them", key,
+                                config->method->tokenizer ? "tokenizer train" : "pretrain",
+                                config->method->name);
     }
     tacit_free(line);
     return st;

@@ -121,7 +121,7 @@ extern const tacit_method tacit_simclr, tacit_momentum_contrast, tacit_momentum_
     tacit_masked_autoencoder, tacit_masked_features, tacit_simple_masked_modelling,
     tacit_bidirectional_encoder, tacit_joint_embedding_predictive;
 
-extern const tacit_method tacit_discrete_vae;
+extern const tacit_method tacit_discrete_vae, tacit_vector_quantised_distillation;
 
 /* All methods, and all tokenizers, whose training is a run like theirs; NULL at the end. */
 extern const tacit_method *const tacit_methods[], *const tacit_tokenizers[];

@@ -24,6 +24,7 @@ const tacit_method *const tacit_methods[] = {
 
 const tacit_method *const tacit_tokenizers[] = {
     &tacit_discrete_vae,
+    &tacit_vector_quantised_distillation,
     NULL,
 };
 

@@ -4,6 +4,7 @@
 #include "backbone_file.h"
 #include "tokenizer_dvae.h"
 #include "tokenizer_file.h"
+#include "tokenizer_vqkd.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -15,25 +16,48 @@ struct tacit_tokenizer {
     tacit_params params;
     tacit_work work;
     tacit_arena arena;
-    tacit_dvae dvae;
+    bool pixels;     /* the dVAE, else VQ-KD */
+    tacit_dvae dvae; /* one of the two */
+    tacit_vqkd vqkd;
 };
 
-static tacit_status declare(tacit_tokenizer *t, const tacit_config *config, tacit_err *err)
+static tacit_status declare_dvae(tacit_tokenizer *t, const tacit_config *config, tacit_err *err)
 {
     const tacit_dvae_config dvae = tacit_dvae_of(config, true);
     tacit_status st = tacit_dvae_declare(&t->dvae, &dvae, t->max_batch, &t->params, &t->work, err);
-    snprintf(t->info.kind, sizeof t->info.kind, "%s", config->method->name);
-    tacit_normalisation(config, t->info.mean, t->info.std);
     t->info.size = dvae.size;
     t->info.grid = t->dvae.grid;
     t->info.codes = dvae.codes;
     return st;
 }
 
+static tacit_status declare_vqkd(tacit_tokenizer *t, const tacit_config *config, tacit_err *err)
+{
+    tacit_backbone_config backbone;
+    tacit_status st = tacit_encoder_config(config, &backbone, err);
+    if (st == TACIT_OK && backbone.family != TACIT_FAMILY_VIT)
+        st = tacit_fail(err, TACIT_EINVAL, "its arch is no ViT");
+    if (st < 0)
+        return st;
+    const tacit_vqkd_config vqkd = tacit_vqkd_of(config, &backbone, 0);
+    t->info.size = backbone.vit.height;
+    t->info.grid = backbone.vit.height / backbone.vit.patch;
+    t->info.codes = vqkd.codes;
+    return tacit_vqkd_declare(&t->vqkd, &vqkd, t->max_batch, &t->params, &t->work, err);
+}
+
+static tacit_status declare(tacit_tokenizer *t, const tacit_config *config, tacit_err *err)
+{
+    t->pixels = config->method == &tacit_discrete_vae;
+    snprintf(t->info.kind, sizeof t->info.kind, "%s", config->method->name);
+    tacit_normalisation(config, t->info.mean, t->info.std);
+    return t->pixels ? declare_dvae(t, config, err) : declare_vqkd(t, config, err);
+}
+
 static tacit_status make_room(tacit_tokenizer *t, const char *path, tacit_err *err)
 {
     size_t total = 0;
-    if (!tacit_dvae_plan(&t->dvae, &total))
+    if (!(t->pixels ? tacit_dvae_plan(&t->dvae, &total) : tacit_vqkd_plan(&t->vqkd, &total)))
         return tacit_fail(err, TACIT_ELIMIT, "%s: %zu images at a time are too many", path,
                           t->max_batch);
     tacit_status st = tacit_params_open(&t->params, 0, err);
@@ -43,7 +67,10 @@ static tacit_status make_room(tacit_tokenizer *t, const char *path, tacit_err *e
         st = tacit_arena_open(&t->arena, total, err);
     if (st < 0)
         return tacit_fail_at(err, st, "%s", path);
-    tacit_dvae_take(&t->dvae, &t->arena);
+    if (t->pixels)
+        tacit_dvae_take(&t->dvae, &t->arena);
+    else
+        tacit_vqkd_take(&t->vqkd, &t->arena);
     return TACIT_OK;
 }
 
@@ -86,6 +113,7 @@ void tacit_tokenizer_close(tacit_tokenizer **tokenizer)
     if (!t)
         return;
     tacit_dvae_close(&t->dvae);
+    tacit_vqkd_close(&t->vqkd);
     tacit_arena_close(&t->arena);
     tacit_work_close(&t->work);
     tacit_params_close(&t->params);
@@ -106,22 +134,29 @@ size_t tacit_tokenizer_bytes(const tacit_tokenizer *t)
 void tacit_tokenizer_encode(tacit_tokenizer *t, const float *images, size_t batch, uint32_t *ids)
 {
     assert(batch && batch <= t->max_batch);
-    tacit_dvae_encode(&t->dvae, images, batch);
-    tacit_dvae_tokens(&t->dvae, batch * t->dvae.tokens, t->dvae.logits, ids);
+    if (t->pixels) {
+        tacit_dvae_encode(&t->dvae, images, batch);
+        tacit_dvae_tokens(&t->dvae, batch * t->dvae.tokens, t->dvae.logits, ids);
+    } else {
+        tacit_vqkd_encode(&t->vqkd, images, batch, false);
+        tacit_vqkd_quantise(&t->vqkd);
+        memcpy(ids, t->vqkd.ids, batch * t->vqkd.patches * sizeof *ids);
+    }
 }
 
 bool tacit_tokenizer_decodes(const tacit_tokenizer *t)
 {
-    (void)t;
-    return true;
+    return t->pixels;
 }
 
 void tacit_tokenizer_decode(tacit_tokenizer *t, const uint32_t *ids, size_t batch, float *images)
 {
     size_t plane = t->info.size * t->info.size;
-    assert(batch && batch <= t->max_batch);
-    tacit_dvae_decode(&t->dvae, ids, batch);
-    for (size_t i = 0; i < batch * plane; i++)
-        for (size_t c = 0; c < 3; c++)
-            images[(i / plane * 3 + c) * plane + i % plane] = t->dvae.result[3 * i + c];
+    assert(t->pixels && batch && batch <= t->max_batch);
+    for (size_t image = 0; image < batch; image++, images += 3 * plane) {
+        tacit_dvae_decode(&t->dvae, ids + image * t->dvae.tokens, 1);
+        for (size_t p = 0; p < plane; p++)
+            for (size_t c = 0; c < 3; c++)
+                images[c * plane + p] = t->dvae.result[3 * p + c];
+    }
 }

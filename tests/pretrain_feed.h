@@ -299,6 +299,26 @@ static const char *const tiny_ijepa[] = { "arch=vit_tiny_patch4_32",
 static const char *const tiny_dvae[] = { TINY_DVAE, NULL };
 static const char *const tiny_dvae_smooth[] = { TINY_DVAE, "distance=smooth-l1", NULL };
 
+static const char *const tiny_vqkd[] = { "arch=vit_tiny_patch4_32",
+                                         "size=16",
+                                         "dim=24",
+                                         "depth=2",
+                                         "heads=3",
+                                         "target=data/frozen_weights.safetensors",
+                                         "normalise=cifar",
+                                         "codes=6",
+                                         "code_dim=8",
+                                         "code_decay=0.9",
+                                         "batch=8",
+                                         "accumulate=1",
+                                         "epochs=4",
+                                         "warmup_epochs=1",
+                                         "lr=1e-3",
+                                         "lr_final=0",
+                                         "weight_decay=0.05",
+                                         "seed=11",
+                                         NULL };
+
 /* Tiny runs of every method and tokenizer. A method's second one is called <method>-2 among the
  * golden. */
 static const struct tiny {
@@ -328,6 +348,7 @@ static const struct tiny {
     { "ijepa", 16, tiny_ijepa },
     { "dvae", 16, tiny_dvae },
     { "dvae", 16, tiny_dvae_smooth },
+    { "vqkd", 16, tiny_vqkd },
 };
 enum { TINY_SIMCLR, TINY_MAE, TINY_COUNT = sizeof tiny / sizeof *tiny };
 

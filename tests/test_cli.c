@@ -411,7 +411,7 @@ START_TEST(pretrain_refuses)
         int status;
         const char *arguments, *says;
     } table[] = {
-        { 2, "pretrain", "a METHOD is missing" },
+        { 2, "pretrain", "the name of a method is missing" },
         { 2, "pretrain supervised --images records.bin --out o",
           "there is no method 'supervised'" },
         { 2, "pretrain mae simclr --images records.bin --out o", "unexpected argument 'simclr'" },
@@ -492,6 +492,92 @@ START_TEST(pretrain_from_settings_to_vectors)
         0);
     ck_assert_int_eq(run("", PRETRAIN "--out c --epochs 0"), 0);
     ck_assert_int_eq(access("c/backbone.safetensors", F_OK), 0);
+}
+END_TEST
+
+#define TOKENIZER "tokenizer train dvae --images records.bin --preset quick "
+
+START_TEST(tokenizer_refuses)
+{
+    static const struct {
+        int status;
+        const char *arguments, *says;
+    } table[] = {
+        { 2, "tokenizer", "use 'tacit tokenizer train NAME'" },
+        { 2, "tokenizer trian dvae", "use 'tacit tokenizer train NAME'" },
+        { 2, "tokenizer train", "the name of a tokenizer is missing" },
+        { 2, "tokenizer train mae", "there is no tokenizer 'mae'" },
+        { 2, "pretrain dvae --out o", "there is no method 'dvae'" },
+        { 2, "tokenizer train dvae dvae", "unexpected argument 'dvae'" },
+        { 2, TOKENIZER, "--out is missing" },
+        { 2, TOKENIZER "--out o --set code=3", "'tacit tokenizer train dvae --help' lists them" },
+        { 2, TOKENIZER "--out o --set stages=6 --set size=48", "do not divide" },
+        { 2, TOKENIZER "--out o --arch vit_tiny_patch4_32", "dvae has no backbone" },
+        { 2, TOKENIZER "--out o --set size=0", "needs the images' size" },
+        { 2, TOKENIZER "--out o --set knn=records.bin", "dvae has no features" },
+        { 2, TOKENIZER "--out o --set drop_path=0.1", "a ViT's" },
+        { 2, TOKENIZER "--out o --pictures o.png", "--pictures is for encode" },
+        { 2, "tokenizer train vqkd --images records.bin --out o --arch resnet18_cifar",
+          "vqkd trains a ViT" },
+        { 1,
+          "tokenizer train vqkd --images records.bin --preset quick --out o --set target=nowhere",
+          "nowhere" },
+        { 2, "tokenizer encode --images records.bin --out o", "--tokenizer is missing" },
+        { 2, "tokenizer encode --tokenizer t --images records.bin --out o --epochs 3",
+          "--epochs is for train" },
+        { 2, "tokenizer encode mae", "unexpected argument 'mae'" },
+        { 1, "tokenizer encode --tokenizer t --images records.bin --out o", "t: " },
+        { 1, "tokenizer encode --tokenizer records.bin --images records.bin --out o",
+          "records.bin" },
+    };
+    make_records("records.bin");
+    for (unsigned i = 0; i < sizeof table / sizeof *table; i++)
+        fails(table[i].status, "", table[i].arguments, table[i].says);
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
+
+/* Tokens are the same whatever CPU and threads; a row for an image that cannot be used. */
+START_TEST(tokenizer_from_settings_to_tokens)
+{
+    make_records("records.bin");
+    ck_assert_int_eq(run("", "tokenizer --list"), 0);
+    ck_assert(strstr(out_text, "dvae ") && strstr(out_text, "vqkd ") && strstr(out_text, "arXiv"));
+    ck_assert_int_eq(run("", "tokenizer train dvae --help"), 0);
+    ck_assert(strstr(out_text, "kl_weight ") && strstr(out_text, "tacit tokenizer train dvae"));
+    ck_assert_int_eq(run("", TOKENIZER "--set hidden=8 --dry-run --json"), 0);
+    ck_assert_int_eq(
+        run("", TOKENIZER "--set hidden=8 --set codes=16 --out t --epochs 2 --threads 2"), 0);
+    ck_assert_int_eq(run("", "tokenizer encode --tokenizer t/tokenizer.safetensors --json "
+                             "--images records.bin --out a.npy --pictures a.png --threads 2"),
+                     0);
+    ck_assert_double_eq(number("images"), 256);
+    ck_assert_double_eq(number("tokens"), 64);
+    ck_assert_double_eq(number("codes"), 16);
+    ck_assert(number("codes_used") <= 1 && number("perplexity") <= 16);
+    ck_assert_int_eq(run("TACIT_CPU=ref", "tokenizer encode --tokenizer t/tokenizer.safetensors "
+                                          "--images records.bin --out b.npy --threads 1"),
+                     0);
+    ck_assert_int_eq(system("cmp a.npy b.npy"), 0);
+    ck_assert_int_eq(run("", "reconstruct t --images records.bin --out b.png"), 0);
+    ck_assert_int_eq(system("cmp a.png b.png"), 0);
+    fails(1, "",
+          "tokenizer encode --tokenizer t/tokenizer.safetensors --images records.bin --out "
+          "b.npy",
+          "is there already");
+    ck_assert_int_eq(system("mkdir -p some && echo no > some/a.png && cp a.png some/b.png"), 0);
+    ck_assert_int_eq(run("", "tokenizer encode --tokenizer t/tokenizer.safetensors --json --force "
+                             "--images some --out b.npy"),
+                     0);
+    ck_assert_double_eq(number("images"), 2);
+    ck_assert_double_eq(number("bad_images"), 1);
+    ck_assert_ptr_nonnull(strstr(err_text, "row of -1: "));
+    FILE *f = fopen("b.npy", "r");
+    int32_t rows[2][64];
+    ck_assert(f && fseek(f, 128, SEEK_SET) == 0 && fread(rows, sizeof rows, 1, f) == 1);
+    fclose(f);
+    for (size_t i = 0; i < 64; i++)
+        ck_assert(rows[0][i] == -1 && rows[1][i] >= 0 && rows[1][i] < 16);
 }
 END_TEST
 
@@ -796,6 +882,8 @@ int main(void)
     tcase_add_test(tcase, pretrain_refuses);
     tcase_add_test(tcase, pretrain_from_settings_to_vectors);
     tcase_add_test(tcase, pretrain_stops_in_order);
+    tcase_add_test(tcase, tokenizer_refuses);
+    tcase_add_test(tcase, tokenizer_from_settings_to_tokens);
     tcase_add_test(tcase, reconstruct_refuses);
     tcase_add_test(tcase, reconstruct_draws);
     tcase_add_test(tcase, knn_of_a_folder);

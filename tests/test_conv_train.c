@@ -23,7 +23,7 @@ static const struct shape {
     { 9, 8, 20, 24, 3, 2, 3, 0 },    /* a stride                                         */
     { 13, 14, 3, 20, 7, 2, 2, 0 },   /* a stem                                           */
     { 6, 5, 20, 24, 1, 1, 3, 0 },    /* a product                                        */
-    { 6, 5, 20, 24, 1, 2, 3, 0 },
+    { 6, 5, 20, 24, 1, 2, 3, 0 },    { 8, 10, 20, 24, 4, 2, 3, 0 }, /* of a discrete VAE */
 };
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
@@ -51,7 +51,7 @@ static void run(layer *l, const struct shape *s, tacit_isa isa, tacit_pool *pool
     tacit_err err;
     *l = (layer){ .s = s, .work = { .kernels = tacit_kernels_for(isa), .pool = pool } };
     ck_assert_msg(!tacit_convolution_declare(&l->conv, "conv", s->height, s->width, s->in, s->out,
-                                             s->kernel, s->stride, s->kernel / 2, s->batch,
+                                             s->kernel, s->stride, (s->kernel - 1) / 2, s->batch,
                                              &l->params, &l->work, &err),
                   "%s", err.text);
     ck_assert_int_eq(tacit_params_open(&l->params, 0, &err), TACIT_OK);
@@ -142,6 +142,17 @@ START_TEST(as_defined)
     check("y", l.y, y, l.outputs, 0);
     check("dx", l.dx, dx, l.inputs, 0);
     check("dw", l.conv.dense.w->grad, dw, l.weights, 1);
+    if (l.s->stride > 1) { /* the transposed one is the same, the other way round */
+        for (size_t i = 0; i < l.inputs; i++)
+            dx[i] -= (double)l.beside[i];
+        for (size_t i = 0; i < l.weights; i++)
+            l.conv.dense.w->grad[i] = 1;
+        tacit_convolution_transposed(&l.conv, l.s->batch, l.dy, l.dx);
+        tacit_convolution_transposed_backward(&l.conv, l.s->batch, l.dy, l.x, l.y);
+        check("transposed y", l.dx, dx, l.inputs, 0);
+        check("transposed dx", l.y, y, l.outputs, 0);
+        check("transposed dw", l.conv.dense.w->grad, dw, l.weights, 1);
+    }
     tacit_free(y);
     tacit_free(dx);
     tacit_free(dw);
