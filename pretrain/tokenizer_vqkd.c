@@ -107,15 +107,6 @@ tacit_vqkd_config tacit_vqkd_of(const tacit_config *config, const tacit_backbone
     return vqkd;
 }
 
-static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
-                          size_t *count, tacit_err *err)
-{
-    (void)err;
-    *view = tacit_view_crop(config, size);
-    *count = 1;
-    return TACIT_OK;
-}
-
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
 {
     state *s = ctx;
@@ -296,7 +287,7 @@ const tacit_method tacit_vector_quantised_distillation = {
     .vit = true,
     .tokenizer = true,
     .state = sizeof(state),
-    .views = views,
+    .views = tacit_view_single,
     .declare = declare,
     .close = close,
     .plan = plan,
