@@ -65,7 +65,9 @@ MASKED = ["simmim", "maskfeat", "beit", "ijepa", "mae"]
 RECORD = 3073  # bytes of one of CIFAR's
 EPOCHS = 1000  # of a run that none of ours comes to the end of
 APART = 0.05   # the most by which the sides' FLOPs may differ
-ROUNDING = 1e-4  # and, from the same weights, their losses
+# And, from the same weights, their losses, which is rounding. Edges of bins of gradients decide
+# more: in fp64 PyTorch's loss of MaskFeat is ours, in fp32 it puts some gradients in a bin beside.
+ROUNDING = {"maskfeat": 3e-3}
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "pillow")
 
 
@@ -207,13 +209,13 @@ def say_parity(program, gflop, peer):
           f"{'; WARNING: not the same work' if apart > APART else ''}", flush=True)
 
 
-def say_losses(sides):
+def say_losses(method, sides):
     """Of the first step, from the same weights, views and masks."""
     ours, *theirs = [side.greeting["loss"] for side in sides]
     worst = max(abs(loss / ours - 1) for loss in theirs)
     print(f"  the first step's loss: tacit {ours:.7g}, pytorch "
           f"{', '.join(f'{loss:.7g}' for loss in theirs)}"
-          f"{'; WARNING: not the same' if not worst < ROUNDING else ''}", flush=True)
+          f"{'; WARNING: not the same' if not worst < ROUNDING.get(method, 1e-4) else ''}", flush=True)
 
 
 def row_of(method, what, side, values, ours, args, **more):
@@ -314,7 +316,7 @@ def measure(method, images, folder, end, args):
     program = Program(method, images, folder, args)
     sides = open_sides(program, args)
     if method in MASKED:
-        say_losses(sides)
+        say_losses(method, sides)
     rows, best = measure_steps(program, sides, begun + (end - begun) / 2, args)
     for side in sides:
         if side is not best:
