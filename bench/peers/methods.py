@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Methods of Tacit and of PyTorch in turns, in one run: joint-embedding ones beside lightly's, those
-that mask beside the published code.
+"""Methods of Tacit and of PyTorch in turns, in one run: joint-embedding ones beside lightly's,
+those that mask beside the published code.
 
     python methods.py [--method moco swav deepcluster byol dino barlow vicreg simclr
                                 simmim maskfeat beit ijepa mae]
@@ -25,7 +25,8 @@ at 32 pixels, half as wide and a third as deep; --set dim=0 --set depth=0 --set 
 whole. ViT-S/16 at 224 pixels, with heads and decoders of the published recipes:
 
     --method simmim maskfeat beit ijepa mae --preset imagenet --set arch=vit_small_patch16_224
-    --set accumulate=1 --set drop_path=0 --batch 32 --images 64 --turns 0 --tokenizer-preset imagenet
+    --set accumulate=1 --set drop_path=0 --batch 32 --images 64 --turns 0
+    --tokenizer-preset imagenet
 
 BEiT's tokenizer is one of random weights, of tacit tokenizer train dvae --epochs 0. --side-by-side
 leaves PyTorch out and prints our steps of the methods in turns with each other, each beside the
@@ -213,9 +214,10 @@ def say_losses(method, sides):
     """Of the first step, from the same weights, views and masks."""
     ours, *theirs = [side.greeting["loss"] for side in sides]
     worst = max(abs(loss / ours - 1) for loss in theirs)
+    same = worst < ROUNDING.get(method, 1e-4)
     print(f"  the first step's loss: tacit {ours:.7g}, pytorch "
           f"{', '.join(f'{loss:.7g}' for loss in theirs)}"
-          f"{'; WARNING: not the same' if not worst < ROUNDING.get(method, 1e-4) else ''}", flush=True)
+          f"{'' if same else '; WARNING: not the same'}", flush=True)
 
 
 def row_of(method, what, side, values, ours, args, **more):
