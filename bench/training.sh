@@ -3,7 +3,7 @@
 #
 #     bench/training.sh DATA OUT [RUN]...
 #
-# RUN: METHOD-cifar10 or METHOD-imagenette96, as they stand below; unless told, all that are there.
+# RUN: METHOD-cifar10 or METHOD-imagenette96, as they stand below; unless told, all that results/training has.
 #
 # DATA holds cifar10/ (CIFAR's binary records) and photos/imagenette96/ (folders of JPEGs). Each run is
 # trained (or gone on with) in OUT, then both backbones embed the training and the test set, and
@@ -51,8 +51,34 @@ joint() {
         --preset quick --epochs "$epochs" --batch 64 --set size=24 --set lr=8e-3 --set log_steps=50 "$@"
 }
 
-[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 \
-    {moco,swav,byol,vicreg,mae}-imagenette96
+# masked NAME: with the ViTs of MAE's runs. BEiT's tokenizer is trained before, on the same images.
+masked() {
+    local name=$1 train test square options=(--preset small32 --batch 64 --set drop_path=0 --set crop_min=0.4
+        --set log_steps=50)
+    case $name in
+    *-cifar10)
+        train=$data/cifar10/train_20k.bin test=$data/cifar10/test_5k.bin square=8
+        options+=(--epochs 16 --set warmup_epochs=1)
+        ;;
+    *)
+        train=$data/photos/imagenette96/train test=$data/photos/imagenette96/val square=16
+        options+=(--epochs 24 --set warmup_epochs=2 --set size=64 --set patch=8 --set dim=192 --set depth=6
+            --set heads=3)
+        ;;
+    esac
+    case $name in
+    simmim-*) options+=(--set mask_unit=$square --set lr=4e-3) ;;
+    maskfeat-*) options+=(--set cell=$((square / 2)) --set lr=4e-3) ;;
+    beit-*)
+        "$tacit" tokenizer train dvae --images "$train" --out "$out/$name-tokenizer" --seed 1 --resume \
+            --preset small32 --epochs 10 --set log_steps=50
+        options+=(--set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors" --set lr=1e-3)
+        ;;
+    esac
+    run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
+}
+
+[ $# -gt 0 ] || set -- {simclr,moco,byol,barlow,vicreg,mae}-cifar10 mae-imagenette96
 for name; do
     case $name in
     *-cifar10) side=32 ;;
@@ -75,12 +101,20 @@ for name; do
             --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
             --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
         ;;
+    simmim-cifar10 | maskfeat-cifar10 | beit-cifar10 | ijepa-cifar10 | \
+        simmim-imagenette96 | maskfeat-imagenette96 | beit-imagenette96 | ijepa-imagenette96)
+        masked "$name"
+        ;;
     *-imagenette96)
         run "$name" "${name%-imagenette96}" "$data/photos/imagenette96/train" \
             "$data/photos/imagenette96/val" mean --preset quick --set arch=resnet18 --set dim=32 \
             --set depth=1 --set size=64 --epochs 30 --set log_steps=20
         ;;
     moco-cifar10) joint moco 12 ;;
+    byol-cifar10)
+        joint byol 12 --set lr=1.2e-2 --set target_momentum=0.95 --set jitter=0.5 --set brightness=0.8 \
+            --set contrast=0.8 --set saturation=0.8 --set hue=0.2 --set solarise_second=0
+        ;;
     barlow-cifar10) joint barlow 14 --set jitter=0.7 --set solarise_second=0 ;;
     vicreg-cifar10) joint vicreg 14 --set jitter=0.7 --set solarise_second=0 ;;
     *) echo "training.sh: no run '$name'" >&2; exit 2 ;;

@@ -406,6 +406,14 @@ void tacit_vqkd_update(tacit_vqkd *v, double decay)
     }
 }
 
+double tacit_vqkd_encode_flops(const tacit_vqkd *v)
+{
+    const tacit_vqkd_config *c = &v->config;
+    double dim = c->encoder.dim, patches = (double)v->patches;
+    return tacit_vit_train_flops(&c->encoder, 0) / 3 +
+           2 * patches * (dim * (dim + (double)c->code_dim) + (double)(c->codes * c->code_dim));
+}
+
 double tacit_vqkd_flops(const tacit_vqkd *v)
 {
     const tacit_vqkd_config *c = &v->config;

@@ -75,6 +75,8 @@ void tacit_vqkd_clear(tacit_vqkd *vqkd);
 void tacit_vqkd_gather(tacit_vqkd *vqkd);
 void tacit_vqkd_update(tacit_vqkd *vqkd, double decay);
 
+/* FLOPs of one image's codes. */
+double tacit_vqkd_encode_flops(const tacit_vqkd *vqkd);
 /* FLOPs of a forward and a backward of one image. */
 double tacit_vqkd_flops(const tacit_vqkd *vqkd);
 

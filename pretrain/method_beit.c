@@ -166,6 +166,12 @@ static double loss(void *ctx, const tacit_part *part, double *parts)
                             1 / (double)part->count, net->predictions, net->ld, &parts[0]);
 }
 
+static double flops(const void *ctx)
+{
+    const state *s = ctx;
+    return tacit_masked_hook_flops(s) + tacit_tokenizer_flops(s->targets.tokenizer);
+}
+
 const tacit_method tacit_bidirectional_encoder = {
     .name = "beit",
     .title = "BEiT: tell the visual words of masked patches",
@@ -189,5 +195,5 @@ const tacit_method tacit_bidirectional_encoder = {
     .loss = loss,
     .backward = tacit_masked_hook_backward,
     .embeddings = tacit_masked_hook_embeddings,
-    .flops = tacit_masked_hook_flops,
+    .flops = flops,
 };

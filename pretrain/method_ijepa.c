@@ -234,11 +234,13 @@ static tacit_embeddings embeddings(const void *ctx)
     return (tacit_embeddings){ s->jepa.features, s->part, dim, dim, false, false };
 }
 
-/* With patches as many as are usual. */
+/* With patches as many as the last forward had; before the first, as are usual. */
 static double flops(const void *ctx)
 {
     const state *s = ctx;
     const tacit_block_masks *m = &s->masks;
+    if (s->asked)
+        return tacit_jepa_flops(&s->jepa.config, (double)s->kept, (double)s->asked);
     double all = (double)(m->side * m->side), share = 1;
     double asked = all * (m->scale[0] + m->scale[1]) / 2;
     for (size_t i = 0; i < m->blocks; i++)

@@ -144,6 +144,11 @@ void tacit_tokenizer_encode(tacit_tokenizer *t, const float *images, size_t batc
     }
 }
 
+double tacit_tokenizer_flops(const tacit_tokenizer *t)
+{
+    return t->pixels ? tacit_dvae_encoder_flops(&t->dvae) : tacit_vqkd_encode_flops(&t->vqkd);
+}
+
 bool tacit_tokenizer_decodes(const tacit_tokenizer *t)
 {
     return t->pixels;

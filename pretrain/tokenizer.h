@@ -37,6 +37,8 @@ size_t tacit_tokenizer_bytes(const tacit_tokenizer *tokenizer);
 /* images (batch, 3, size, size), normalised; ids (batch, grid * grid). */
 void tacit_tokenizer_encode(tacit_tokenizer *tokenizer, const float *images, size_t batch,
                             uint32_t *ids);
+/* FLOPs of an image's tokens. */
+double tacit_tokenizer_flops(const tacit_tokenizer *tokenizer);
 
 /* Whether it has a decoder to pixels; then ids (batch, grid * grid) to images (batch, 3, size,
  * size), normalised as those that it takes. */

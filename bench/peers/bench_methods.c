@@ -1,20 +1,27 @@
 /* bench_methods.c - our side of peers/methods.py: stays alive and does a training step a line.
  *
- *     bench_methods METHOD CONFIG THREADS
+ *     bench_methods METHOD CONFIG THREADS [FOLDER]
  *
  * CONFIG is the config.ini of a run of METHOD, whose images it has. Before the first line it does
  * the run's first step, with all that comes before it; from then on steps of the same views, which
- * stay in memory, behind the first epoch. It says when it is ready; each line is answered by a JSON
- * object with the seconds of the step and of its three parts, what it needs in GFLOP, and what
- * share of the FMA limit that amounts to.
+ * stay in memory, behind the first epoch. It says when it is ready, and the first step's loss; each
+ * line is answered by a JSON object with the seconds of the step and of its three parts, what it
+ * needs in GFLOP, and what share of the FMA limit that amounts to.
+ *
+ * What the other side needs to do the very same goes to FOLDER: first_weights.safetensors, of all
+ * tensors and behind "teacher." a teacher's, and first_batch.safetensors, "view.0" and on and
+ * "samples".
  */
 #include "loader_feed.h"
 #include "measure.h"
+#include "param_source.h"
+#include "safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define SLICE 0.05 /* seconds of the limit before and behind a step */
+#define PATH  4096
 
 typedef struct bench {
     tacit_config config;
@@ -82,13 +89,70 @@ static tacit_status step(bench *b, tacit_step *result, tacit_err *err)
     return tacit_engine_step(&b->engine, &b->feed, result, err);
 }
 
-/* The run's first step, and one of those that are measured. */
-static tacit_status begin(bench *b, tacit_err *err)
+static tacit_status path_in(const char *folder, const char *name, char path[PATH], tacit_err *err)
+{
+    int length = snprintf(path, PATH, "%s/%s", folder, name);
+    return length < PATH ? TACIT_OK : tacit_fail(err, TACIT_EINVAL, "%.60s...: too long", folder);
+}
+
+static tacit_status write_weights(bench *b, const char *folder, tacit_err *err)
+{
+    char path[PATH];
+    tacit_params *sets[] = { &b->engine.params, &b->engine.teacher };
+    tacit_param_source source;
+    tacit_status st = tacit_param_source_open(&source, sets[0]->count + sets[1]->count, err);
+    for (size_t set = 0; st == TACIT_OK && set < 2; set++)
+        for (size_t i = 0; i < sets[set]->count; i++)
+            tacit_param_source_add(&source, set ? "teacher." : "", sets[set]->list[i],
+                                   sets[set]->list[i]->value);
+    if (st == TACIT_OK)
+        st = path_in(folder, "first_weights.safetensors", path, err);
+    if (st == TACIT_OK) {
+        tacit_tensor_source tensors = tacit_param_source_of(&source);
+        st = tacit_safetensors_copy(path, &tensors, NULL, err);
+    }
+    tacit_param_source_close(&source);
+    return st;
+}
+
+static tacit_status write_batch(const bench *b, const char *folder, tacit_err *err)
+{
+    char path[PATH], names[TACIT_METHOD_VIEWS][16];
+    tacit_view views[TACIT_METHOD_VIEWS];
+    tacit_safetensors_entry entries[TACIT_METHOD_VIEWS + 1];
+    size_t count, images = b->engine.learner.part;
+    tacit_status st = tacit_loader_feed_views(&b->engine, views, &count, err);
+    if (st == TACIT_OK)
+        st = path_in(folder, "first_batch.safetensors", path, err);
+    if (st < 0)
+        return st;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(names[i], sizeof names[i], "view.%zu", i);
+        entries[i] = (tacit_safetensors_entry){
+            { .name = names[i], .rank = 4, .shape = { images, 3, views[i].size, views[i].size } },
+            b->batch.views[i]
+        };
+    }
+    entries[count] = (tacit_safetensors_entry){
+        { .name = "samples", .dtype = TACIT_I32, .rank = 1, .shape = { images } }, b->batch.samples
+    };
+    return tacit_safetensors_write(path, entries, count + 1, NULL, err);
+}
+
+/* The run's first step, of which *loss is the loss, and one of those that are measured. */
+static tacit_status begin(bench *b, const char *folder, double *loss, tacit_err *err)
 {
     tacit_step result;
-    tacit_status st = tacit_engine_step(&b->engine, &b->feed, &result, err);
+    tacit_status st = folder ? write_weights(b, folder, err) : TACIT_OK;
+    if (st == TACIT_OK)
+        st = tacit_engine_step(&b->engine, &b->feed, &result, err);
     b->begun = true;
-    return st < 0 ? st : step(b, &result, err);
+    if (st == TACIT_OK && folder)
+        st = write_batch(b, folder, err);
+    if (st < 0)
+        return st;
+    *loss = result.loss;
+    return step(b, &result, err);
 }
 
 static tacit_status measure(bench *b, tacit_err *err)
@@ -113,15 +177,16 @@ static tacit_status measure(bench *b, tacit_err *err)
 static tacit_status run(bench *b, char **argv, tacit_err *err)
 {
     int c;
+    double loss = 0;
     tacit_status st = read_settings(b, argv[1], argv[2], err);
     if (st == TACIT_OK)
         st = open_threads(b, (unsigned)strtoul(argv[3], NULL, 10), err);
     if (st == TACIT_OK)
         st = open_engine(b, err);
     if (st == TACIT_OK)
-        st = begin(b, err);
+        st = begin(b, argv[4], &loss, err);
     if (st == TACIT_OK)
-        printf("{\"isa\":\"%s\"}\n", tacit_isa_name(b->isa));
+        printf("{\"isa\":\"%s\",\"loss\":%.9g}\n", tacit_isa_name(b->isa), loss);
     fflush(stdout);
     while (st == TACIT_OK && (c = getchar()) != EOF)
         if (c == '\n')
@@ -133,8 +198,8 @@ int main(int argc, char **argv)
 {
     tacit_err err;
     bench b = { 0 };
-    if (argc != 4) {
-        fprintf(stderr, "usage: bench_methods METHOD CONFIG THREADS\n");
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: bench_methods METHOD CONFIG THREADS [FOLDER]\n");
         return 2;
     }
     tacit_status st = run(&b, argv, &err);

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Joint-embedding methods of Tacit and of PyTorch with lightly in turns, in one run.
+"""Methods of Tacit and of PyTorch in turns, in one run: joint-embedding ones beside lightly's,
+those that mask beside the published code.
 
-    python methods.py [--method moco swav deepcluster byol dino barlow vicreg simclr]
+    python methods.py [--method moco swav deepcluster byol dino barlow vicreg simclr
+                                simmim maskfeat beit ijepa mae]
                       [--preset quick] [--batch N] [--set KEY=VALUE]... [--images N]
                       [--step-turns N] [--turns N] [--minutes N] [--threads N] [--workers N...]
                       [--compile] [--allocator NAME] [--csv FILE]
+                      [--tokenizer FILE | --tokenizer-preset NAME] [--side-by-side]
 
 Both sides train the same network on the first N images of cifar10/train_20k.bin below TACIT_DATA,
 with the settings of tacit pretrain METHOD --preset quick --set ...: batch, crops, colours, widths,
@@ -13,6 +16,21 @@ PyTorch: fp32, channels last, fused AdamW, threads as ours. Of MoCo, whose batch
 groups, the peer is tried with lightly's own, which wants channels first, and with one for channels
 last. The default network is a ResNet-18 with CIFAR's stem at 32 pixels, half as wide and half as
 deep; --set dim=0 --set depth=0 makes it whole, --set arch=vit_tiny_patch4_32 beside them a ViT.
+
+Of methods that mask, torch_masked.py is the peer, which tells how it does them. It begins with the
+weights, views and masks of ours; the first step's losses are printed, with a warning where they
+differ by more than rounding. Its layout is tried channels last and first, and where there are
+relative biases its attention as published, too. The default network is a ViT-Tiny of patches of 4
+at 32 pixels, half as wide and a third as deep; --set dim=0 --set depth=0 --set heads=0 makes it
+whole. ViT-S/16 at 224 pixels, with heads and decoders of the published recipes:
+
+    --method simmim maskfeat beit ijepa mae --preset imagenet --set arch=vit_small_patch16_224
+    --set accumulate=1 --set drop_path=0 --batch 32 --images 64 --turns 0
+    --tokenizer-preset imagenet
+
+BEiT's tokenizer is one of random weights, of tacit tokenizer train dvae --epochs 0. --side-by-side
+leaves PyTorch out and prints our steps of the methods in turns with each other, each beside the
+first's: --method simmim ijepa mae --side-by-side, with the options above.
 
 step is a training step alone, on views that stay in memory: moving averages, queues, Sinkhorn and
 optimiser are in it, k-means is not. Ours is bench_methods. A turn is one step of each side, in a
@@ -44,9 +62,13 @@ import time
 import turns
 
 METHODS = ["moco", "swav", "deepcluster", "byol", "dino", "barlow", "vicreg"]
+MASKED = ["simmim", "maskfeat", "beit", "ijepa", "mae"]
 RECORD = 3073  # bytes of one of CIFAR's
 EPOCHS = 1000  # of a run that none of ours comes to the end of
 APART = 0.05   # the most by which the sides' FLOPs may differ
+# And, from the same weights, their losses, which is rounding. Edges of bins of gradients decide
+# more: in fp64 PyTorch's loss of MaskFeat is ours, in fp32 it puts some gradients in a bin beside.
+ROUNDING = {"maskfeat": 3e-3}
 PACKAGES = ("torch", "torchvision", "timm", "lightly", "pillow")
 
 
@@ -77,6 +99,18 @@ def images_file(count, folder):
     return path
 
 
+def tokenizer_file(images, folder, args):
+    """Unless there is one already, a tokenizer as it is before the first step."""
+    if not args.tokenizer:
+        out = os.path.join(folder, "tokenizer")
+        subprocess.run([args.tacit, "tokenizer", "train", "dvae", "--preset",
+                        args.tokenizer_preset, "--epochs", "0", "--images", images, "--out", out,
+                        "--set", "warmup_epochs=0", "--set", "accumulate=1", "--batch", "1",
+                        "--json"], check=True, stdout=subprocess.DEVNULL)
+        args.tokenizer = os.path.join(out, "tokenizer.safetensors")
+    return args.tokenizer
+
+
 def turns_until(count, end):
     """Up to so many; behind the first, none is begun that is not likely to end in time."""
     longest = 0
@@ -99,6 +133,8 @@ class Program:
         settings = ["checkpoint_minutes=0", *args.set]
         if method == "moco" and not any(s.startswith("queue=") for s in args.set):
             settings.append(f"queue={min(2048, self.epoch_steps * args.batch)}")
+        if method == "beit":
+            settings.append(f"tokenizer={tokenizer_file(images, folder, args)}")
         self.options = ["--preset", args.preset, "--images", images, "--batch", str(args.batch),
                         "--epochs", str(EPOCHS)]
         for setting in settings:
@@ -136,20 +172,27 @@ class Program:
                                   for part in ("forward", "backward", "optimiser")))
 
 
+def ours_of(program, args):
+    """Which writes, beside the configuration, what it began with."""
+    return turns.Side("tacit", [args.bench_methods, program.method, program.config,
+                                str(args.threads), program.out], greets=True)
+
+
 def open_sides(program, args):
     """Ours first; what PyTorch cannot do is told and left out."""
-    method, sides = program.method, []
-    sides.append(turns.Side("tacit", [args.bench_methods, method, program.config,
-                                      str(args.threads)], greets=True))
+    method, sides = program.method, [ours_of(program, args)]
     hows = [["channels-last"]]
-    if method == "moco":
+    if method == "moco" or method in MASKED:
         hows.append([])
+    if method in ("simmim", "beit"):
+        hows.append(["channels-last", "plain-attention"])
     if args.compile:
         hows.append(["channels-last", "compiled"])
+    script = "torch_masked.py" if method in MASKED else "torch_methods.py"
     for how in hows:
         name = " ".join(["pytorch", *(how or ["channels first"])])
-        command = [sys.executable, os.path.join(turns.HERE, "torch_methods.py"), method,
-                   program.config, str(args.threads), *how]
+        command = [sys.executable, os.path.join(turns.HERE, script), method, program.config,
+                   str(args.threads), *how]
         try:
             sides.append(turns.Side(name, command, args.environment, greets=True))
         except RuntimeError as error:
@@ -165,6 +208,16 @@ def say_parity(program, gflop, peer):
     print(f"  a step: tacit {gflop:.4g} GFLOP, pytorch {peer['gflop']:.4g}; trained parameters "
           f"{ours / 1e6:.3f} M and {theirs / 1e6:.3f} M"
           f"{'; WARNING: not the same work' if apart > APART else ''}", flush=True)
+
+
+def say_losses(method, sides):
+    """Of the first step, from the same weights, views and masks."""
+    ours, *theirs = [side.greeting["loss"] for side in sides]
+    worst = max(abs(loss / ours - 1) for loss in theirs)
+    same = worst < ROUNDING.get(method, 1e-4)
+    print(f"  the first step's loss: tacit {ours:.7g}, pytorch "
+          f"{', '.join(f'{loss:.7g}' for loss in theirs)}"
+          f"{'' if same else '; WARNING: not the same'}", flush=True)
 
 
 def row_of(method, what, side, values, ours, args, **more):
@@ -264,6 +317,8 @@ def measure(method, images, folder, end, args):
     begun = time.monotonic()
     program = Program(method, images, folder, args)
     sides = open_sides(program, args)
+    if method in MASKED:
+        say_losses(method, sides)
     rows, best = measure_steps(program, sides, begun + (end - begun) / 2, args)
     for side in sides:
         if side is not best:
@@ -285,9 +340,30 @@ def summary(rows):
         print(f"{method:16} {cells[0]:>22} {cells[1]:>22}")
 
 
+def side_by_side(images, folder, end, args):
+    """Our step of each method, by the first's."""
+    sides = {}
+    for method in args.method:
+        sides[method] = ours_of(Program(method, images, folder, args), args)
+    times = {method: [] for method in sides}
+    for _ in turns_until(args.step_turns, end):
+        for method in random.sample(list(sides), len(sides)):
+            times[method].append(sides[method].ask("step")["time_s"])
+    first, rows = times[args.method[0]], []
+    print(f"\nour steps by {args.method[0]}'s, preset {args.preset} {' '.join(args.set)}, batch "
+          f"{args.batch}, {args.threads} threads")
+    for method, side in sides.items():
+        rows.append(row_of(method, "step", "tacit", times[method], first, args,
+                           peak_mb=f"{side.peak_bytes() / 1e6:.0f}"))
+        say_row({**rows[-1], "side": method}, "")
+        side.close()
+    return rows
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--method", nargs="+", choices=[*METHODS, "simclr"], default=METHODS)
+    parser = argparse.ArgumentParser(description=" ".join(__doc__.split("\n\n")[0].split()))
+    parser.add_argument("--method", nargs="+", choices=[*METHODS, "simclr", *MASKED],
+                        default=METHODS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--batch", type=int, default=128)
@@ -303,6 +379,11 @@ def main():
                         help="try torch.compile too; it takes minutes to compile")
     parser.add_argument("--allocator", choices=turns.ALLOCATORS, default=turns.BEST_ALLOCATOR,
                         help="PyTorch's")
+    parser.add_argument("--tokenizer", help="BEiT's: a discrete VAE's tokenizer.safetensors")
+    parser.add_argument("--tokenizer-preset", default="quick",
+                        help="of the one that is made where there is none")
+    parser.add_argument("--side-by-side", action="store_true",
+                        help="our steps alone, of all methods in turns with each other")
     parser.add_argument("--tacit", default=turns.TACIT)
     parser.add_argument("--bench-methods", default=os.path.join(turns.ROOT, "build", "bench",
                                                                 "bench_methods"))
@@ -321,6 +402,11 @@ def main():
     end, rows = time.monotonic() + 60 * args.minutes, []
     with tempfile.TemporaryDirectory() as folder:
         images = images_file(args.images, folder)
+        if args.side_by_side:
+            rows = side_by_side(images, folder, end, args)
+            if args.csv:
+                turns.write_csv(args.csv, rows)
+            return
         for i, method in enumerate(args.method):
             now = time.monotonic()
             rows += measure(method, images, folder, now + (end - now) / (len(args.method) - i),

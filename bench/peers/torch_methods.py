@@ -14,10 +14,12 @@ The first line tells what FlopCounterMode counts in a step, and what a step had 
 a line each: "step" does a step on views that stay in memory; "open WORKERS IMAGES" makes the
 DataLoader for the first so many images and reads it once; "epoch" goes through it once, from the
 first request for data to the end of the last step (for DeepCluster with the k-means before it).
-Rates and momenta stay as they are at the start; what waits an epoch does not wait.
+Rates and momenta stay as they are at the start; what waits an epoch does not wait. torch_masked.py
+does so with the masked methods.
 """
 import functools
 import json
+import os
 import re
 import sys
 import time
@@ -50,6 +52,7 @@ class Config(dict):
         with open(path) as f:
             pairs = (line.split("=", 1) for line in f if not line.startswith("#"))
             super().__init__((key.strip(), value.strip()) for key, value in pairs)
+        self.folder = os.path.dirname(path)
 
     def __call__(self, name):
         text = self[name]
@@ -92,6 +95,16 @@ def view_of(c, size, scale, second="", local=False):
     chain = [T.RandomResizedCrop(size, scale,
                                  interpolation=BICUBIC if bicubic else BILINEAR),
              T.RandomHorizontalFlip(c("flip"))]
+    if "jitter" in c:
+        chain += colours_of(c, probability)
+    chain.append(T.ToTensor())
+    if c["normalise"] != "none":
+        chain.append(T.Normalize(*NORMALISE[c["normalise"]]))
+    return T.Compose(chain)
+
+
+def colours_of(c, probability):
+    chain = []
     colours = [c("jitter") * c(name) for name in ("brightness", "contrast", "saturation", "hue")]
     if c("jitter"):
         chain.append(T.RandomApply([T.ColorJitter(*colours)], c("jitter_probability")))
@@ -101,10 +114,7 @@ def view_of(c, size, scale, second="", local=False):
         chain.append(T.RandomApply([Blur()], probability("blur")))
     if probability("solarise"):
         chain.append(T.RandomSolarize(128, probability("solarise")))
-    chain.append(T.ToTensor())
-    if c["normalise"] != "none":
-        chain.append(T.Normalize(*NORMALISE[c["normalise"]]))
-    return T.Compose(chain)
+    return chain
 
 
 def views_of(c):
@@ -162,14 +172,19 @@ def resnet(c, norm):
     return net, before
 
 
-def vit(c, still):
+def vit_sizes(c):
+    """By the names of timm's arguments."""
     size, patch, image = re.fullmatch(r"vit_(\w+?)_patch(\d+)_(\d+)", c["arch"]).groups()
     width, heads = VITS[size]
-    width = c.whole("dim") or width
-    return VisionTransformer(
-        c.whole("size") or int(image), c.whole("patch") or int(patch), num_classes=0,
-        embed_dim=width, depth=c.whole("depth") or 12, num_heads=c.whole("heads") or heads,
-        drop_path_rate=0 if still else c("drop_path"), dynamic_img_size=True), width
+    return {"img_size": c.whole("size") or int(image), "patch_size": c.whole("patch") or int(patch),
+            "embed_dim": c.whole("dim") or width, "depth": c.whole("depth") or 12,
+            "num_heads": c.whole("heads") or heads}
+
+
+def vit(c, still):
+    sizes = vit_sizes(c)
+    return VisionTransformer(**sizes, num_classes=0, dynamic_img_size=True,
+                             drop_path_rate=0 if still else c("drop_path")), sizes["embed_dim"]
 
 
 class Tower(nn.Module):
@@ -206,6 +221,21 @@ def mlp(c, width, last_norm=None, bias=False):
 
 class Method(nn.Module):
     """A step: loss(views, places) and, behind the optimiser, after(). teachers take no gradient."""
+
+    def images(self, c):
+        return Views(c)
+
+    def first(self, loader):
+        """The batch that stays in memory, as the loader gives them."""
+        return next(iter(loader))
+
+    def arrange(self, views, places):
+        """Before a step, and no part of one."""
+        return views, places
+
+    def towers(self):
+        """What torch.compile is asked for."""
+        return [m for m in self.modules() if isinstance(m, Tower)]
 
     def loss(self, views, places):
         raise NotImplementedError
@@ -413,7 +443,6 @@ METHODS = {"moco": MoCo, "swav": SwAV, "deepcluster": DeepCluster, "byol": BYOL,
 
 def optimiser_of(c, model):
     c.need("optimiser", "adamw", "sgd")
-    c.need("clip", "0")
     c.need("accumulate", "1")
     rate = c("lr") * (c("batch") / 256 if c["lr_scale"] == "linear" else 1)
     if c["optimiser"] == "sgd":
@@ -431,42 +460,48 @@ def clip_each(parameters, most):
 
 
 class Program:
-    def __init__(self, name, c, how):
-        self.batch, self.clip = c.whole("batch"), c("clip_tensor")
-        self.images = Views(c)
+    def __init__(self, make, c, how):
+        self.batch, self.clip, self.clip_each = c.whole("batch"), c("clip"), c("clip_tensor")
         self.layout = torch.channels_last if "channels-last" in how else torch.contiguous_format
-        self.model = METHODS[name](c, "channels-last" in how).to(memory_format=self.layout)
+        self.model = make(c, "channels-last" in how).to(memory_format=self.layout)
+        if "plain-attention" in how:
+            for module in self.model.modules():
+                if hasattr(module, "fused_attn"):
+                    module.fused_attn = False
+        self.images = self.model.images(c)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = optimiser_of(c, self.model)
         self.loader = self.load(0, len(self.images))
         self.model.survey(self.loader)
         self.model.begin_epoch()
-        self.kept = self.arrange(next(iter(self.loader)))
+        self.kept = self.arrange(self.model.first(self.loader))
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             self.value = self.step(*self.kept)  # fused attention is not counted
         self.gflop = counter.get_total_flops() / 1e9
         if "compiled" in how:
-            for module in self.model.modules():
-                if isinstance(module, Tower):
-                    module.compile()
+            for module in self.model.towers():
+                module.compile()
             self.step(*self.kept)
         self.step(*self.kept)
 
     def load(self, workers, count):
         part = Subset(self.images, range(count)) if count < len(self.images) else self.images
         return DataLoader(part, self.batch, shuffle=True, drop_last=True, num_workers=workers,
-                          persistent_workers=workers > 0)
+                          persistent_workers=workers > 0,
+                          collate_fn=getattr(self.images, "collate", None))
 
     def arrange(self, batch):
         views, places = batch
-        return [v.contiguous(memory_format=self.layout) for v in views], places
+        return self.model.arrange([v.contiguous(memory_format=self.layout) for v in views], places)
 
     def step(self, views, places):
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.model.loss(views, places)
         loss.backward()
         if self.clip:
-            clip_each(self.trained, self.clip)
+            nn.utils.clip_grad_norm_(self.trained, self.clip, foreach=True)
+        if self.clip_each:
+            clip_each(self.trained, self.clip_each)
         self.optimiser.step()
         self.model.after()
         return loss.item()
@@ -494,12 +529,12 @@ class Program:
         return {"time_s": time.perf_counter() - start, "images": images, "loss": self.value}
 
 
-def main():
+def main(methods):
     name, config, threads, *how = sys.argv[1:]
     torch.set_num_threads(int(threads))
     torch.manual_seed(1)
     warnings.simplefilter("ignore", FutureWarning)  # of lightly's use of weight_norm
-    program = Program(name, Config(config), how)
+    program = Program(methods[name], Config(config), how)
     parameters = sum(p.numel() for p in program.trained)
 
     def say(what):
@@ -512,4 +547,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(METHODS)

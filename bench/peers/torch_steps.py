@@ -7,6 +7,7 @@ The networks are timm's vit_small_patch16_224, facebookresearch/mae's with a dec
 256, torchvision's ResNets (18: with the stem for CIFAR). fp32, fused attention, fused AdamW,
 gradients set to None. Two steps are done before the first line, so that what is compiled is.
 """
+import functools
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ class MaskedAutoencoder(torch.nn.Module):
     def __init__(self, size=224, patch=16, dim=384, depth=12, heads=6, dec_dim=256, dec_depth=4,
                  dec_heads=8):
         super().__init__()
+        norm = functools.partial(torch.nn.LayerNorm, eps=1e-6)
         self.patch, self.side = patch, size // patch
         self.patches = self.side ** 2
         self.patch_embed = torch.nn.Conv2d(3, dim, patch, patch)
@@ -34,12 +36,12 @@ class MaskedAutoencoder(torch.nn.Module):
         self.register_buffer("pos", torch.zeros(1, 1 + self.patches, dim))
         self.register_buffer("dec_pos", torch.zeros(1, 1 + self.patches, dec_dim))
         self.blocks = torch.nn.Sequential(
-            *[Block(dim, heads, qkv_bias=True) for _ in range(depth)])
-        self.norm = torch.nn.LayerNorm(dim)
+            *[Block(dim, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth)])
+        self.norm = norm(dim)
         self.decoder_embed = torch.nn.Linear(dim, dec_dim)
         self.decoder_blocks = torch.nn.Sequential(
-            *[Block(dec_dim, dec_heads, qkv_bias=True) for _ in range(dec_depth)])
-        self.decoder_norm = torch.nn.LayerNorm(dec_dim)
+            *[Block(dec_dim, dec_heads, qkv_bias=True, norm_layer=norm) for _ in range(dec_depth)])
+        self.decoder_norm = norm(dec_dim)
         self.decoder_pred = torch.nn.Linear(dec_dim, 3 * patch ** 2)
 
     def target(self, images):
@@ -48,10 +50,12 @@ class MaskedAutoencoder(torch.nn.Module):
         x = x.reshape(n, side * side, 3 * patch ** 2)
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-6) ** 0.5
 
-    def forward(self, images):
+    def forward(self, images, shuffle=None):
+        """shuffle: of each image an order of the patches, of which the first stay; None: random."""
         n, patches, kept = len(images), self.patches, self.patches // 4
         x = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos[:, 1:]
-        shuffle = torch.argsort(torch.rand(n, patches), dim=1)
+        if shuffle is None:
+            shuffle = torch.argsort(torch.rand(n, patches), dim=1)
         restore = torch.argsort(shuffle, dim=1)
         x = torch.gather(x, 1, shuffle[:, :kept, None].expand(-1, -1, x.shape[2]))
         x = torch.cat([(self.cls_token + self.pos[:, :1]).expand(n, -1, -1), x], 1)
