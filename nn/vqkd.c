@@ -77,7 +77,7 @@ tacit_status tacit_vqkd_declare(tacit_vqkd *v, const tacit_vqkd_config *config, 
                                 tacit_params *params, tacit_work *work, tacit_err *err)
 {
     const tacit_vqkd_config *c = config;
-    const tacit_init sphere = { .kind = TACIT_INIT_SPHERE };
+    const tacit_init sphere = { .kind = TACIT_INIT_SPHERE, .size = 1 };
     *v = (tacit_vqkd){ .config = *c, .work = work, .max_batch = max_batch };
     tacit_status st =
         tacit_vit_train_declare(&v->encoder, &c->encoder, max_batch, 0, params, work, err);
