@@ -144,6 +144,18 @@ void tacit_tokenizer_encode(tacit_tokenizer *t, const float *images, size_t batc
     }
 }
 
+bool tacit_tokenizer_may_decode(const char *path)
+{
+    tacit_safetensors *file = NULL;
+    tacit_config config = { 0 };
+    bool known = *path && tacit_safetensors_open(&file, path, NULL) == TACIT_OK &&
+                 tacit_tokenizer_file_settings(file, path, &config, NULL) == TACIT_OK;
+    bool decodes = !known || config.method == &tacit_discrete_vae;
+    tacit_config_close(&config);
+    tacit_safetensors_close(&file);
+    return decodes;
+}
+
 bool tacit_tokenizer_decodes(const tacit_tokenizer *t)
 {
     return t->pixels;

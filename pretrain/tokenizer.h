@@ -38,6 +38,9 @@ size_t tacit_tokenizer_bytes(const tacit_tokenizer *tokenizer);
 void tacit_tokenizer_encode(tacit_tokenizer *tokenizer, const float *images, size_t batch,
                             uint32_t *ids);
 
+/* Whether the tokenizer in a file has a decoder; of a file that cannot be opened true, too. */
+bool tacit_tokenizer_may_decode(const char *path);
+
 /* Whether it has a decoder to pixels; then ids (batch, grid * grid) to images (batch, 3, size,
  * size), normalised as those that it takes. */
 bool tacit_tokenizer_decodes(const tacit_tokenizer *tokenizer);
