@@ -500,6 +500,15 @@ static bool has_raw(const signs *g, const char *name)
     return false;
 }
 
+/* Whether the file has a tensor that is called so behind its wrappers. */
+static bool has_beside_raw(const signs *g, const char *name)
+{
+    for (size_t i = 0; i < g->raw->count; i++)
+        if (ends_with(g->raw->tensors[i].name, name))
+            return true;
+    return false;
+}
+
 static bool on_way(const signs *g, const char *word)
 {
     return goes_through(g->w, word);
@@ -553,7 +562,11 @@ static family tell_timm(const signs *g, char *note, size_t size)
     bool relative = has(g, "rel_pos_bias.relative_position_bias_table") ||
                     has(g, "blocks.0.attn.relative_position_bias_table");
     set_pixels(&f.pixels, false, RATIO, "bicubic", imagenet_mean, imagenet_std);
-    if (has(g, "rope.periods")) {
+    if (has_beside_raw(g, "quantize.embedding.weight")) {
+        f.name = "BEiT v2's tokenizer, VQ-KD";
+        f.resample = TACIT_RESAMPLE_OFFSET;
+        set_pixels(&f.pixels, false, RATIO, "bicubic", half, half);
+    } else if (has(g, "rope.periods")) {
         f.name = "DINOv3";
         f.eps = 1e-5f;
         f.size = 256;

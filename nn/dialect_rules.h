@@ -292,7 +292,8 @@ static const struct wrapper {
     { "target_network", 100 },
     { "momentum_backbone", 100 },
     { "predictor", 100 },
-    { "encoder", 10 }, /* I-JEPA's, beside target_encoder */
+    { "teacher_model", 100 }, /* VQ-KD's, beside encoder */
+    { "encoder", 10 },        /* I-JEPA's, beside target_encoder */
     { "model", 5 },
     { "state_dict", 5 }, /* beside model_ema, state_dict_ema */
 };
@@ -375,6 +376,11 @@ static const char *const beside[] = {
     "position_ids",
     "data_preprocessor.*",
     "target_generator.*",
+    "quantize.*", /* BEiT v2's VQ-KD */
+    "encode_task_layer.*",
+    "decode_task_layer.*",
+    "teacher_model.*",
+    "scaling_layer.*",
     "momentum_*",
     "student*",
     "log_sigmas",

@@ -15,6 +15,7 @@
 #include "loss_tokens.h"
 #include "masked_modelling.h"
 #include "masks.h"
+#include "most.h"
 #include "panels.h"
 #include "token_targets.h"
 #include "view_settings.h"
@@ -22,9 +23,10 @@
 #include <string.h>
 
 static const tacit_setting settings[] = {
-    TACIT_FROZEN_SETTINGS("tokenizer", "",
-                          "tokenizer.safetensors of 'tacit tokenizer train': as many tokens of an "
-                          "image as there are patches"),
+    TACIT_FROZEN_SETTINGS(
+        "tokenizer", "",
+        "tokenizer.safetensors of 'tacit tokenizer train', or DALL-E's or BEiT v2's: "
+        "as many tokens of an image as there are patches"),
     { "mask_patches", TACIT_SETTING_WHOLE, "75", 1, 1 << 20, NULL,
       "patches of an image that are masked, at most", false },
     { "mask_least", TACIT_SETTING_WHOLE, "16", 1, 1 << 20, NULL,
@@ -90,7 +92,9 @@ typedef struct state {
 /* Where a tokenizer cannot be opened, declare tells why. */
 static bool drawn(const tacit_config *config)
 {
-    return tacit_tokenizer_may_decode(tacit_config_string(config, "tokenizer"));
+    tacit_tokenizer_info info;
+    const char *path = tacit_config_string(config, "tokenizer");
+    return !*path || tacit_tokenizer_peek(path, &info, NULL) < 0 || info.decodes;
 }
 
 static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
@@ -180,15 +184,6 @@ static double loss(void *ctx, const tacit_part *part, double *parts)
                             1 / (double)part->count, net->predictions, net->ld, &parts[0]);
 }
 
-static uint32_t most_likely(const float *scores, size_t codes)
-{
-    size_t most = 0;
-    for (size_t k = 1; k < codes; k++)
-        if (scores[k] > scores[most])
-            most = k;
-    return (uint32_t)most;
-}
-
 /* The image, what is seen of it, and what the tokenizer's decoder makes of its words: of those that
  * were told where they are masked, and of all its own. */
 static void picture(void *ctx, const tacit_part *part, size_t i, float *panels)
@@ -205,7 +200,7 @@ static void picture(void *ctx, const tacit_part *part, size_t i, float *panels)
     for (size_t row = net->first[i]; row < net->first[i + 1]; row++) {
         tacit_panel_grey(&s->panels, net->patches[row], 0.5f, seen);
         s->told[net->patches[row]] =
-            most_likely(net->predictions + row * net->ld, s->targets.codes);
+            (uint32_t)tacit_most(s->targets.codes, net->predictions + row * net->ld);
     }
     memcpy(told, tacit_token_targets_draw(&s->targets, s->told), values * sizeof *told);
     memcpy(own, tacit_token_targets_draw(&s->targets, ids), values * sizeof *own);

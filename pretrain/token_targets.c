@@ -26,10 +26,10 @@ tacit_status tacit_token_targets_declare(tacit_token_targets *t, tacit_config *c
     if (!*path)
         return tacit_fail(err, TACIT_EINVAL,
                           "%s is empty: name the tokenizer.safetensors of a run of 'tacit "
-                          "tokenizer train'",
+                          "tokenizer train', or DALL-E's or BEiT v2's",
                           setting);
     tacit_status st =
-        tacit_tokenizer_open(&t->tokenizer, path, chunk, work->kernels, work->pool, err);
+        tacit_tokenizer_open(&t->tokenizer, path, grid, chunk, work->kernels, work->pool, err);
     if (st == TACIT_OK && (st = pin(config, setting, path, err)) < 0)
         tacit_fail_at(err, st, "%s", path);
     if (st < 0)
@@ -56,7 +56,7 @@ void tacit_token_targets_close(tacit_token_targets *t)
 
 static size_t drawn_values(const tacit_token_targets *t)
 {
-    return tacit_tokenizer_decodes(t->tokenizer) ? 3 * t->panel.image * t->panel.image : 0;
+    return tacit_tokenizer_info_of(t->tokenizer)->decodes ? 3 * t->panel.image * t->panel.image : 0;
 }
 
 bool tacit_token_targets_plan(const tacit_token_targets *t, size_t *total)

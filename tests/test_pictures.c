@@ -275,7 +275,7 @@ START_TEST(beit_panels)
         config_set(&c, larger[i]);
     engine_ready(&e, &c, isas[isa_count - 1], NULL);
     ck_assert_int_eq(tacit_pictures_method(&c, NULL), TACIT_OK);
-    ck_assert_int_eq(tacit_tokenizer_open(&t, golden("tokenizer_weights.safetensors"), 1,
+    ck_assert_int_eq(tacit_tokenizer_open(&t, golden("tokenizer_weights.safetensors"), 0, 1,
                                           work.kernels, NULL, NULL),
                      TACIT_OK);
     const tacit_tokenizer_info *info = tacit_tokenizer_info_of(t);
