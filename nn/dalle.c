@@ -10,7 +10,7 @@
 /* SLEEF's deterministic variant: the same bits on every CPU. */
 double Sleef_cinz_expd1_u10purec(double);
 
-#define ROWS 64   /* pixels of a chunk */
+#define ROWS  64   /* pixels of a chunk */
 #define LEAST 0.1f /* logit_laplace_eps: what black is in the network's scale */
 
 /* Declaring ----------------------------------------------------------------------------------- */
@@ -53,8 +53,7 @@ static tacit_status declare_groups(const tacit_dalle *d, tacit_dalle_block **blo
 {
     static const size_t kernels[2][4] = { { 3, 3, 3, 1 }, { 1, 3, 3, 3 } };
     const tacit_dalle_config *c = &d->config;
-    tacit_dalle_block *b = *blocks =
-        tacit_calloc(TACIT_DALLE_GROUPS * c->blocks, sizeof **blocks);
+    tacit_dalle_block *b = *blocks = tacit_calloc(TACIT_DALLE_GROUPS * c->blocks, sizeof **blocks);
     if (!b)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu blocks",
                           TACIT_DALLE_GROUPS * c->blocks);
@@ -329,8 +328,8 @@ void tacit_dalle_decode(tacit_dalle *d, const uint32_t *ids, float *image)
     assert(begin);
     for (size_t i = 0; i < d->tokens; i++)
         for (size_t c = 0; c < begin; c++)
-            d->map[0][i * begin + c] = d->codebook->value[c * d->config.codes + ids[i]] +
-                                       d->codebook_bias->value[c];
+            d->map[0][i * begin + c] =
+                d->codebook->value[c * d->config.codes + ids[i]] + d->codebook_bias->value[c];
     run_groups(d, d->decoder, true);
     run_output(d, &d->pixels_out, d->result);
     for (size_t p = 0; p < plane; p++)

@@ -317,6 +317,9 @@ static const char *const unneeded[] = {
     "pred_head.*",
     "pooler.dense.*",
     "cls_pt_layers.*",
+    "cls_pt_norm.*",
+    "cls_pt_lm_head.*",
+    "hogs.*", /* MaskFeat's filters */
     "local_cls_norm.*",
     "pre_logits.*",
     "projector.*",
