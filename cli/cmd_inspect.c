@@ -2,6 +2,7 @@
 #include "cmd.h"
 
 #include "meta.h"
+#include "tokenizer.h"
 #include "weights.h"
 
 #include <jansson.h>
@@ -28,6 +29,8 @@ struct report {
     uint64_t hash;
     size_t uses[3], missing; /* by tacit_use */
     uint64_t parameters;
+    bool is_tokenizer; /* as BEiT takes it; a VQ-KD's encoder is a network, too */
+    tacit_tokenizer_info tokenizer;
     tacit_err problem; /* why it does not load; empty: it does */
 };
 
@@ -86,11 +89,14 @@ static tacit_status check_shapes(const tacit_dialect *d, tacit_err *err)
 static void look(struct report *r, tacit_status st)
 {
     const tacit_weights *w = r->weights;
+    r->is_tokenizer = tacit_tokenizer_peek(r->path, &r->tokenizer, NULL) == TACIT_OK;
     r->dialect = w->dialect.name ? &w->dialect : NULL;
     for (size_t i = 0; i < w->raw.count; i++)
         r->uses[use_of(w, i)]++;
     while (r->dialect && w->dialect.missing && w->dialect.missing[r->missing])
         r->missing++;
+    if (!r->dialect && r->is_tokenizer)
+        r->problem.text[0] = 0;
     if (!r->dialect)
         return;
     const tacit_backbone_config *c = &w->dialect.config;
@@ -109,6 +115,20 @@ static void look(struct report *r, tacit_status st)
     }
     for (size_t i = 0; i < w->dialect.source.count; i++)
         r->parameters += elements(&w->dialect.source.tensors[i]);
+}
+
+static const char *tokenizer_name(const tacit_tokenizer_info *info)
+{
+    return !info->published              ? info->kind
+           : !strcmp(info->kind, "vqkd") ? "BEiT v2's VQ-KD"
+                                         : "DALL-E's dVAE";
+}
+
+static void print_tokenizer(const tacit_tokenizer_info *info)
+{
+    printf("tokenizer      %s: %zu codes, %zu x %zu tokens of %zu x %zu pixels%s\n",
+           tokenizer_name(info), info->codes, info->grid, info->grid, info->size, info->size,
+           info->decodes ? ", with a decoder" : "");
 }
 
 static void print_tensors(const struct report *r)
@@ -154,12 +174,19 @@ static void print_text(const struct report *r)
                w->pixels ? w->pixels : "");
         printf("features       %s\n", tacit_features_name(d->features));
     }
-    printf("tensors        %zu used, %zu unneeded, %zu unknown, %zu missing\n",
-           r->uses[TACIT_USE_USED], r->uses[TACIT_USE_UNNEEDED], r->uses[TACIT_USE_UNKNOWN],
-           r->missing);
+    if (r->is_tokenizer)
+        print_tokenizer(&r->tokenizer);
+    if (d || !r->is_tokenizer)
+        printf("tensors        %zu used, %zu unneeded, %zu unknown, %zu missing\n",
+               r->uses[TACIT_USE_USED], r->uses[TACIT_USE_UNNEEDED], r->uses[TACIT_USE_UNKNOWN],
+               r->missing);
     if (*w->note)
         printf("note           %s\n", w->note);
-    printf("loads          %s%s\n", *r->problem.text ? "no: " : "yes", r->problem.text);
+    printf("loads          %s%s\n",
+           *r->problem.text        ? "no: "
+           : r->is_tokenizer && !d ? "as a tokenizer"
+                                   : "yes",
+           r->problem.text);
 }
 
 /* NULL where memory is short. */
@@ -183,6 +210,16 @@ static json_t *tensors_json(const struct report *r)
     return tensors;
 }
 
+static json_t *tokenizer_json(const struct report *r)
+{
+    const tacit_tokenizer_info *t = &r->tokenizer;
+    return r->is_tokenizer ? json_pack("{s:s, s:b, s:I, s:I, s:I, s:b}", "kind", t->kind,
+                                       "published", (int)t->published, "codes",
+                                       (json_int_t)t->codes, "grid", (json_int_t)t->grid, "size",
+                                       (json_int_t)t->size, "decodes", (int)t->decodes)
+                           : json_null();
+}
+
 static json_t *report_json(const struct report *r)
 {
     const tacit_weights *w = r->weights;
@@ -195,7 +232,7 @@ static json_t *report_json(const struct report *r)
     const char *pixels = w->pixels ? w->pixels : w->converted ? "tacit convert" : "dialect";
     return json_pack(
         "{s:o, s:s, s:s, s:s?, s:s?, s:b, s:s?, s:I, s:o, s:s?, s:s?, s:{s:I, s:I, s:I, s:I}, s:o, "
-        "s:o, s:s?, s:b, s:o}",
+        "s:o, s:s?, s:b, s:o, s:o}",
         "path", tacit_json_text(r->path), "container", tacit_checkpoint_container(w->checkpoint),
         "xxh3", hex, "dialect", d ? d->name : NULL, "prefix", d ? d->prefix : NULL, "converted",
         (int)w->converted, "arch", *r->arch ? r->arch : NULL, "parameters",
@@ -206,7 +243,8 @@ static json_t *report_json(const struct report *r)
         (json_int_t)r->uses[TACIT_USE_UNNEEDED], "unknown", (json_int_t)r->uses[TACIT_USE_UNKNOWN],
         "missing", (json_int_t)r->missing, "tensors", tensors_json(r), "missing", missing, "note",
         *w->note ? w->note : NULL, "loads", (int)!*r->problem.text, "problem",
-        *r->problem.text ? tacit_json_text(r->problem.text) : json_null());
+        *r->problem.text ? tacit_json_text(r->problem.text) : json_null(), "tokenizer",
+        tokenizer_json(r));
 }
 
 static int run(const tacit_args *args)
@@ -250,7 +288,8 @@ const tacit_command tacit_cmd_inspect = {
     .operands = "FILE",
     .summary = "show what a checkpoint is, and what would be used of it",
     .details =
-        "A file that is no network, or not one that is read, is told so in the line 'loads'; "
+        "A file that is no network, nor a tokenizer for BEiT, or not one that is read, is told so "
+        "in the line 'loads'; "
         "status 1 is for files that cannot be read at all. Values are not looked at.",
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -119,9 +119,9 @@ const tacit_command tacit_cmd_reconstruct = {
     .summary = "draw what a run reconstructs of images, as one PNG",
     .details =
         "RUN is what 'tacit pretrain --out RUN' wrote, by a method that reconstructs (mae, simmim, "
-        "maskfeat); it may still be training. Of each image, its centre square at the run's size, "
-        "the sheet "
-        "shows the image, what the network sees of it, and that with what it predicts for the "
+        "maskfeat; beit with a tokenizer that has a decoder); it may still be training. Of each "
+        "image, its centre square at the run's size, the sheet shows the image, what the network "
+        "sees of it, and that with what it predicts for the "
         "rest. What is masked is drawn from the run's seed. The setting 'pictures' of 'tacit "
         "pretrain' draws such sheets while it trains.",
     .options = options,

@@ -17,7 +17,8 @@
 
 static const tacit_option options[] = {
     TACIT_TRAINING_OPTIONS("tokenizer.safetensors; of encode: the .npy"),
-    { "tokenizer", "FILE", NULL, "encode: DIR/tokenizer.safetensors of a training", false },
+    { "tokenizer", "FILE", NULL,
+      "encode: DIR/tokenizer.safetensors of a training, or DALL-E's or BEiT v2's", false },
     { "pictures", "FILE", NULL,
       "encode: a PNG of the first 16 images, and what their tokens alone give (dvae)", false },
     { "force", NULL, NULL, "encode: overwrite FILE", false },

@@ -500,6 +500,15 @@ static bool has_raw(const signs *g, const char *name)
     return false;
 }
 
+/* Whether the file has a tensor that is called so behind its wrappers. */
+static bool has_beside_raw(const signs *g, const char *name)
+{
+    for (size_t i = 0; i < g->raw->count; i++)
+        if (ends_with(g->raw->tensors[i].name, name))
+            return true;
+    return false;
+}
+
 static bool on_way(const signs *g, const char *word)
 {
     return goes_through(g->w, word);
@@ -553,7 +562,11 @@ static family tell_timm(const signs *g, char *note, size_t size)
     bool relative = has(g, "rel_pos_bias.relative_position_bias_table") ||
                     has(g, "blocks.0.attn.relative_position_bias_table");
     set_pixels(&f.pixels, false, RATIO, "bicubic", imagenet_mean, imagenet_std);
-    if (has(g, "rope.periods")) {
+    if (has_beside_raw(g, "quantize.embedding.weight")) {
+        f.name = "BEiT v2's tokenizer, VQ-KD";
+        f.resample = TACIT_RESAMPLE_OFFSET;
+        set_pixels(&f.pixels, false, RATIO, "bicubic", half, half);
+    } else if (has(g, "rope.periods")) {
         f.name = "DINOv3";
         f.eps = 1e-5f;
         f.size = 256;
@@ -919,20 +932,31 @@ static tacit_status take_tensors(tacit_dialect *d, const way *chosen, const way 
 }
 
 /* Networks that are known and not run. */
+static const struct other {
+    const char *end, *what;
+} others[] = {
+    { "layers.0.blocks.0.attn.relative_position_bias_table", "a Swin Transformer" },
+    { "cls_attn_blocks.0.attn.qkv.weight", "XCiT or CaiT" },
+    { "stages.0.0.dwconv.weight", "a ConvNeXt" },
+    { "stages.0.0.conv_dw.weight", "a ConvNeXt" },
+    { "downsample_layers.0.0.weight", "a ConvNeXt" },
+    { "features.0.weight", "an AlexNet or VGG" },
+};
+#define OTHERS (sizeof others / sizeof *others)
+
+/* Whether that is what the way leads to: a Swin Transformer has a ViT's first layer. */
+static bool is_other(const tacit_tensor_source *raw, const way *w)
+{
+    for (size_t o = 0; o < OTHERS; o++)
+        if (has_beside(raw, w->name, w->length, others[o].end))
+            return true;
+    return false;
+}
+
 static tacit_status refuse(const tacit_tensor_source *raw, const char *key, tacit_err *err)
 {
-    static const struct {
-        const char *end, *what;
-    } others[] = {
-        { "layers.0.blocks.0.attn.relative_position_bias_table", "a Swin Transformer" },
-        { "cls_attn_blocks.0.attn.qkv.weight", "XCiT or CaiT" },
-        { "stages.0.0.dwconv.weight", "a ConvNeXt" },
-        { "stages.0.0.conv_dw.weight", "a ConvNeXt" },
-        { "downsample_layers.0.0.weight", "a ConvNeXt" },
-        { "features.0.weight", "an AlexNet or VGG" },
-    };
     for (size_t i = 0; i < raw->count; i++)
-        for (size_t o = 0; o < sizeof others / sizeof others[0]; o++)
+        for (size_t o = 0; o < OTHERS; o++)
             if (ends_with(raw->tensors[i].name, others[o].end))
                 return tacit_fail(
                     err, TACIT_EUNSUPPORTED,
@@ -956,7 +980,7 @@ tacit_status tacit_dialect_open(tacit_dialect *d, const tacit_tensor_source *raw
         if ((!options->checkpoint_key || goes_through(w, options->checkpoint_key)) &&
             (!chosen || w->cost < chosen->cost))
             chosen = w;
-    if (!chosen)
+    if (!chosen || is_other(raw, chosen))
         return refuse(raw, options->checkpoint_key, err);
     state *s = tacit_calloc(1, sizeof *s);
     d->state = s;

@@ -292,7 +292,8 @@ static const struct wrapper {
     { "target_network", 100 },
     { "momentum_backbone", 100 },
     { "predictor", 100 },
-    { "encoder", 10 }, /* I-JEPA's, beside target_encoder */
+    { "teacher_model", 100 }, /* VQ-KD's, beside encoder */
+    { "encoder", 10 },        /* I-JEPA's, beside target_encoder */
     { "model", 5 },
     { "state_dict", 5 }, /* beside model_ema, state_dict_ema */
 };
@@ -316,6 +317,9 @@ static const char *const unneeded[] = {
     "pred_head.*",
     "pooler.dense.*",
     "cls_pt_layers.*",
+    "cls_pt_norm.*",
+    "cls_pt_lm_head.*",
+    "hogs.*", /* MaskFeat's filters */
     "local_cls_norm.*",
     "pre_logits.*",
     "projector.*",
@@ -375,6 +379,11 @@ static const char *const beside[] = {
     "position_ids",
     "data_preprocessor.*",
     "target_generator.*",
+    "quantize.*", /* BEiT v2's VQ-KD */
+    "encode_task_layer.*",
+    "decode_task_layer.*",
+    "teacher_model.*",
+    "scaling_layer.*",
     "momentum_*",
     "student*",
     "log_sigmas",

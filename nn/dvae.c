@@ -1,6 +1,8 @@
 /* dvae.c - see dvae.h. */
 #include "dvae.h"
 
+#include "most.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -139,14 +141,8 @@ void tacit_dvae_encode(tacit_dvae *v, const float *images, size_t batch)
 void tacit_dvae_tokens(const tacit_dvae *v, size_t rows, const float *logits, uint32_t *ids)
 {
     size_t n = v->config.codes;
-    for (size_t row = 0; row < rows; row++) {
-        const float *x = logits + row * n;
-        size_t most = 0;
-        for (size_t k = 1; k < n; k++)
-            if (x[k] > x[most])
-                most = k;
-        ids[row] = (uint32_t)most;
-    }
+    for (size_t row = 0; row < rows; row++)
+        ids[row] = (uint32_t)tacit_most(n, logits + row * n);
 }
 
 void tacit_dvae_decode(tacit_dvae *v, const uint32_t *ids, size_t batch)

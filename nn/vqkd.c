@@ -1,6 +1,8 @@
 /* vqkd.c - see vqkd.h. */
 #include "vqkd.h"
 
+#include "most.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -77,7 +79,7 @@ tacit_status tacit_vqkd_declare(tacit_vqkd *v, const tacit_vqkd_config *config, 
                                 tacit_params *params, tacit_work *work, tacit_err *err)
 {
     const tacit_vqkd_config *c = config;
-    const tacit_init sphere = { .kind = TACIT_INIT_SPHERE };
+    const tacit_init sphere = { .kind = TACIT_INIT_SPHERE, .size = 1 };
     *v = (tacit_vqkd){ .config = *c, .work = work, .max_batch = max_batch };
     tacit_status st =
         tacit_vit_train_declare(&v->encoder, &c->encoder, max_batch, 0, params, work, err);
@@ -248,10 +250,7 @@ static void quantise_chunk(void *ctx, size_t chunk, unsigned worker)
     v->work->kernels->gemm_f32(rows, codes, n, v->vectors + first * n, n, v->work->packed, scores,
                                codes, NULL);
     for (size_t row = 0; row < rows; row++, scores += codes) {
-        size_t most = 0;
-        for (size_t k = 1; k < codes; k++)
-            if (scores[k] > scores[most])
-                most = k;
+        size_t most = tacit_most(codes, scores);
         v->ids[first + row] = (uint32_t)most;
         memcpy(v->quantised + (first + row) * n, v->codebook->value + most * n,
                n * sizeof *v->quantised);

@@ -15,13 +15,18 @@
 #include "loss_tokens.h"
 #include "masked_modelling.h"
 #include "masks.h"
+#include "most.h"
+#include "panels.h"
 #include "token_targets.h"
 #include "view_settings.h"
 
+#include <string.h>
+
 static const tacit_setting settings[] = {
-    TACIT_FROZEN_SETTINGS("tokenizer", "",
-                          "tokenizer.safetensors of 'tacit tokenizer train': as many tokens of an "
-                          "image as there are patches"),
+    TACIT_FROZEN_SETTINGS(
+        "tokenizer", "",
+        "tokenizer.safetensors of 'tacit tokenizer train', or DALL-E's or BEiT v2's: "
+        "as many tokens of an image as there are patches"),
     { "mask_patches", TACIT_SETTING_WHOLE, "75", 1, 1 << 20, NULL,
       "patches of an image that are masked, at most", false },
     { "mask_least", TACIT_SETTING_WHOLE, "16", 1, 1 << 20, NULL,
@@ -79,8 +84,18 @@ typedef struct state {
     tacit_masked_modelling masked;
     tacit_token_targets targets;
     tacit_blockwise blocks;
+    tacit_panels panels;
     uint32_t *words; /* of each row of predictions */
+    uint32_t *told;  /* of a picture's patches     */
 } state;
+
+/* Where a tokenizer cannot be opened, declare tells why. */
+static bool drawn(const tacit_config *config)
+{
+    tacit_tokenizer_info info;
+    const char *path = tacit_config_string(config, "tokenizer");
+    return !*path || tacit_tokenizer_peek(path, &info, NULL) < 0 || info.decodes;
+}
 
 static tacit_status views(const tacit_config *config, unsigned size, tacit_view *view,
                           size_t *count, tacit_err *err)
@@ -101,6 +116,7 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
                                    .count = tacit_config_whole(l->config, "mask_patches"),
                                    .least = tacit_config_whole(l->config, "mask_least"),
                                    .aspect = 0.3 };
+    s->panels = tacit_panels_of(l->config, vit->height, vit->patch);
     if (side < 2 || s->blocks.count >= side * side || s->blocks.least > s->blocks.count)
         return tacit_fail(
             err, TACIT_EINVAL,
@@ -131,6 +147,7 @@ static bool plan(const void *ctx, size_t *total)
 {
     const state *s = ctx;
     return tacit_arena_plan(total, s->masked.part * s->blocks.count, sizeof *s->words) &&
+           tacit_arena_plan(total, s->targets.tokens, sizeof *s->told) &&
            tacit_token_targets_plan(&s->targets, total) &&
            tacit_masked_modelling_plan(&s->masked, total);
 }
@@ -139,6 +156,7 @@ static void take(void *ctx, tacit_arena *arena)
 {
     state *s = ctx;
     s->words = tacit_arena_take(arena, s->masked.part * s->blocks.count, sizeof *s->words);
+    s->told = tacit_arena_take(arena, s->targets.tokens, sizeof *s->told);
     tacit_token_targets_take(&s->targets, arena);
     tacit_masked_modelling_take(&s->masked, arena);
 }
@@ -172,6 +190,28 @@ static double flops(const void *ctx)
     return tacit_masked_hook_flops(s) + tacit_tokenizer_flops(s->targets.tokenizer);
 }
 
+/* The image, what is seen of it, and what the tokenizer's decoder makes of its words: of those that
+ * were told where they are masked, and of all its own. */
+static void picture(void *ctx, const tacit_part *part, size_t i, float *panels)
+{
+    state *s = ctx;
+    const tacit_masked_vit *net = &s->masked.net;
+    size_t values = 3 * s->panels.size * s->panels.size;
+    const float *image = part->batch->views[0] + i * values;
+    float *seen = panels + values, *told = seen + values, *own = told + values;
+    const uint32_t *ids = tacit_token_targets_forward(&s->targets, image, 1);
+    tacit_panel_image(&s->panels, image, panels);
+    memcpy(seen, panels, values * sizeof *seen);
+    memcpy(s->told, ids, s->targets.tokens * sizeof *ids);
+    for (size_t row = net->first[i]; row < net->first[i + 1]; row++) {
+        tacit_panel_grey(&s->panels, net->patches[row], 0.5f, seen);
+        s->told[net->patches[row]] =
+            (uint32_t)tacit_most(s->targets.codes, net->predictions + row * net->ld);
+    }
+    memcpy(told, tacit_token_targets_draw(&s->targets, s->told), values * sizeof *told);
+    memcpy(own, tacit_token_targets_draw(&s->targets, ids), values * sizeof *own);
+}
+
 const tacit_method tacit_bidirectional_encoder = {
     .name = "beit",
     .title = "BEiT: tell the visual words of masked patches",
@@ -182,6 +222,7 @@ const tacit_method tacit_bidirectional_encoder = {
     .presets = presets,
     .loss_parts = (const char *const[]){ "accuracy", NULL },
     .heads = (const char *const[]){ "lm_head.", "mask_token", NULL },
+    .panels = (const char *const[]){ "image", "masked", "prediction", "tokens", NULL },
     .vit = true,
     .features = TACIT_FEATURES_MEAN,
     .state = sizeof(state),
@@ -194,6 +235,8 @@ const tacit_method tacit_bidirectional_encoder = {
     .forward = forward,
     .loss = loss,
     .backward = tacit_masked_hook_backward,
+    .drawn = drawn,
+    .picture = picture,
     .embeddings = tacit_masked_hook_embeddings,
     .flops = flops,
 };

@@ -4,20 +4,27 @@
 #include "backbone_file.h"
 
 /* (x std + mean - its mean) / its std. */
+void tacit_pixel_match_between(tacit_pixel_match *m, const float own_mean[3],
+                               const float own_std[3], const float mean[3], const float std[3],
+                               size_t image, size_t side, size_t chunk, const tacit_work *work)
+{
+    *m = (tacit_pixel_match){ .work = work, .chunk = chunk, .image = image, .side = side };
+    m->regrid = (tacit_regrid){
+        .from = { image, image }, .to = { side, side }, .dim = 1, .rule = TACIT_RESAMPLE_ANTIALIAS
+    };
+    for (size_t c = 0; c < 3; c++) {
+        m->gain[c] = (float)((double)own_std[c] / (double)std[c]);
+        m->offset[c] = (float)(((double)own_mean[c] - (double)mean[c]) / (double)std[c]);
+    }
+}
+
 void tacit_pixel_match_declare(tacit_pixel_match *m, const tacit_config *config,
                                const float mean[3], const float std[3], size_t image, size_t side,
                                size_t chunk, const tacit_work *work)
 {
     float own_mean[3], own_std[3];
-    *m = (tacit_pixel_match){ .work = work, .chunk = chunk, .image = image, .side = side };
-    m->regrid = (tacit_regrid){
-        .from = { image, image }, .to = { side, side }, .dim = 1, .rule = TACIT_RESAMPLE_ANTIALIAS
-    };
     tacit_normalisation(config, own_mean, own_std);
-    for (size_t c = 0; c < 3; c++) {
-        m->gain[c] = (float)((double)own_std[c] / (double)std[c]);
-        m->offset[c] = (float)(((double)own_mean[c] - (double)mean[c]) / (double)std[c]);
-    }
+    tacit_pixel_match_between(m, own_mean, own_std, mean, std, image, side, chunk, work);
 }
 
 static bool resized(const tacit_pixel_match *m)

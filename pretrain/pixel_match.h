@@ -22,6 +22,10 @@ typedef struct tacit_pixel_match {
 void tacit_pixel_match_declare(tacit_pixel_match *match, const tacit_config *config,
                                const float mean[3], const float std[3], size_t image, size_t side,
                                size_t chunk, const tacit_work *work);
+/* The same of images that own_mean and own_std have. */
+void tacit_pixel_match_between(tacit_pixel_match *match, const float own_mean[3],
+                               const float own_std[3], const float mean[3], const float std[3],
+                               size_t image, size_t side, size_t chunk, const tacit_work *work);
 bool tacit_pixel_match_plan(const tacit_pixel_match *match, size_t *total);
 void tacit_pixel_match_take(tacit_pixel_match *match, tacit_arena *arena);
 

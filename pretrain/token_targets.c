@@ -19,16 +19,17 @@ tacit_status tacit_token_targets_declare(tacit_token_targets *t, tacit_config *c
                                          const char *setting, size_t image, size_t grid,
                                          size_t max_batch, const tacit_work *work, tacit_err *err)
 {
+    static const float zero[3] = { 0, 0, 0 }, one[3] = { 1, 1, 1 };
     const char *path = tacit_config_string(config, setting);
     size_t chunk = max_batch < CHUNK ? max_batch : CHUNK;
     *t = (tacit_token_targets){ .max_batch = max_batch };
     if (!*path)
         return tacit_fail(err, TACIT_EINVAL,
                           "%s is empty: name the tokenizer.safetensors of a run of 'tacit "
-                          "tokenizer train'",
+                          "tokenizer train', or DALL-E's or BEiT v2's",
                           setting);
     tacit_status st =
-        tacit_tokenizer_open(&t->tokenizer, path, chunk, work->kernels, work->pool, err);
+        tacit_tokenizer_open(&t->tokenizer, path, grid, chunk, work->kernels, work->pool, err);
     if (st == TACIT_OK && (st = pin(config, setting, path, err)) < 0)
         tacit_fail_at(err, st, "%s", path);
     if (st < 0)
@@ -43,6 +44,8 @@ tacit_status tacit_token_targets_declare(tacit_token_targets *t, tacit_config *c
     t->codes = info->codes;
     tacit_pixel_match_declare(&t->match, config, info->mean, info->std, image, info->size, chunk,
                               work);
+    tacit_pixel_match_between(&t->panel, info->mean, info->std, zero, one, info->size, image, 1,
+                              work);
     return TACIT_OK;
 }
 
@@ -51,16 +54,27 @@ void tacit_token_targets_close(tacit_token_targets *t)
     tacit_tokenizer_close(&t->tokenizer);
 }
 
+static size_t drawn_values(const tacit_token_targets *t)
+{
+    return tacit_tokenizer_info_of(t->tokenizer)->decodes ? 3 * t->panel.image * t->panel.image : 0;
+}
+
 bool tacit_token_targets_plan(const tacit_token_targets *t, size_t *total)
 {
     return tacit_arena_plan(total, t->max_batch, t->tokens * sizeof *t->ids) &&
-           tacit_pixel_match_plan(&t->match, total);
+           tacit_pixel_match_plan(&t->match, total) &&
+           (!drawn_values(t) || (tacit_arena_plan(total, drawn_values(t), sizeof *t->drawn) &&
+                                 tacit_pixel_match_plan(&t->panel, total)));
 }
 
 void tacit_token_targets_take(tacit_token_targets *t, tacit_arena *arena)
 {
     t->ids = tacit_arena_take(arena, t->max_batch, t->tokens * sizeof *t->ids);
     tacit_pixel_match_take(&t->match, arena);
+    if (drawn_values(t)) {
+        t->drawn = tacit_arena_take(arena, drawn_values(t), sizeof *t->drawn);
+        tacit_pixel_match_take(&t->panel, arena);
+    }
 }
 
 const uint32_t *tacit_token_targets_forward(tacit_token_targets *t, const float *images,
@@ -74,4 +88,10 @@ const uint32_t *tacit_token_targets_forward(tacit_token_targets *t, const float 
                                count, t->ids + i * t->tokens);
     }
     return t->ids;
+}
+
+const float *tacit_token_targets_draw(tacit_token_targets *t, const uint32_t *ids)
+{
+    tacit_tokenizer_decode(t->tokenizer, ids, 1, t->drawn);
+    return tacit_pixel_match_forward(&t->panel, t->drawn, 1);
 }

@@ -2,7 +2,7 @@
  *
  * As frozen.h has it of a backbone: the file is opened once, views are brought to what it takes
  * (pixel_match.h), and with the setting FILE goes FILE_xxh3, so that a run goes on with that file
- * alone. */
+ * alone. Where it has a decoder, tokens can be drawn. */
 #ifndef TACIT_TOKEN_TARGETS_H
 #define TACIT_TOKEN_TARGETS_H
 
@@ -14,6 +14,8 @@ typedef struct tacit_token_targets {
     tacit_pixel_match match;
     size_t max_batch, tokens, codes; /* tokens of an image */
     uint32_t *ids;                   /* (max_batch, tokens), of the last forward */
+    tacit_pixel_match panel;         /* of what its decoder makes, if it has one */
+    float *drawn;                    /* (3, its size, its size), if it has one   */
 } tacit_token_targets;
 
 /* Opens the file that `setting` names for square views of `image` pixels with `grid` patches in a
@@ -30,5 +32,9 @@ void tacit_token_targets_take(tacit_token_targets *targets, tacit_arena *arena);
  * call. */
 const uint32_t *tacit_token_targets_forward(tacit_token_targets *targets, const float *images,
                                             size_t batch);
+
+/* Of a tokenizer with a decoder: ids (tokens) as an image (3, image, image), values from 0 to 1 and
+ * beyond, until the next call. */
+const float *tacit_token_targets_draw(tacit_token_targets *targets, const uint32_t *ids);
 
 #endif

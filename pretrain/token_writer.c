@@ -35,7 +35,7 @@ static tacit_status open_writer(writer *w, tacit_err *err)
 {
     const tacit_token_options *o = w->o;
     tacit_status st =
-        tacit_tokenizer_open(&w->tokenizer, o->tokenizer, o->batch, o->kernels, o->pool, err);
+        tacit_tokenizer_open(&w->tokenizer, o->tokenizer, 0, o->batch, o->kernels, o->pool, err);
     if (st < 0)
         return st;
     const tacit_tokenizer_info *info = tacit_tokenizer_info_of(w->tokenizer);
@@ -189,13 +189,13 @@ tacit_status tacit_token_pictures(const tacit_token_options *o, const char *out,
     const tacit_picture_options options = {
         .images = o->images, .kind = o->kind, .count = count, .columns = COLUMNS
     };
-    tacit_safetensors *file = NULL;
+    tacit_checkpoint *file = NULL;
     tacit_config config = { 0 };
     tacit_engine engine = { 0 };
     tacit_sheet_size size;
     char batch[32];
     snprintf(batch, sizeof batch, "batch=%zu", count);
-    tacit_status st = tacit_safetensors_open(&file, o->tokenizer, err);
+    tacit_status st = tacit_checkpoint_open(&file, o->tokenizer, err);
     if (st == TACIT_OK)
         st = tacit_tokenizer_file_settings(file, o->tokenizer, &config, err);
     if (st == TACIT_OK)
@@ -214,6 +214,6 @@ tacit_status tacit_token_pictures(const tacit_token_options *o, const char *out,
         st = tacit_pictures_write(out, &engine, &options, &size, err);
     tacit_engine_close(&engine);
     tacit_config_close(&config);
-    tacit_safetensors_close(&file);
+    tacit_checkpoint_close(&file);
     return st;
 }

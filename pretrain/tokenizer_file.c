@@ -2,6 +2,7 @@
 #include "tokenizer_file.h"
 
 #include "param_source.h"
+#include "safetensors.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -53,15 +54,21 @@ tacit_status tacit_tokenizer_file_write(const char *path, tacit_engine *e, tacit
     return st;
 }
 
-tacit_status tacit_tokenizer_file_settings(const tacit_safetensors *file, const char *path,
+bool tacit_tokenizer_file_is(const tacit_checkpoint *file)
+{
+    return tacit_checkpoint_metadata(file, KEY) != NULL;
+}
+
+tacit_status tacit_tokenizer_file_settings(const tacit_checkpoint *file, const char *path,
                                            tacit_config *config, tacit_err *err)
 {
-    const char *format = tacit_safetensors_metadata(file, KEY);
-    const char *name = tacit_safetensors_metadata(file, "method");
-    const char *text = tacit_safetensors_metadata(file, "config");
+    const char *format = tacit_checkpoint_metadata(file, KEY);
+    const char *name = tacit_checkpoint_metadata(file, "method");
+    const char *text = tacit_checkpoint_metadata(file, "config");
     *config = (tacit_config){ 0 };
     if (!format || !name || !text)
-        return tacit_fail(err, TACIT_EFORMAT, "%s: is no tokenizer of 'tacit tokenizer train'",
+        return tacit_fail(err, TACIT_EFORMAT,
+                          "%s: is no tokenizer of 'tacit tokenizer train', DALL-E or BEiT v2",
                           path);
     const tacit_method *method = tacit_method_find(name);
     if (strcmp(format, FORMAT) || !method || !method->tokenizer)
@@ -79,32 +86,35 @@ static tacit_status load_tensor(const tacit_tensor_source *source, size_t at, ta
     const tacit_tensor *t = &source->tensors[at];
     if (t->dtype != TACIT_F32 || t->rank != p->rank ||
         memcmp(t->shape, p->shape, p->rank * sizeof *p->shape))
-        return tacit_fail(err, TACIT_EFORMAT, "%s has another shape or type", p->name);
+        return tacit_fail(err, TACIT_EFORMAT, "%s has another shape or type", t->name);
     float *values = tacit_alloc(t->bytes);
     if (!values)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %s", p->name);
     tacit_status st = source->read(source->ctx, at, 0, t->bytes, values, err);
     for (size_t i = 0; st == TACIT_OK && i < p->count; i++)
         if (!isfinite(values[i]))
-            st = tacit_fail(err, TACIT_EFORMAT, "%s holds a value that is not finite", p->name);
+            st = tacit_fail(err, TACIT_EFORMAT, "%s holds a value that is not finite", t->name);
     if (st == TACIT_OK)
         tacit_param_copy_in(p, values);
     tacit_free(values);
     return st;
 }
 
-tacit_status tacit_tokenizer_file_load(const tacit_safetensors *file, const char *path,
+tacit_status tacit_tokenizer_file_tensor(const tacit_tensor_source *source, const char *name,
+                                         tacit_param *param, tacit_err *err)
+{
+    for (size_t i = 0; i < source->count; i++)
+        if (!strcmp(source->tensors[i].name, name))
+            return load_tensor(source, i, param, err);
+    return tacit_fail(err, TACIT_EFORMAT, "there is no %s", name);
+}
+
+tacit_status tacit_tokenizer_file_load(const tacit_checkpoint *file, const char *path,
                                        tacit_params *params, tacit_err *err)
 {
-    tacit_tensor_source source = tacit_safetensors_source(file);
+    tacit_tensor_source source = tacit_checkpoint_source(file);
     tacit_status st = TACIT_OK;
-    for (size_t i = 0; st == TACIT_OK && i < params->count; i++) {
-        size_t at = 0;
-        while (at < source.count && strcmp(source.tensors[at].name, params->list[i]->name) != 0)
-            at++;
-        st = at < source.count
-                 ? load_tensor(&source, at, params->list[i], err)
-                 : tacit_fail(err, TACIT_EFORMAT, "there is no %s", params->list[i]->name);
-    }
+    for (size_t i = 0; st == TACIT_OK && i < params->count; i++)
+        st = tacit_tokenizer_file_tensor(&source, params->list[i]->name, params->list[i], err);
     return st < 0 ? tacit_fail_at(err, st, "%s", path) : st;
 }

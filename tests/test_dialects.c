@@ -440,6 +440,16 @@ START_TEST(other_networks_are_named)
         ck_assert_int_eq(tacit_dialect_open(&d, &s, &o, &err), TACIT_EUNSUPPORTED);
         ck_assert_msg(strstr(err.text, names[i][1]) != NULL, "%s", err.text);
     }
+    /* SimMIM's of a Swin Transformer, whose first layer is that of a ViT */
+    tacit_tensor swin[] = {
+        { .name = "model.encoder.patch_embed.proj.weight", .rank = 4, .shape = { 8, 3, 4, 4 } },
+        { .name = "model.encoder.layers.0.blocks.0.attn.relative_position_bias_table", .rank = 2 },
+    };
+    const tacit_tensor_source s = { .tensors = swin, .count = 2 };
+    const tacit_dialect_options o = { 0 };
+    tacit_dialect d;
+    ck_assert_int_eq(tacit_dialect_open(&d, &s, &o, &err), TACIT_EUNSUPPORTED);
+    ck_assert_msg(strstr(err.text, "a Swin Transformer (by its tensor ") != NULL, "%s", err.text);
 }
 END_TEST
 

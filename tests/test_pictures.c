@@ -7,8 +7,11 @@
 #include "masks.h"
 #include "panels.h"
 #include "pictures.h"
+#include "pixel_match.h"
 #include "pretrain_feed.h"
 #include "scratch.h"
+#include "tokenizer_file.h"
+#include "tokenizer.h"
 
 #include <math.h>
 #include <sys/stat.h>
@@ -243,6 +246,76 @@ START_TEST(simmim_panels)
 }
 END_TEST
 
+/* What a tokenizer's decoder makes of tokens, which are all one word where they are masked; in
+ * views of the tokenizer's size, and in larger ones. */
+START_TEST(beit_panels)
+{
+    enum { WORD = 7, LARGE = 2 * SIDE, MOST = 3 * LARGE * LARGE };
+    static const char *const larger[] = { "size=32", "patch=8" };
+    static const float zero[3] = { 0, 0, 0 }, one[3] = { 1, 1, 1 };
+    static float input[MOST], panels[4 * MOST], decoded[VALUES];
+    static const uint32_t sample = 4;
+    const size_t side = _i ? LARGE : SIDE, plane = side * side, values = 3 * plane;
+    const float *views[] = { input };
+    const tacit_batch batch = { .samples = &sample, .views = views };
+    const tacit_part part = { .batch = &batch, .images = 1, .count = 1, .seed = 11 };
+    const tacit_blockwise blocks = { ACROSS, 6, 2, 0.3 };
+    tacit_work work = { .kernels = tacit_kernels_for(isas[isa_count - 1]) };
+    tacit_pixel_match in, out;
+    uint32_t words[PATCHES], told[PATCHES];
+    uint8_t mask[PATCHES];
+    tacit_tokenizer *t;
+    tacit_config c;
+    tacit_engine e;
+    tacit_arena arena;
+    size_t total = 0;
+    config_open(&c, "beit", tiny_beit);
+    config_set(&c, "normalise=none");
+    for (size_t i = 0; _i && i < sizeof larger / sizeof *larger; i++)
+        config_set(&c, larger[i]);
+    engine_ready(&e, &c, isas[isa_count - 1], NULL);
+    ck_assert_int_eq(tacit_pictures_method(&c, NULL), TACIT_OK);
+    ck_assert_int_eq(tacit_tokenizer_open(&t, golden("tokenizer_weights.safetensors"), 0, 1,
+                                          work.kernels, NULL, NULL),
+                     TACIT_OK);
+    const tacit_tokenizer_info *info = tacit_tokenizer_info_of(t);
+    tacit_pixel_match_between(&in, zero, one, info->mean, info->std, side, SIDE, 1, &work);
+    tacit_pixel_match_between(&out, info->mean, info->std, zero, one, SIDE, side, 1, &work);
+    ck_assert(tacit_pixel_match_plan(&in, &total) && tacit_pixel_match_plan(&out, &total));
+    ck_assert_int_eq(tacit_arena_open(&arena, total, NULL), TACIT_OK);
+    tacit_pixel_match_take(&in, &arena);
+    tacit_pixel_match_take(&out, &arena);
+    const tacit_param *w = tacit_params_find(&e.params, "lm_head.weight");
+    memset(w->value, 0, w->count * sizeof *w->value); /* each prediction is the bias */
+    tacit_params_find(&e.params, "lm_head.bias")->value[WORD] = 1;
+    for (size_t i = 0; i < values; i++)
+        input[i] = tacit_rng_uniform(1, 2, i);
+    e.method->forward(e.state, &part);
+    e.method->picture(e.state, &part, 0, panels);
+    ck_assert_uint_gt(tacit_mask_blockwise(&blocks, 11, 0, sample, mask), 0);
+    tacit_tokenizer_encode(t, tacit_pixel_match_forward(&in, input, 1), 1, words);
+    for (size_t i = 0; i < PATCHES; i++)
+        told[i] = mask[i] ? WORD : words[i];
+    ck_assert(memcmp(told, words, sizeof told) != 0);
+    for (size_t panel = 2; panel < 4; panel++) {
+        tacit_tokenizer_decode(t, panel == 2 ? told : words, 1, decoded);
+        const float *want = tacit_pixel_match_forward(&out, decoded, 1);
+        ck_assert(!memcmp(panels + panel * values, want, values * sizeof *want));
+        for (size_t i = 0; !_i && i < values; i++)
+            ck_assert_float_eq_tol(want[i], decoded[i] * 0.5f + 0.5f, 1e-6f);
+    }
+    for (size_t i = 0; i < values; i++) {
+        size_t y = i % plane / side, x = i % side, patch = side / ACROSS;
+        ck_assert(panels[i] == input[i]);
+        ck_assert(panels[values + i] == (mask[y / patch * ACROSS + x / patch] ? 0.5f : input[i]));
+    }
+    tacit_tokenizer_close(&t);
+    tacit_arena_close(&arena);
+    tacit_engine_close(&e);
+    tacit_config_close(&c);
+}
+END_TEST
+
 /* Sheets -------------------------------------------------------------------------------------- */
 
 static tacit_status write_sheet(tacit_engine *e, const char *images, size_t count, size_t columns,
@@ -403,6 +476,39 @@ START_TEST(bad_sheets_are_refused)
 }
 END_TEST
 
+/* VQ-KD makes features, not pixels. Of a tokenizer that is not there, its own error comes first. */
+START_TEST(beit_without_a_decoder)
+{
+    char setting[TACIT_SETTING_TEXT];
+    tacit_config vqkd, c;
+    tacit_engine e;
+    tacit_err err;
+    config_open(&vqkd, "vqkd", tiny_vqkd);
+    engine_ready(&e, &vqkd, isas[isa_count - 1], NULL);
+    ck_assert_int_eq(tacit_tokenizer_file_write(scratch("vqkd"), &e, NULL), TACIT_OK);
+    tacit_engine_close(&e);
+    tacit_config_close(&vqkd);
+    config_open(&c, "beit", tiny_beit);
+    snprintf(setting, sizeof setting, "tokenizer=%s", scratch("vqkd"));
+    config_set(&c, setting);
+    ck_assert_int_eq(tacit_pictures_method(&c, &err), TACIT_EUNSUPPORTED);
+    ck_assert_str_eq(err.text, "beit does not reconstruct with these settings");
+    engine_ready(&e, &c, isas[isa_count - 1], NULL);
+    tacit_engine_close(&e);
+    config_set(&c, "pictures=in");
+    ck_assert_int_eq(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err),
+                     TACIT_EINVAL);
+    ck_assert_str_eq(err.text,
+                     "beit does not reconstruct with these settings: leave pictures empty");
+    tacit_engine_close(&e);
+    config_set(&c, "tokenizer=nowhere");
+    ck_assert_int_lt(tacit_engine_declare(&e, &c, tacit_kernels_for(isas[0]), NULL, &err), 0);
+    ck_assert_msg(!strncmp(err.text, "tokenizer: nowhere: ", 20), "%s", err.text);
+    tacit_engine_close(&e);
+    tacit_config_close(&c);
+}
+END_TEST
+
 START_TEST(every_allocation_fails)
 {
     tacit_config c;
@@ -443,9 +549,11 @@ int main(void)
     tcase_add_loop_test(tests, mae_panels, 0, 4);
     tcase_add_test(tests, maskfeat_panels);
     tcase_add_test(tests, simmim_panels);
+    tcase_add_loop_test(tests, beit_panels, 0, 2);
     tcase_add_loop_test(tests, a_sheet, 0, 2);
     tcase_add_test(tests, same_bytes_and_nothing_moves);
     tcase_add_test(tests, bad_sheets_are_refused);
+    tcase_add_test(tests, beit_without_a_decoder);
     tcase_add_test(tests, every_allocation_fails);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

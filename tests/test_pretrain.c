@@ -718,7 +718,7 @@ static void check_tokenizer(const run *r, tacit_engine *e)
     for (size_t i = 0; i < COUNT * VALUES; i++)
         pixels[i] = tacit_rng_uniform(5, 6, i) * 2 - 1;
     const char *path = in(r->o.out, "tokenizer.safetensors");
-    ck_assert_msg(!tacit_tokenizer_open(&t, path, COUNT, e->work.kernels, NULL, &err), "%s",
+    ck_assert_msg(!tacit_tokenizer_open(&t, path, 0, COUNT, e->work.kernels, NULL, &err), "%s",
                   err.text);
     const tacit_tokenizer_info *info = tacit_tokenizer_info_of(t);
     size_t tokens = info->grid * info->grid;
@@ -733,7 +733,7 @@ static void check_tokenizer(const run *r, tacit_engine *e)
     }
     for (size_t i = 0; i < COUNT * tokens; i++)
         ck_assert_uint_lt(ids[i], info->codes);
-    if (tacit_tokenizer_decodes(t)) { /* as the run's own picture */
+    if (info->decodes) { /* as the run's own picture */
         const float *views[] = { pixels };
         const tacit_batch batch = { .samples = none, .views = views };
         const tacit_part part = { .batch = &batch, .images = COUNT, .count = 1 };
@@ -780,20 +780,20 @@ START_TEST(bad_tokenizers_are_refused)
         memcpy(at, changes[i].to, strlen(changes[i].to));
         file_put(scratch("bad"), copy, size);
         tacit_err err = { "" };
-        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 2, k, NULL, &err), 0);
+        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 0, 2, k, NULL, &err), 0);
         ck_assert_msg(strstr(err.text, changes[i].says) != NULL, "%s", err.text);
         ck_assert_ptr_null(t);
         free(copy);
     }
     for (size_t cut = 0; cut < size; cut += 997) {
         file_put(scratch("bad"), file, cut);
-        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 2, k, NULL, NULL), 0);
+        ck_assert_int_lt(tacit_tokenizer_open(&t, scratch("bad"), 0, 2, k, NULL, NULL), 0);
     }
     tacit_status st = TACIT_ENOMEM;
     for (uint64_t n = 1; st == TACIT_ENOMEM; n++) {
         tacit_err err = { "" };
         tacit_alloc_fail_at(n, false);
-        st = tacit_tokenizer_open(&t, in(r.o.out, "tokenizer.safetensors"), 2, k, NULL, &err);
+        st = tacit_tokenizer_open(&t, in(r.o.out, "tokenizer.safetensors"), 0, 2, k, NULL, &err);
         tacit_alloc_fail_at(0, false);
         ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && *err.text), "%s", err.text);
     }

@@ -329,6 +329,9 @@ with torch.no_grad():
     save("ijepa", {**prefixed("encoder.module.", encoder.state_dict()),
                    **prefixed("target_encoder.module.", target.state_dict()),
                    "predictor.module.predictor_blocks.0.norm1.weight": torch.ones(4),
+                   "predictor.module.predictor_embed.weight": torch.ones(4, D),
+                   "predictor.module.predictor_pos_embed": torch.zeros(1, 16, 4),
+                   "opt.state.0.exp_avg": torch.zeros(2),
                    "predictor.module.mask_token": torch.zeros(1, 1, 4)},
          {"mean": target.forward_features(images()[0].double()).mean(1)})
 
@@ -379,9 +382,12 @@ golden |= beit_features(shared, "other_")
 save("beit", prefixed("model.", state), golden)
 simmim = {k: v for k, v in state.items() if not k.startswith("lm_head")}
 save("simmim", {**prefixed("model.encoder.", simmim), "model.decoder.0.weight": torch.ones(4, D, 1, 1),
-                "model.decoder.0.bias": torch.ones(4)},
+                "model.decoder.0.bias": torch.ones(4), "optimizer.state.0.exp_avg": torch.ones(2),
+                "lr_scheduler.values": torch.ones(2)},
      {k.replace("patch", "mean"): v.mean(1) for k, v in golden.items() if "patch" in k})
-save("beit2", prefixed("model.", {**state, "cls_pt_layers.0.norm1.weight": torch.ones(D)}),
+save("beit2", prefixed("model.", {**state, "cls_pt_layers.0.norm1.weight": torch.ones(D),
+                             "cls_pt_norm.bias": torch.ones(D),
+                             "cls_pt_lm_head.weight": torch.ones(4, D)}),
      {k: v for k, v in golden.items() if "cls" in k})
 
 # open_clip and mmpretrain: their names
@@ -516,5 +522,8 @@ mask_feat = plain(32)
 mask_feat.norm = torch.nn.Identity()
 save("maskfeat", {**prefixed("model_state.", mask_feat.state_dict()),
                   "model_state.mask_token": torch.zeros(1, 1, D),
+                  "model_state.hogs.0.weight_x": torch.ones(3, 1, 3, 3),
+                  "model_state.pred_head.transforms.0.0.norm1.weight": torch.ones(D),
+                  "optimizer_state.state.0.exp_avg": torch.ones(2),
                   "model_state.pred_head.projections.0.weight": torch.ones(2, D)},
      {"mean": mask_feat.forward_features(images()[0].double())[:, 1:].mean(1)})
