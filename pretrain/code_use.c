@@ -2,7 +2,10 @@
 #include "code_use.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+#define LEAST 0.1 /* share of the codes */
 
 tacit_status tacit_code_use_declare(tacit_code_use *u, size_t codes, tacit_params *memory,
                                     tacit_err *err)
@@ -58,4 +61,19 @@ void tacit_code_use_tell(const tacit_code_use *u, double *share, double *perplex
     }
     *share = used / (double)u->codes;
     *perplexity = exp(entropy);
+}
+
+bool tacit_code_use_collapsed(const tacit_code_use *u, char *text, size_t size)
+{
+    size_t used = 0;
+    double all = 0, most = (double)u->codes;
+    for (size_t k = 0; k < u->codes; k++) {
+        used += u->hits->value[k] > 0;
+        all += (double)u->hits->value[k];
+    }
+    most = all < most ? all : most;
+    if (!used || (used > 1 && (double)used >= LEAST * most))
+        return false;
+    snprintf(text, size, "all tokens of the epoch are %zu of %zu codes", used, u->codes);
+    return true;
 }

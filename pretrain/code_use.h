@@ -29,4 +29,9 @@ void tacit_code_use_keep(tacit_code_use *use);
  * their frequencies, in nats: the number of codes that would say as much used evenly. */
 void tacit_code_use_tell(const tacit_code_use *use, double *share, double *perplexity);
 
+/* Of an epoch that has ended, behind keep: whether less than a tenth of the codes was chosen, or of
+ * fewer choices than codes less than a tenth of those, or one code alone; which text (size) tells.
+ */
+bool tacit_code_use_collapsed(const tacit_code_use *use, char *text, size_t size);
+
 #endif

@@ -110,6 +110,9 @@ typedef struct tacit_method {
     bool (*drawn)(const tacit_config *config); /* whether it is with these settings; NULL: is */
     void (*picture)(void *state, const tacit_part *part, size_t i, float *panels);
 
+    /* What collapsed in the epoch that has just ended, behind after, in words to text (size);
+     * false: nothing. NULL: only the features and outputs are watched. */
+    bool (*collapse)(const void *state, char *text, size_t size);
     tacit_embeddings (*embeddings)(const void *state); /* the features */
     tacit_embeddings (*outputs)(const void *state);    /* what the loss is of, or NULL */
     double (*flops)(const void *state); /* of a forward and a backward of one image */

@@ -235,6 +235,11 @@ static tacit_embeddings embeddings(const void *ctx)
     };
 }
 
+static bool collapse(const void *ctx, char *text, size_t size)
+{
+    return tacit_code_use_collapsed(&((const state *)ctx)->use, text, size);
+}
+
 static double flops(const void *ctx)
 {
     const tacit_dvae *v = &((const state *)ctx)->dvae;
@@ -264,6 +269,7 @@ const tacit_method tacit_discrete_vae = {
     .backward = backward,
     .after = after,
     .picture = picture,
+    .collapse = collapse,
     .embeddings = embeddings,
     .flops = flops,
 };

@@ -168,8 +168,8 @@ static tacit_status load_vqkd(const tacit_published_tokenizer *p, tacit_param *p
         snprintf(name, sizeof name, "%s%s", p->prefix, param->name);
         return tacit_tokenizer_file_tensor(&p->raw, name, param, err);
     }
-    bool norm = !strncmp(param->name, "norm.", 5) &&
-                p->dialect.config.vit.last_norm == TACIT_NORM_MEAN;
+    bool norm =
+        !strncmp(param->name, "norm.", 5) && p->dialect.config.vit.last_norm == TACIT_NORM_MEAN;
     snprintf(name, sizeof name, "%s%s", norm ? "fc_" : "", param->name);
     return tacit_tokenizer_file_tensor(&p->dialect.source, name, param, err);
 }

@@ -268,6 +268,11 @@ static tacit_embeddings embeddings(const void *ctx)
                                false };
 }
 
+static bool collapse(const void *ctx, char *text, size_t size)
+{
+    return tacit_code_use_collapsed(&((const state *)ctx)->use, text, size);
+}
+
 static double flops(const void *ctx)
 {
     const state *s = ctx;
@@ -297,6 +302,7 @@ const tacit_method tacit_vector_quantised_distillation = {
     .loss = loss,
     .backward = backward,
     .after = after,
+    .collapse = collapse,
     .embeddings = embeddings,
     .flops = flops,
 };

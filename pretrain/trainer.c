@@ -46,6 +46,7 @@ typedef struct trainer {
     tacit_watch watch;
     atomic_size_t bad;       /* images */
     bool look, warned;       /* at this step; of a collapse */
+    bool warned_epoch;       /* of one that an epoch's end tells */
     double begun, saved_at;  /* when */
     uint64_t end;            /* the step to stop at */
     tacit_step since;        /* times since the last line, and that line's step */
@@ -331,6 +332,20 @@ static void warn(trainer *t)
     say(t, text);
 }
 
+/* At an epoch's end; in the first one much is not yet as it will be. */
+static void warn_of_epoch(trainer *t)
+{
+    const tacit_engine *e = &t->engine;
+    char what[128], text[200];
+    if (t->warned_epoch || !e->method->collapse || !tacit_config_whole(t->config, "watch_steps") ||
+        e->step % e->epoch_steps || e->step == e->epoch_steps ||
+        !e->method->collapse(e->state, what, sizeof what))
+        return;
+    t->warned_epoch = true;
+    snprintf(text, sizeof text, "step %llu: collapse: %s", (unsigned long long)e->step, what);
+    say(t, text);
+}
+
 /* The run ------------------------------------------------------------------------------------- */
 
 /* Behind a step: classification, pictures, log, checkpoint, in this order. */
@@ -349,6 +364,7 @@ static tacit_status after_step(trainer *t, const tacit_step *r, tacit_err *err)
     t->since.backward_s += r->backward_s;
     t->since.optimiser_s += r->optimiser_s;
     warn(t);
+    warn_of_epoch(t);
     if (t->o->progress) {
         tacit_progress progress = { r, t->end, images_per_second(t, r) };
         t->o->progress(t->o->ctx, &progress);

@@ -9,6 +9,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static float number(uint64_t stream, uint64_t i)
@@ -142,6 +143,30 @@ START_TEST(kl_of_known_values)
 }
 END_TEST
 
+/* Of 30 codes less than 3, of 10 choices, too, but not one; a single code always. */
+START_TEST(too_few_codes_are_told)
+{
+    static const struct {
+        size_t codes, choices, used;
+        bool told;
+    } cases[] = { { 30, 60, 2, true }, { 30, 60, 3, false }, { 30, 10, 2, false },
+                  { 4, 60, 1, true },  { 4, 60, 2, false },  { 30, 60, 0, false },
+                  { 2, 1, 1, true },   { 1000, 50, 4, true } };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        float hits[1000] = { 0 };
+        tacit_param param = { .value = hits, .count = cases[c].codes };
+        const tacit_code_use use = { .codes = cases[c].codes, .hits = &param };
+        char text[100], want[100];
+        for (size_t i = 0; i < cases[c].used; i++)
+            hits[3 * i % cases[c].codes] += (float)(i ? 1 : cases[c].choices + 1 - cases[c].used);
+        snprintf(want, sizeof want, "all tokens of the epoch are %zu of %zu codes", cases[c].used,
+                 cases[c].codes);
+        ck_assert_msg(tacit_code_use_collapsed(&use, text, sizeof text) == cases[c].told, "%zu", c);
+        ck_assert(!cases[c].told || !strcmp(text, want));
+    }
+}
+END_TEST
+
 /* Codes --------------------------------------------------------------------------------------- */
 
 START_TEST(codes_are_counted)
@@ -186,6 +211,7 @@ int main(void)
     tcase_add_loop_test(t, same_bits, 0, 2);
     tcase_add_test(t, kl_of_known_values);
     tcase_add_test(t, codes_are_counted);
+    tcase_add_test(t, too_few_codes_are_told);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -170,6 +170,31 @@ START_TEST(what_protects_from_collapse)
 }
 END_TEST
 
+/* What a tokenizer learns with, and what leaves most of its codes without a token: many more than
+ * these images have kinds of patches, and nothing that spreads them. */
+static const struct {
+    const char *method, *without[3];
+} codebooks[] = {
+    { "dvae", { "codes=200", "kl_weight=0" } },
+    { "vqkd", { "codes=200", "kmeans=false" } },
+};
+
+START_TEST(few_codes_are_told)
+{
+    for (int without = 0; without < 2; without++) {
+        run r;
+        run_open(&r, tiny_of(codebooks[_i].method), scratch(without ? "without" : "with"));
+        for (const char *const *s = codebooks[_i].without; without && *s; s++)
+            config_set(&r.config, *s);
+        ck_assert_msg(!run_go(&r, 2), "%s", r.err.text);
+        const char *told = strstr(r.said, ": collapse: all tokens of the epoch are ");
+        ck_assert_msg((told != NULL) == without, "%s: %s", codebooks[_i].method, r.said);
+        ck_assert(!told || !strstr(told + 20, ": collapse: all tokens")); /* once */
+        tacit_config_close(&r.config);
+    }
+}
+END_TEST
+
 START_TEST(a_run_is_watched)
 {
     run r;
@@ -221,8 +246,14 @@ int main(void)
                             sizeof protections / sizeof *protections);
         tcase_add_loop_test(tests, dino_collapses_without_centring_or_sharpening, 0, 3);
     }
+    TCase *codes = tcase_create("codes");
+    tcase_set_timeout(codes, 300);
+    tcase_add_checked_fixture(codes, setup, scratch_close);
+    if (!getenv("TACIT_SLOW_MACHINE"))
+        tcase_add_loop_test(codes, few_codes_are_told, 0, sizeof codebooks / sizeof *codebooks);
     tcase_add_loop_test(tests, a_run_is_watched, 0, 2);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, codes);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

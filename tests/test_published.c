@@ -1,6 +1,7 @@
-/* test_published.c - tokenizers with the names of their authors' files and tiny random weights, against
- * the authors' mathematics (golden/make_published.py): tokens, and of DALL-E's what its decoder makes
- * of them; files with parts of one, or with what does not fit; BEiT with one; memory that runs out.
+/* test_published.c - tokenizers with the names of their authors' files and tiny random weights,
+ * against the authors' mathematics (golden/make_published.py): tokens, and of DALL-E's what its
+ * decoder makes of them; files with parts of one, or with what does not fit; BEiT with one; memory
+ * that runs out.
  */
 #include "checkpoint.h"
 #include "pretrain_feed.h"
@@ -57,9 +58,9 @@ static tacit_tokenizer *open_case(size_t at, const tacit_kernels *k, tacit_pool 
 {
     tacit_tokenizer *t;
     tacit_err err;
-    ck_assert_msg(!tacit_tokenizer_open(&t, golden(cases[at].file), cases[at].grid, COUNT, k, pool,
-                                        &err),
-                  "%s", err.text);
+    ck_assert_msg(
+        !tacit_tokenizer_open(&t, golden(cases[at].file), cases[at].grid, COUNT, k, pool, &err),
+        "%s", err.text);
     return t;
 }
 
@@ -202,7 +203,8 @@ START_TEST(bad_files_are_refused)
         const char *said;
     } bad[] = {
         { 0, "decoder.", "", NULL, 1, "is the decoder of DALL-E's dVAE alone" },
-        { 0, "", "", "encoder.blocks.output.conv.w", 1, "there is no encoder.blocks.output.conv.w" },
+        { 0, "", "", "encoder.blocks.output.conv.w", 1,
+          "there is no encoder.blocks.output.conv.w" },
         { 0, "", "", "encoder.blocks.group_3.block_2.res_path.conv_2.b", 1,
           "there is no encoder.blocks.group_3.block_2.res_path.conv_2.b" },
         { 0, "", "", "decoder.blocks.group_2.block_1.id_path.w", 1,
@@ -212,15 +214,15 @@ START_TEST(bad_files_are_refused)
         { 1, "model.", "", "encode_task_layer.2.bias", 1, "there is no encode_task_layer.2.bias" },
         { 1, "model.", "", "blocks.0.attn.v_bias", 1, "" },
         { 1, "model.", "", "encoder.pos_embed", 1, "" },
-        { 1, "model.", "", NULL, 1.01f, "quantize.embedding.weight: code 0 has length 1.01, not 1" },
+        { 1, "model.", "", NULL, 1.01f,
+          "quantize.embedding.weight: code 0 has length 1.01, not 1" },
         { 1, "model.", "", NULL, INFINITY, "holds a value that is not finite" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         tacit_tokenizer *t = NULL;
         tacit_err err = { "" };
         edit(bad[i].of, bad[i].only, bad[i].to, bad[i].without, bad[i].factor);
-        tacit_status st =
-            tacit_tokenizer_open(&t, scratch("file"), GRID, 1, kernels, NULL, &err);
+        tacit_status st = tacit_tokenizer_open(&t, scratch("file"), GRID, 1, kernels, NULL, &err);
         if (bad[i].said) {
             ck_assert_msg(st < 0 && !t, "%zu", i);
             ck_assert_msg(strstr(err.text, bad[i].said) && strstr(err.text, "/file: "), "%s",
