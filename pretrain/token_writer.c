@@ -193,9 +193,17 @@ tacit_status tacit_token_pictures(const tacit_token_options *o, const char *out,
     tacit_config config = { 0 };
     tacit_engine engine = { 0 };
     tacit_sheet_size size;
+    tacit_tokenizer_info info;
     char batch[32];
     snprintf(batch, sizeof batch, "batch=%zu", count);
-    tacit_status st = tacit_checkpoint_open(&file, o->tokenizer, err);
+    tacit_status st = tacit_tokenizer_peek(o->tokenizer, &info, err);
+    if (st == TACIT_OK && info.published)
+        st = tacit_fail(err, TACIT_EUNSUPPORTED,
+                        "%s: was not trained here; pictures are drawn of those that were: leave "
+                        "--pictures out",
+                        o->tokenizer);
+    if (st == TACIT_OK)
+        st = tacit_checkpoint_open(&file, o->tokenizer, err);
     if (st == TACIT_OK)
         st = tacit_tokenizer_file_settings(file, o->tokenizer, &config, err);
     if (st == TACIT_OK)

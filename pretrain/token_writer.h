@@ -41,7 +41,7 @@ tacit_status tacit_tokens_write(const tacit_token_options *options, tacit_token_
                                 tacit_err *err);
 
 /* What a tokenizer makes of the first `count` images, as a sheet (pictures.h); TACIT_EUNSUPPORTED
- * where it makes no pictures. */
+ * where it makes no pictures, or was not trained here. */
 tacit_status tacit_token_pictures(const tacit_token_options *options, const char *out, size_t count,
                                   tacit_err *err);
 
