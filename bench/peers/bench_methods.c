@@ -117,7 +117,7 @@ static tacit_status write_weights(bench *b, const char *folder, tacit_err *err)
 
 static tacit_status write_batch(const bench *b, const char *folder, tacit_err *err)
 {
-    char path[PATH], names[TACIT_METHOD_VIEWS][16];
+    char path[PATH], names[TACIT_METHOD_VIEWS][32];
     tacit_view views[TACIT_METHOD_VIEWS];
     tacit_safetensors_entry entries[TACIT_METHOD_VIEWS + 1];
     size_t count, images = b->engine.learner.part;
