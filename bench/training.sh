@@ -41,14 +41,32 @@ run() {
     done
 }
 
-# joint METHOD EPOCHS OPTION...: of CIFAR-10's images of 32 pixels it sees crops at 24, in small batches:
-# so many more steps fit into the time, and objects are larger in a crop than in the image, which is what
-# the scores are of (Touvron et al. 2019, arXiv:1906.06423).
+# joint NAME: small batches, so that many steps fit into the time. Of CIFAR-10's images of 32 pixels it sees
+# crops at 24, which is faster still, and objects are larger in a crop than in the image, which is what the
+# scores are of (Touvron et al. 2019, arXiv:1906.06423).
 joint() {
-    local method=$1 epochs=$2
-    shift 2
-    run "$method-cifar10" "$method" "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" mean \
-        --preset quick --epochs "$epochs" --batch 64 --set size=24 --set lr=8e-3 --set log_steps=50 "$@"
+    local name=$1 train test options=(--preset quick --batch 64 --set lr=8e-3 --set log_steps=50)
+    local colours=(--set jitter=0.5 --set brightness=0.8 --set contrast=0.8 --set saturation=0.8 --set hue=0.2
+        --set solarise_second=0)
+    case $name in
+    *-cifar10)
+        train=$data/cifar10/train_20k.bin test=$data/cifar10/test_5k.bin
+        options+=(--epochs 14 --set size=24)
+        ;;
+    *)
+        train=$data/photos/imagenette96/train test=$data/photos/imagenette96/val
+        options+=(--epochs 25 --set arch=resnet18 --set dim=32 --set depth=1 --set size=64)
+        ;;
+    esac
+    case $name in
+    moco-cifar10 | deepcluster-cifar10 | byol-cifar10) options+=(--epochs 12) ;;
+    esac
+    case $name in
+    byol-*) options+=(--set lr=1.2e-2 --set target_momentum=0.95 "${colours[@]}") ;;
+    barlow-* | vicreg-*) options+=(--set jitter=0.7 --set solarise_second=0) ;;
+    swav-*) options+=(--set prototypes=512 --set epsilon=0.03) ;;
+    esac
+    run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
 
 # masked NAME: with the ViTs of MAE's runs. BEiT's tokenizer is trained before, on the same images.
@@ -105,18 +123,7 @@ for name; do
         simmim-imagenette96 | maskfeat-imagenette96 | beit-imagenette96 | ijepa-imagenette96)
         masked "$name"
         ;;
-    *-imagenette96)
-        run "$name" "${name%-imagenette96}" "$data/photos/imagenette96/train" \
-            "$data/photos/imagenette96/val" mean --preset quick --set arch=resnet18 --set dim=32 \
-            --set depth=1 --set size=64 --epochs 30 --set log_steps=20
-        ;;
-    moco-cifar10) joint moco 12 ;;
-    byol-cifar10)
-        joint byol 12 --set lr=1.2e-2 --set target_momentum=0.95 --set jitter=0.5 --set brightness=0.8 \
-            --set contrast=0.8 --set saturation=0.8 --set hue=0.2 --set solarise_second=0
-        ;;
-    barlow-cifar10) joint barlow 14 --set jitter=0.7 --set solarise_second=0 ;;
-    vicreg-cifar10) joint vicreg 14 --set jitter=0.7 --set solarise_second=0 ;;
+    *-cifar10 | *-imagenette96) joint "$name" ;;
     *) echo "training.sh: no run '$name'" >&2; exit 2 ;;
     esac
 done

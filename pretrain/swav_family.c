@@ -12,29 +12,13 @@ const tacit_setting tacit_swav_settings[] = {
 };
 
 const char *const tacit_swav_quick[] = {
-    "arch=resnet18_cifar",
-    "dim=32",
-    "depth=1",
-    "batch=128",
-    "accumulate=1",
-    "epochs=10",
-    "warmup_epochs=1",
-    "optimiser=adamw",
-    "lr=0.004",
-    "lr_start=0",
-    "lr_final=0",
-    "lr_scale=linear",
-    "weight_decay=1e-4",
-    "prototypes=100",
-    "head_hidden=512",
-    "local_crops=2",
-    "local_size=16",
-    "local_min=0.08",
-    "local_max=0.3",
-    "crop_min=0.2",
-    "jitter=0.5",
-    "blur=0",
-    NULL,
+    "arch=resnet18_cifar", "dim=32",          "depth=1",
+    "batch=128",           "accumulate=1",    "epochs=10",
+    "warmup_epochs=1",     "optimiser=adamw", "lr=0.004",
+    "lr_start=0",          "lr_final=0",      "lr_scale=linear",
+    "weight_decay=1e-4",   "zero_init=true",  "prototypes=500",
+    "head_hidden=512",     "local_crops=0",   "crop_min=0.2",
+    "jitter=0.5",          "blur=0",          NULL,
 };
 
 tacit_tower_config tacit_swav_tower(const tacit_config *config)
