@@ -72,8 +72,8 @@ tacit_status tacit_listener_open(tacit_listener *l, const char *path, tacit_err 
     struct sockaddr_un name = { .sun_family = AF_UNIX };
     struct stat info;
     *l = (tacit_listener){ .fd = -1, .path = path };
-    if (strlen(path) >= sizeof name.sun_path)
-        return tacit_fail(err, TACIT_EINVAL, "%s: the path of a socket has at most %zu bytes", path,
+    if (!*path || strlen(path) >= sizeof name.sun_path) /* an empty name would be an abstract one */
+        return tacit_fail(err, TACIT_EINVAL, "'%s': the path of a socket has 1 to %zu bytes", path,
                           sizeof name.sun_path - 1);
     strcpy(name.sun_path, path);
     int folder = lock_folder(path);
