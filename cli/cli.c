@@ -547,8 +547,8 @@ static int help(int argc, char **argv)
     return tacit_cli_done(&(tacit_args){ .command = &(tacit_command){ .name = "help" } });
 }
 
-/* Standard streams that are closed get a file that cannot be read, or written, so that no other file
- * takes their number, and what is meant for them. */
+/* Standard streams that are closed get a file that cannot be read, or written, so that no other
+ * file takes their number, and what is meant for them. */
 static void hold_standard_streams(void)
 {
     for (int fd = 0; fd < 3; fd++)
