@@ -79,7 +79,7 @@ typedef struct tacit_options {
     const char *checkpoint_key; /* the network to take of several, such as "teacher" */
     int allow_partial;          /* not 0: leave unknown tensors, make up missing ones */
     size_t batch; /* images that go through the network together, at most; changes no bit; 0: one,
-                     and 8 in a server */
+                     and in a server as many as threads, up to 8 */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */

@@ -23,9 +23,9 @@ static const tacit_option options[] = {
       "and output, until the end of the input)",
       false },
     TACIT_MODEL_OPTIONS,
-    { "batch", "N", "8",
+    { "batch", "N", NULL,
       "images that go through the network together, at most: what waits when it becomes free; "
-      "changes no bit of a vector",
+      "changes no bit of a vector (default: as many as threads, up to 8)",
       false },
     { "queue", "N", "16", "requests of a client that are read ahead of its answers", false },
     { "clients", "N", "64", "connections at a time; further ones wait", false },
@@ -66,6 +66,7 @@ static tacit_status open_all(struct serving *s, unsigned threads, tacit_err *err
 {
     tacit_status st;
     const char *path = tacit_arg(s->args, "socket");
+    s->batch_most = s->batch_most ? s->batch_most : tacit_batch_default(threads);
     if ((st = tacit_pool_open(&s->pool, threads, err)) < 0 ||
         (st = tacit_model_open(&s->model, &s->model_args.model, false, s->pool, err)) < 0)
         return st;
@@ -76,8 +77,10 @@ static tacit_status open_all(struct serving *s, unsigned threads, tacit_err *err
     if ((s->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0)
         return tacit_fail_errno(err, "an event");
     tacit_signals_wake(s->wake);
-    if ((st = tacit_batch_open(&s->batch, &s->model, s->batch_most, s->pool, err)) < 0 ||
-        (path && (st = tacit_listener_open(&s->listener, path, err)) < 0))
+    if ((st = tacit_batch_open(&s->batch, &s->model, s->batch_most, s->pool, err)) < 0)
+        return st;
+    tacit_batch_warm(s->batch);
+    if (path && (st = tacit_listener_open(&s->listener, path, err)) < 0)
         return st;
     return tacit_batcher_open(&s->batcher, s->batch, err);
 }

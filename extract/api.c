@@ -9,6 +9,7 @@
 #include "mem.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 struct tacit_extractor {
@@ -73,8 +74,7 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
     return TACIT_OK;
 }
 
-/* batch: where the options do not say it. */
-static tacit_status open_extractor(tacit_extractor **out, const tacit_options *given, size_t batch,
+static tacit_status open_extractor(tacit_extractor **out, const tacit_options *given, bool serves,
                                    tacit_err *err)
 {
     *out = NULL;
@@ -88,7 +88,6 @@ static tacit_status open_extractor(tacit_extractor **out, const tacit_options *g
     if (options.batch > TACIT_BATCH_MOST)
         return tacit_fail(err, TACIT_EINVAL, "batches of %zu images: use up to %d", options.batch,
                           TACIT_BATCH_MOST);
-    batch = options.batch ? options.batch : batch;
     tacit_extractor *e = tacit_calloc(1, sizeof *e);
     if (!e)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory");
@@ -99,7 +98,11 @@ static tacit_status open_extractor(tacit_extractor **out, const tacit_options *g
         (st = tacit_threads_select(options.threads, &threads, err)) < 0 ||
         (st = tacit_pool_open(&e->pool, threads.use, err)) < 0 ||
         (st = tacit_model_open(&e->model, &model, false, e->pool, err)) < 0 ||
-        (st = tacit_batch_open(&e->batch, &e->model, batch, e->pool, err)) < 0)
+        (st = tacit_batch_open(&e->batch, &e->model,
+                               options.batch ? options.batch
+                               : serves      ? tacit_batch_default(threads.use)
+                                             : 1,
+                               e->pool, err)) < 0)
         tacit_extractor_close(&e);
     *out = e;
     return st;
@@ -108,7 +111,7 @@ static tacit_status open_extractor(tacit_extractor **out, const tacit_options *g
 tacit_status tacit_extractor_open(tacit_extractor **out, const tacit_options *options,
                                   tacit_err *err)
 {
-    return open_extractor(out, options, 1, err);
+    return open_extractor(out, options, false, err);
 }
 
 size_t tacit_extractor_dim(const tacit_extractor *e)
@@ -179,9 +182,11 @@ tacit_status tacit_server_open(tacit_server **out, const tacit_options *options,
         tacit_free(s);
         return tacit_fail(err, TACIT_ENOMEM, "the system gives no lock");
     }
-    if ((st = open_extractor(&s->extractor, options, 8, err)) >= 0 &&
+    if ((st = open_extractor(&s->extractor, options, true, err)) >= 0 &&
         !(s->sizes = tacit_calloc(tacit_batch_most(s->extractor->batch) + 1, sizeof *s->sizes)))
         st = tacit_fail(err, TACIT_ENOMEM, "out of memory");
+    if (st >= 0)
+        tacit_batch_warm(s->extractor->batch);
     if (st < 0 || (st = tacit_batcher_open(&s->batcher, s->extractor->batch, err)) < 0)
         tacit_server_close(&s);
     *out = s;

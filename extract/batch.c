@@ -147,9 +147,25 @@ void tacit_batch_run(tacit_batch *b, tacit_input *const *inputs, size_t count)
             continue;
         float *features = b->rows + row++ * model->dim;
         input->status = tacit_model_finish(model, features, &input->err);
-        if (input->status >= 0)
+        if (input->status >= 0 && input->vector)
             memcpy(input->vector, features, model->dim * sizeof *features);
-        else if (input->path)
+        else if (input->status < 0 && input->path)
             tacit_fail_at(&input->err, input->status, "%s", input->path);
     }
+}
+
+void tacit_batch_warm(tacit_batch *b)
+{
+    static const uint8_t blank[32 * 32 * 3];
+    const tacit_model *model = b->session.model;
+    memset(b->session.planar, 0, b->session.batch * b->place * sizeof *b->session.planar);
+    memset(b->session.scratch, 0,
+           tacit_backbone_scratch(model->backbone, b->session.batch, b->pool));
+    tacit_input input = { .bytes = blank, .width = 32, .height = 32 };
+    tacit_batch_run(b, &(tacit_input *){ &input }, 1);
+}
+
+unsigned tacit_batch_default(unsigned threads)
+{
+    return threads < 8 ? threads : 8;
 }

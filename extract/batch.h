@@ -25,10 +25,18 @@ tacit_status tacit_batch_open(tacit_batch **batch, const tacit_model *model, siz
                               tacit_pool *pool, tacit_err *err);
 void tacit_batch_close(tacit_batch **batch);
 
+/* For a server: with several images their decoding is shared among the threads; beyond that a
+ * larger batch gains nothing on a CPU, and its first image waits for its last. */
+unsigned tacit_batch_default(unsigned threads);
+
+/* Touches all memory and computes one blank image, so that the first one that counts is as quick as
+ * the others. */
+void tacit_batch_warm(tacit_batch *batch);
+
 size_t tacit_batch_most(const tacit_batch *batch);
 
-/* Each input's vector, status and error. count <= most (asserted). One call at a time. Once images
- * of these sizes were seen, nothing is allocated. */
+/* Each input's vector (where there is room for one), status and error. count <= most (asserted).
+ * One call at a time. Once images of these sizes were seen, nothing is allocated. */
 void tacit_batch_run(tacit_batch *batch, tacit_input *const *inputs, size_t count);
 
 #endif

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -624,6 +625,86 @@ START_TEST(hostile_clients_stall_nobody)
 }
 END_TEST
 
+static unsigned long resident_kb(pid_t pid)
+{
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    const char *at = strstr(text, "VmRSS:");
+    ck_assert_ptr_nonnull(at);
+    /* Sanitizers and emulators have memory of their own. */
+    return getenv("TACIT_SLOW_MACHINE") ? 0 : strtoul(at + 6, NULL, 10);
+}
+
+/* Clients that send all they can and read nothing: paths, and images, of which a client has 32 MiB
+ * in memory. */
+START_TEST(memory_is_bounded)
+{
+    enum { CLIENTS = 3 };
+    pid_t pid = start("--socket s --queue 64", -1);
+    int paths[CLIENTS], good = dial();
+    ask(good, 0);
+    unsigned long before = resident_kb(pid);
+    for (unsigned c = 0; c < CLIENTS; c++) {
+        paths[c] = dial();
+        flood(paths[c], known[c].path);
+    }
+    unsigned long idle = resident_kb(pid);
+    ck_assert_msg(idle < before + (20 << 10), "%lu and %lu KiB", before, idle);
+    /* Each image of 20 MiB waits for the one before it. */
+    size_t size = (size_t)20 << 20;
+    unsigned char *junk = calloc(1, size);
+    int images = dial();
+    for (unsigned i = 0; i < 8; i++) {
+        char head[32];
+        send_all(images, head, (size_t)sprintf(head, "bytes %zu\n", size));
+        send_all(images, junk, size);
+        unsigned long now = resident_kb(pid);
+        ck_assert_msg(now < idle + (50 << 10), "%lu and %lu KiB", idle, now);
+    }
+    for (unsigned i = 0; i < 8; i++)
+        expect_error(receive_line(images), "malformed", "not a JPEG or PNG");
+    free(junk);
+    ask(good, 1);
+    for (unsigned c = 0; c < CLIENTS; c++)
+        close(paths[c]);
+    close(images);
+    ask(good, 2);
+    close(good);
+    ck_assert_int_eq(stop(pid, SIGTERM), 0);
+}
+END_TEST
+
+/* Few descriptors: connections wait until one is left, and those that are open are served. */
+START_TEST(few_descriptors)
+{
+    pid_t pid = start("--socket s --clients 64", -1);
+    int first = dial();
+    ask(first, 0);
+    char list[64];
+    snprintf(list, sizeof list, "/proc/%d/fd", (int)pid);
+    struct rlimit few = { count_names(list) + 3, count_names(list) + 3 };
+    ck_assert_int_eq(prlimit(pid, RLIMIT_NOFILE, &few, NULL), 0);
+    int fd[8];
+    for (unsigned i = 0; i < 8; i++) {
+        fd[i] = dial();
+        send_line(fd[i], known[i].path);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        char *line = receive_line(fd[i]); /* a file needs a descriptor, too */
+        ck_assert_ptr_nonnull(line);
+        ck_assert_msg(strstr(line, known[i].path), "%.100s", line);
+        close(fd[i]);
+    }
+    ask(first, 5);
+    close(first);
+    ck_assert_int_eq(stop(pid, SIGTERM), 0);
+}
+END_TEST
+
 /* A client that does not read is not read from; when it reads, it has all its answers. */
 START_TEST(back_pressure)
 {
@@ -998,6 +1079,8 @@ int main(void)
     tcase_add_test(tcase, many_clients_at_once);
     tcase_add_test(tcase, nobody_waits_for_company);
     tcase_add_test(tcase, hostile_clients_stall_nobody);
+    tcase_add_test(tcase, memory_is_bounded);
+    tcase_add_test(tcase, few_descriptors);
     tcase_add_test(tcase, back_pressure);
     tcase_add_test(tcase, stop_amid_requests);
     tcase_add_test(tcase, stop_of_a_stream);
