@@ -11,6 +11,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,6 @@
 #define LINE_BYTES   4095 /* of a path: what the system takes */
 #define BUFFER_BYTES 16384
 #define IMAGE_BYTES  ((size_t)32 << 20) /* of a client at a time */
-#define KEPT_BYTES   ((size_t)1 << 20)  /* a buffer up to this is kept for the next image */
 #define STOP_NS      UINT64_C(5000000000)
 #define PAUSE_NS     UINT64_C(100000000) /* after the system refused a connection */
 
@@ -135,7 +135,7 @@ static void release(const struct loop *l, struct client *c)
 {
     struct slot *s = slot_at(l, c, 0);
     c->held -= s->request.input.path ? 0 : s->request.input.size;
-    if (s->room > KEPT_BYTES) {
+    if (s->room > IMAGE_BYTES / l->options->queue) { /* a smaller one is kept for the next image */
         tacit_free(s->bytes);
         s->bytes = NULL;
         s->room = 0;
@@ -340,8 +340,12 @@ static void format(const struct loop *l, struct client *c, const struct slot *s)
         at = tacit_json_quote(at, input->err.text);
     } else {
         at += sprintf(at, ",\"vector\":[");
-        for (size_t i = 0; i < l->options->dim; i++)
-            at += sprintf(at, "%s%.9g", i ? "," : "", (double)input->vector[i]);
+        for (size_t i = 0; i < l->options->dim; i++) {
+            double value = (double)input->vector[i];
+            /* Most readers take -0 for a whole number, which has no sign. */
+            bool minus_zero = value == 0 && signbit(value);
+            at += sprintf(at, minus_zero ? "%s%.1f" : "%s%.9g", i ? "," : "", value);
+        }
         *at++ = ']';
     }
     memcpy(at, "}\n", 2);

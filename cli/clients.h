@@ -19,7 +19,7 @@
  *  (3) a client that stalls, vanishes, or sends garbage costs the others nothing but its turns; a
  *      `bytes` line that makes no sense ends its requests, since what follows cannot be told apart;
  *  (4) after a stop nothing more is read; requests that were taken up are computed and answered,
- *      unless their client does not read for 5 seconds.
+ *      unless their client does not read for 5 seconds. The reader of a stream is waited for.
  */
 #ifndef TACIT_CLIENTS_H
 #define TACIT_CLIENTS_H

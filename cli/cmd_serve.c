@@ -197,7 +197,8 @@ const tacit_command tacit_cmd_serve = {
     .name = "serve",
     .summary = "keep a backbone hot: paths or images in, vectors out",
     .details =
-        "Each line of input is the path of an image file, or 'bytes N' with N bytes of a JPEG or "
+        "Each line of input is the path of an image file (from the folder in which the server was "
+        "started), or 'bytes N' with N bytes of a JPEG or "
         "PNG right behind it (a file whose name begins so is ./bytes). Each gets one line of JSON, "
         "in the order of the client's requests: path and vector, with all digits that a float32 "
         "needs, or path, status and error; path is null for bytes. A vector has the bits that "

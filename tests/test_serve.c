@@ -678,6 +678,84 @@ START_TEST(memory_is_bounded)
 }
 END_TEST
 
+/* One request of some kind, behind `to`; expected: the known image it is, else the status. */
+static size_t put_random(char *to, uint32_t kind, uint32_t draw, const struct known **image,
+                         const char **status)
+{
+    const struct known *k = &known[draw % INPUTS];
+    *image = NULL;
+    *status = "malformed";
+    switch (kind % 8) {
+    case 0:
+    case 1:
+    case 2: *image = k; return (size_t)sprintf(to, "%s%s\n", k->path, kind % 8 ? "" : "\r");
+    case 3:
+    case 4: *image = usable_at(draw % USABLE); return put_image(to, (*image)->path);
+    case 5: memcpy(to, "bytes 5\n\nb\0\r\n", 13); return 13;
+    case 6: *status = "invalid"; return put_line(to, "");
+    default:
+        *status = "too-large";
+        memset(to, 'b', 4096 + draw % 40000);
+        to[4096 + draw % 40000] = '\n';
+        return 4097 + draw % 40000;
+    }
+}
+
+/* Requests of all kinds, cut anywhere on their way: each has its answer, in its place. */
+START_TEST(requests_in_any_pieces)
+{
+    enum { COUNT = 300 };
+    static const struct known *image[COUNT];
+    static const char *status[COUNT];
+    static char text[COUNT * 50000];
+    char options[64];
+    for (unsigned round = 0; round < 5; round++) {
+        size_t size = 0;
+        uint64_t at = 0;
+        for (unsigned i = 0; i < COUNT; i++, at += 2)
+            size += put_random(text + size, tacit_rng_u32(11, round, at),
+                               tacit_rng_u32(11, round, at + 1), &image[i], &status[i]);
+        snprintf(options, sizeof options, "--socket s --queue %u --batch 3", 1 + 3 * round);
+        pid_t pid = start(options, -1);
+        int fd = dial();
+        pid_t writer = fork();
+        ck_assert_int_ge(writer, 0);
+        if (writer == 0) {
+            for (size_t sent = 0, n; sent < size; sent += n, at++) {
+                unsigned most = 1u << tacit_rng_u32(11, round, at) % 16;
+                n = 1 + tacit_rng_u32(12, round, at) % most;
+                n = n < size - sent ? n : size - sent;
+                for (size_t done = 0; done < n;) {
+                    ssize_t got = write(fd, text + sent + done, n - done);
+                    if (got < 0)
+                        _exit(1);
+                    done += (size_t)got;
+                }
+                if (tacit_rng_u32(13, round, at) % 8 == 0)
+                    usleep(200);
+            }
+            shutdown(fd, SHUT_WR);
+            _exit(0);
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+            char *line = receive_line(fd);
+            ck_assert_msg(line != NULL, "round %u: the end instead of answer %u", round, i);
+            if (image[i])
+                expect(line, strstr(line, "{\"path\":null") ? NULL : image[i]->path, image[i]);
+            else
+                expect_error(line, status[i], "{\"path\":null");
+        }
+        ck_assert_ptr_null(receive_line(fd));
+        int ended;
+        ck_assert_int_eq(waitpid(writer, &ended, 0), writer);
+        ck_assert(WIFEXITED(ended) && WEXITSTATUS(ended) == 0);
+        close(fd);
+        ck_assert_int_eq(stop(pid, SIGTERM), 0);
+        ck_assert_double_eq(told(err_text, "count") + told(err_text, "errors"), COUNT);
+    }
+}
+END_TEST
+
 /* Few descriptors: connections wait until one is left, and those that are open are served. */
 START_TEST(few_descriptors)
 {
@@ -1079,6 +1157,7 @@ int main(void)
     tcase_add_test(tcase, many_clients_at_once);
     tcase_add_test(tcase, nobody_waits_for_company);
     tcase_add_test(tcase, hostile_clients_stall_nobody);
+    tcase_add_test(tcase, requests_in_any_pieces);
     tcase_add_test(tcase, memory_is_bounded);
     tcase_add_test(tcase, few_descriptors);
     tcase_add_test(tcase, back_pressure);
