@@ -10,6 +10,7 @@
 #include "meta.h"
 #include "run.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -28,7 +29,8 @@ struct slot {
     tacit_request request;
     int wake;
     atomic_bool done;
-    bool submitted;
+    bool whole;     /* all of it was received */
+    bool submitted; /* to the batcher */
     uint64_t received;
     uint8_t *bytes;
     size_t room;
@@ -44,7 +46,9 @@ struct client {
     struct slot *slots;
     float *vectors; /* (queue, dim) */
     unsigned first, used;
-    size_t held; /* bytes of images in slots */
+    unsigned next;   /* of the used ones, the first that submit has not passed */
+    unsigned inside; /* submitted, and the answer not written */
+    size_t held;     /* bytes of images in slots */
 
     char buffer[BUFFER_BYTES]; /* [from, to) was read and not yet understood */
     size_t from, to;
@@ -122,7 +126,7 @@ static struct slot *slot_at(const struct loop *l, const struct client *c, unsign
 static struct slot *take(const struct loop *l, struct client *c)
 {
     struct slot *s = slot_at(l, c, c->used++);
-    s->named = s->submitted = false;
+    s->named = s->whole = s->submitted = false;
     s->received = c->read_at;
     atomic_store_explicit(&s->done, false, memory_order_relaxed);
     s->request.input =
@@ -141,7 +145,10 @@ static void release(const struct loop *l, struct client *c)
         s->room = 0;
     }
     c->first = (c->first + 1) % l->options->queue;
+    c->inside -= s->submitted;
     c->used--;
+    assert(c->next > 0);
+    c->next--;
 }
 
 /* On the batcher's thread. The slot may be gone once `done` is set. */
@@ -154,17 +161,28 @@ static void request_done(tacit_request *request)
     (void)n; /* a full one wakes as it is */
 }
 
-static void submit(const struct loop *l, struct slot *s)
+/* In order, and no more than keep the network busy: one batch that is computed, one that waits. So
+ * a client with one request waits for few of another's, however many those are. */
+static void submit(const struct loop *l, struct client *c)
 {
-    s->submitted = true;
-    s->request.done = request_done;
-    s->request.ctx = s;
-    tacit_batcher_submit(l->options->batcher, &s->request);
+    for (; c->next < c->used && c->inside < 2 * l->options->batch; c->next++) {
+        struct slot *s = slot_at(l, c, c->next);
+        if (!s->whole)
+            return;
+        if (atomic_load_explicit(&s->done, memory_order_relaxed))
+            continue; /* refused */
+        s->submitted = true;
+        s->request.done = request_done;
+        s->request.ctx = s;
+        c->inside++;
+        tacit_batcher_submit(l->options->batcher, &s->request);
+    }
 }
 
 static void refuse(struct slot *s, tacit_status status, const char *why)
 {
     s->request.input.status = tacit_fail(&s->request.input.err, status, "%s", why);
+    s->whole = true;
     atomic_store_explicit(&s->done, true, memory_order_relaxed);
 }
 
@@ -237,7 +255,7 @@ static bool take_line(const struct loop *l, struct client *c, const char *line, 
     s->path[size] = 0;
     s->named = true;
     s->request.input.path = s->path;
-    submit(l, s);
+    s->whole = true;
     return true;
 }
 
@@ -280,7 +298,7 @@ static bool parse_bytes(const struct loop *l, struct client *c)
         return false;
     }
     if (c->place == IN_BYTES && !c->left)
-        submit(l, s);
+        s->whole = true;
     else if (c->place == IN_BYTES)
         refuse(s, TACIT_EFORMAT, "the input ends within an image's bytes");
     c->place = AT_LINE;
@@ -379,7 +397,7 @@ static bool answer(const struct loop *l, struct client *c)
 {
     tacit_clients_result *result = l->result;
     bool any = false;
-    while (c->used && !c->gone) {
+    while (c->next && !c->gone) {
         struct slot *s = slot_at(l, c, 0);
         if (!atomic_load_explicit(&s->done, memory_order_acquire))
             break;
@@ -404,9 +422,12 @@ static bool answer(const struct loop *l, struct client *c)
 
 static void advance(const struct loop *l, struct client *c)
 {
-    do
-        parse(l, c);
-    while (answer(l, c) && !c->hungry);
+    do {
+        if (!c->gone) {
+            parse(l, c);
+            submit(l, c);
+        }
+    } while (answer(l, c));
 }
 
 /* No more of this client is read; a request of which a part is missing is dropped. */
@@ -521,7 +542,8 @@ static tacit_status run(struct loop *l, tacit_err *err)
                 i++;
                 continue;
             }
-            l->result->lost += c->used;
+            for (unsigned k = 0; k < c->used; k++)
+                l->result->lost += slot_at(l, c, k)->whole;
             if (c->stream && c->status < 0) {
                 st = c->status;
                 if (err)

@@ -16,8 +16,9 @@
  *      that are not answered, and is not read from meanwhile; lines up to 4095 bytes, longer ones
  *      are passed over and answered by an error; up to 32 MiB of images' bytes at a time, a longer
  *      image is passed over likewise;
- *  (3) a client that stalls, vanishes, or sends garbage costs the others nothing but its turns; a
- *      `bytes` line that makes no sense ends its requests, since what follows cannot be told apart;
+ *  (3) a client that stalls, vanishes, or sends garbage costs the others nothing, and one with many
+ *      requests at most two batches, behind which theirs come before the rest; a `bytes` line that
+ *      makes no sense ends its client's requests, since what follows cannot be told apart;
  *  (4) after a stop nothing more is read; requests that were taken up are computed and answered,
  *      unless their client does not read for 5 seconds. The reader of a stream is waited for.
  */
@@ -34,6 +35,7 @@
 
 typedef struct tacit_clients_options {
     tacit_batcher *batcher;
+    unsigned batch;         /* the batcher's                                              */
     size_t dim;             /* floats of a vector                                         */
     unsigned queue;         /* requests of a client that are not answered, at most        */
     unsigned clients;       /* connections at a time; others wait until they are accepted */

@@ -156,6 +156,7 @@ static int serve(struct serving *s)
     tacit_err err;
     tacit_clients_options o = {
         .batcher = s->batcher,
+        .batch = s->batch_most,
         .dim = s->model.dim,
         .queue = s->queue,
         .clients = s->clients,

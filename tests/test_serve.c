@@ -546,6 +546,32 @@ START_TEST(nobody_waits_for_company)
 }
 END_TEST
 
+/* A client with one request comes before most of those that another one sent before it. */
+START_TEST(many_requests_of_one_client_wait)
+{
+    enum { MANY = 40 };
+    scene_png("large.png", 1, 1200, 1000);
+    pid_t pid = start("--socket s --queue 64 --batch 2", -1);
+    int many = dial(), one = dial();
+    for (unsigned i = 0; i < MANY; i++)
+        send_line(many, "large.png");
+    ck_assert_ptr_nonnull(strstr(receive_line(many), "{\"path\":\"large.png\",\"vector\""));
+    ask(one, 0);
+    static char text[1 << 17];
+    ssize_t n = recv(many, text, sizeof text, MSG_DONTWAIT);
+    unsigned before = 1;
+    for (ssize_t i = 0; i < n; i++)
+        before += text[i] == '\n';
+    /* One when it asked, two batches, and what was done until the answer was seen. */
+    ck_assert_msg(before < MANY / 2, "%u of %u came before", before, MANY);
+    close(one);
+    close(many);
+    ck_assert_int_eq(stop(pid, SIGTERM), 0);
+    ck_assert_double_gt(told(err_text, "lost"), 0);
+    ck_assert_double_lt(told(err_text, "count"), MANY);
+}
+END_TEST
+
 /* Fills a connection with requests that are not read back, until no more is taken. */
 static size_t flood(int fd, const char *line)
 {
@@ -1156,6 +1182,7 @@ int main(void)
     tcase_add_test(tcase, streams_that_fail);
     tcase_add_test(tcase, many_clients_at_once);
     tcase_add_test(tcase, nobody_waits_for_company);
+    tcase_add_test(tcase, many_requests_of_one_client_wait);
     tcase_add_test(tcase, hostile_clients_stall_nobody);
     tcase_add_test(tcase, requests_in_any_pieces);
     tcase_add_test(tcase, memory_is_bounded);
