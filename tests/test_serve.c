@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -403,6 +404,25 @@ END_TEST
 
 /* Sockets ------------------------------------------------------------------------------------- */
 
+/* Servers of the test that runs: a test that fails leaves none to the next. */
+static pid_t started[8];
+static unsigned started_count;
+
+static void forget_servers(void)
+{
+    started_count = 0;
+}
+
+static void kill_servers(void)
+{
+    for (unsigned i = 0; i < started_count; i++)
+        if (waitpid(started[i], NULL, WNOHANG) == 0) {
+            kill(started[i], SIGKILL);
+            waitpid(started[i], NULL, 0);
+        }
+    unlink("s");
+}
+
 /* A server that was started; its stderr goes to server.txt. */
 static pid_t start(const char *options, int in)
 {
@@ -417,10 +437,12 @@ static pid_t start(const char *options, int in)
         if (in >= 0)
             dup2(in, 0);
         signal(SIGPIPE, SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         execl("/bin/sh", "sh", "-c", command, NULL);
         _exit(126);
     }
-    return pid;
+    ck_assert_uint_lt(started_count, sizeof started / sizeof *started);
+    return started[started_count++] = pid;
 }
 
 static int finish(pid_t pid)
@@ -680,10 +702,14 @@ START_TEST(memory_is_bounded)
     }
     unsigned long idle = resident_kb(pid);
     ck_assert_msg(idle < before + (20 << 10), "%lu and %lu KiB", before, idle);
-    /* Each image of 20 MiB waits for the one before it. */
+    /* Behind images that take their time each one of 20 MiB waits for that before it. */
+    enum { SLOW = 30 };
     size_t size = (size_t)20 << 20;
     unsigned char *junk = calloc(1, size);
     int images = dial();
+    scene_png("large.png", 1, 1200, 1000);
+    for (unsigned i = 0; i < SLOW; i++)
+        send_line(images, "large.png");
     for (unsigned i = 0; i < 8; i++) {
         char head[32];
         send_all(images, head, (size_t)sprintf(head, "bytes %zu\n", size));
@@ -691,6 +717,8 @@ START_TEST(memory_is_bounded)
         unsigned long now = resident_kb(pid);
         ck_assert_msg(now < idle + (50 << 10), "%lu and %lu KiB", idle, now);
     }
+    for (unsigned i = 0; i < SLOW; i++)
+        ck_assert_ptr_nonnull(strstr(receive_line(images), "\"vector\""));
     for (unsigned i = 0; i < 8; i++)
         expect_error(receive_line(images), "malformed", "not a JPEG or PNG");
     free(junk);
@@ -1172,6 +1200,7 @@ int main(void)
     Suite *suite = suite_create("serve");
     TCase *tcase = tcase_create("serve");
     tcase_add_unchecked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, forget_servers, kill_servers);
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, vectors_have_the_bits_of_extract);
     tcase_add_test(tcase, options_are_those_of_extract);
