@@ -36,8 +36,10 @@
  * TACIT_EFORMAT for damaged bytes, TACIT_EUNSUPPORTED for a kind that is not read, TACIT_ELIMIT
  * for an image beyond 178956970 pixels, and so on.
  *
- * Threads. One extractor serves one call at a time; open several for several threads. Nothing is
- * allocated by embed once an image of that size was seen.
+ * Threads. One extractor serves one call at a time. A server takes calls from any thread at once:
+ * what waits when its network becomes free goes through it together, so that a single call never
+ * waits for company; its latencies are counted. Nothing is allocated by either once images of these
+ * sizes were seen.
  *
  * Versions. Set struct_size (TACIT_OPTIONS_INIT does): options added by later versions then keep
  * their defaults.
@@ -76,13 +78,15 @@ typedef struct tacit_options {
     const char *resize_by;      /* "pillow", "tensor" or "tensor-u8" */
     const char *checkpoint_key; /* the network to take of several, such as "teacher" */
     int allow_partial;          /* not 0: leave unknown tensors, make up missing ones */
+    size_t batch; /* images that go through the network together, at most; changes no bit; 0: one,
+                     and in a server as many as threads, up to 8 */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
         sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
-            NULL, NULL, 0                                                                          \
+            NULL, NULL, 0, 0                                                                       \
     }
 
 typedef struct tacit_extractor tacit_extractor;
@@ -105,8 +109,48 @@ TACIT_API tacit_status tacit_extractor_embed_rgb8(tacit_extractor *extractor, co
                                                   size_t width, size_t height, float *vector,
                                                   tacit_err *err);
 
+/* One image of several, wherever it is, and what came of it. All zero is a good start. */
+typedef struct tacit_input {
+    const char *path;     /* a JPEG or PNG file; NULL: the bytes                               */
+    const void *bytes;    /* a JPEG or PNG in memory; with width and height: pixels, as above  */
+    size_t size;          /* of a JPEG or PNG in memory                                        */
+    size_t width, height; /* of pixels, else 0                                                 */
+    float *vector;        /* gets the vector, if status is TACIT_OK                            */
+    tacit_status status;  /* set by the call: each image has its own                           */
+    tacit_err err;
+} tacit_input;
+
+/* The vectors of count inputs, options.batch at a time. Gives the first status that is not
+ * TACIT_OK, and its line; the others are computed nevertheless. */
+TACIT_API tacit_status tacit_extractor_embed_batch(tacit_extractor *extractor, tacit_input *inputs,
+                                                   size_t count, tacit_err *err);
+
 /* Closes and sets the handle to NULL; NULL inside is allowed. */
 TACIT_API void tacit_extractor_close(tacit_extractor **extractor);
+
+/* An extractor for many threads, with a thread of its own that feeds the network. */
+typedef struct tacit_server tacit_server;
+
+TACIT_API tacit_status tacit_server_open(tacit_server **server, const tacit_options *options,
+                                         tacit_err *err);
+
+/* Floats in the vector of one image. */
+TACIT_API size_t tacit_server_dim(const tacit_server *server);
+
+/* The vector of one image, from any thread; comes back when it is there. Gives input->status. */
+TACIT_API tacit_status tacit_server_embed(tacit_server *server, tacit_input *input);
+
+/* Of the calls so far that gave a vector: seconds from call to return, within 0.8 %. */
+typedef struct tacit_latency {
+    uint64_t count;
+    double p50_s, p99_s, p999_s, max_s;
+    uint64_t batches; /* that the network was given, for these and for bad images */
+} tacit_latency;
+
+TACIT_API void tacit_server_latency(tacit_server *server, tacit_latency *latency);
+
+/* Closes and sets the handle to NULL; NULL inside is allowed. No call may be under way. */
+TACIT_API void tacit_server_close(tacit_server **server);
 
 /* "0.1.0" */
 TACIT_API const char *tacit_version(void);

@@ -4,11 +4,13 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static size_t find_option(const tacit_command *command, const char *name)
 {
@@ -545,8 +547,18 @@ static int help(int argc, char **argv)
     return tacit_cli_done(&(tacit_args){ .command = &(tacit_command){ .name = "help" } });
 }
 
+/* Standard streams that are closed get a file that cannot be read, or written, so that no other
+ * file takes their number, and what is meant for them. */
+static void hold_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+            return; /* there is no /dev/null */
+}
+
 int tacit_cli_main(int argc, char **argv)
 {
+    hold_standard_streams();
     if (argc < 2) {
         fprintf(stderr, "tacit: a command is missing\nTry 'tacit --help'.\n");
         return TACIT_EXIT_USAGE;

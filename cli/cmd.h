@@ -5,6 +5,7 @@
 #include "cli.h"
 
 extern const tacit_command tacit_cmd_extract;
+extern const tacit_command tacit_cmd_serve;
 extern const tacit_command tacit_cmd_merge;
 extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_convert;

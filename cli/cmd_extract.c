@@ -3,6 +3,7 @@
 
 #include "meta.h"
 #include "meter.h"
+#include "model_args.h"
 #include "output.h"
 #include "run.h"
 
@@ -10,45 +11,14 @@
 #include <string.h>
 
 static const tacit_option options[] = {
-    { "weights", "FILE|default", NULL,
-      "backbone to use: a checkpoint as published (.safetensors, .pth, .npz, ...), a hub's folder, "
-      "or 'default', a small network that is part of the program",
-      true },
+    TACIT_WEIGHTS_OPTION,
     { "images", "PATH", NULL,
       "folder (with class sub-folders or flat), text list ('-': standard input), tar, pack, CIFAR "
       "binary or IDX file",
       true },
     { "out", "DIR", NULL, "folder for embeddings.npy, index.tsv and meta.json", true },
-    { "arch", "NAME", NULL, "architecture by timm's name, where the file does not tell", false },
-    { "checkpoint-key", "KEY", NULL,
-      "the network to take where the file holds several, such as teacher", false },
-    { "allow-partial", NULL, NULL,
-      "go on where tensors are unknown, or missing: those are zeros, gains ones", false },
-    { "features", "cls|mean|cls+mean|patch|last4", NULL,
-      "class token, mean of the patch tokens, both, all patch tokens, or the class tokens of the "
-      "last 4 blocks (default: as the authors evaluate)",
-      false },
-    { "normalize", NULL, NULL, "bring each vector, or each patch's, to length 1", false },
+    TACIT_MODEL_OPTIONS,
     { "dtype", "f32|f16", "f32", "type of the numbers in embeddings.npy", false },
-    { "size", "N|HxW", NULL, "input in pixels (default: as published)", false },
-    { "resize", "N|HxW", NULL,
-      "before the crop: the shorter side, or a box to be covered (default: as published)", false },
-    { "crop-pct", "X", NULL, "instead of --resize: the input's size over that before the crop",
-      false },
-    { "crop-mode", "center|squash", NULL,
-      "keep the aspect and crop the centre, or resize both sides to the input (default: as "
-      "published)",
-      false },
-    { "filter", "bilinear|bicubic|lanczos", NULL, "filter of the resize (default: as published)",
-      false },
-    { "resize-by", "pillow|tensor|tensor-u8", NULL,
-      "whose arithmetic resizes: Pillow's, or torch's on a tensor of floats or of bytes (default: "
-      "as published)",
-      false },
-    { "mean", "R,G,B", NULL, "mean to subtract, of values from 0 to 1 (default: as published)",
-      false },
-    { "std", "R,G,B", NULL, "standard deviation to divide by (default: as published)", false },
-    { "pillow", "12|13", "13", "the release of Pillow whose resize is matched bit by bit", false },
     { "kind", "folder|list|tar|cifar10|cifar100|idx|pack", NULL, "what PATH is (default: detected)",
       false },
     { "batch", "N", "8", "images at a time in each thread; changes no bit of the result", false },
@@ -85,8 +55,7 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total)
 }
 
 struct settings {
-    tacit_model_options model;
-    float mean[3], std[3];
+    tacit_model_args model;
     tacit_dtype dtype;
     tacit_dataset_kind kind;
     unsigned batch, threads, shard, shards;
@@ -108,74 +77,13 @@ static tacit_status parse_shard(const char *text, struct settings *s, tacit_err 
                       text);
 }
 
-/* "N" or "HxW". */
-static tacit_status read_size(const tacit_args *args, const char *name, unsigned size[2],
-                              tacit_err *err)
-{
-    const char *text = tacit_arg(args, name), *x = text ? strchr(text, 'x') : NULL;
-    char height[16];
-    snprintf(height, sizeof height, "%.*s", x ? (int)(x - text < 15 ? x - text : 15) : 15,
-             text ? text : "");
-    if (!text || (tacit_parse_unsigned(height, 1, 16384, &size[0]) == TACIT_OK &&
-                  tacit_parse_unsigned(x ? x + 1 : height, 1, 16384, &size[1]) == TACIT_OK))
-        return TACIT_OK;
-    return tacit_fail(err, TACIT_EINVAL,
-                      "--%s '%s': use pixels from 1 to 16384, such as 224 or, height before width, "
-                      "224x448",
-                      name, text);
-}
-
-/* The choice, or -1 where none was made. */
-static tacit_status read_choice(const tacit_args *args, const char *name, int *out, tacit_err *err)
-{
-    unsigned at = 0;
-    tacit_status st = tacit_arg_choice(args, name, &at, err);
-    *out = tacit_arg(args, name) ? (int)at : -1;
-    return st;
-}
-
-static tacit_status read_recipe(const tacit_args *args, struct settings *s, tacit_err *err)
-{
-    tacit_recipe_options *r = &s->model.recipe;
-    unsigned pillow = 0, count;
-    tacit_status st;
-    if ((st = read_size(args, "size", s->model.size, err)) < 0 ||
-        (st = read_size(args, "resize", r->resize, err)) < 0 ||
-        (st = tacit_arg_numbers(args, "crop-pct", 0.01, 100, false, 1, &r->crop_pct, &count, err)) <
-            0 ||
-        (st = read_choice(args, "crop-mode", &r->crop_mode, err)) < 0 ||
-        (st = read_choice(args, "filter", &r->filter, err)) < 0 ||
-        (st = read_choice(args, "resize-by", &r->resampler, err)) < 0 ||
-        (st = tacit_arg_choice(args, "pillow", &pillow, err)) < 0 ||
-        (st = tacit_arg_floats(args, "mean", 3, s->mean, err)) < 0 ||
-        (st = tacit_arg_floats(args, "std", 3, s->std, err)) < 0)
-        return st;
-    r->pillow = pillow == 0 ? 12 : 13;
-    r->mean = tacit_arg(args, "mean") ? s->mean : NULL;
-    r->std = tacit_arg(args, "std") ? s->std : NULL;
-    if (r->resize[0] && r->crop_pct > 0)
-        return tacit_fail(err, TACIT_EINVAL, "--resize and --crop-pct say the same: use one");
-    for (int i = 0; r->std && i < 3; i++)
-        if (!(r->std[i] > 0))
-            return tacit_fail(err, TACIT_EINVAL, "--std '%s': use numbers above 0",
-                              tacit_arg(args, "std"));
-    return TACIT_OK;
-}
-
 static tacit_status read_settings(const tacit_args *args, struct settings *s, tacit_err *err)
 {
     unsigned half = 0;
-    tacit_model_defaults(&s->model);
-    s->model.weights = tacit_arg(args, "weights");
-    s->model.how.arch = tacit_arg(args, "arch");
-    s->model.how.checkpoint_key = tacit_arg(args, "checkpoint-key");
-    s->model.how.allow_partial = tacit_flag(args, "allow-partial");
-    s->model.normalize = tacit_flag(args, "normalize");
     tacit_status st = TACIT_OK;
     const char *kind = tacit_arg(args, "kind");
-    if ((st = read_choice(args, "features", &s->model.features, err)) < 0 ||
+    if ((st = tacit_model_args_read(args, &s->model, err)) < 0 ||
         (st = tacit_arg_choice(args, "dtype", &half, err)) < 0 ||
-        (st = read_recipe(args, s, err)) < 0 ||
         (st = tacit_arg_unsigned(args, "batch", 1, 4096, &s->batch, err)) < 0 ||
         (st = tacit_arg_unsigned(args, "threads", 1, 1024, &s->threads, err)) < 0 ||
         (st = parse_shard(tacit_arg(args, "shard"), s, err)) < 0 ||
@@ -183,19 +91,6 @@ static tacit_status read_settings(const tacit_args *args, struct settings *s, ta
         return st;
     s->dtype = half ? TACIT_F16 : TACIT_F32;
     return TACIT_OK;
-}
-
-/* One line: what was made of the weights, and how images get to them. */
-static void say_recipe(const tacit_model *model)
-{
-    char recipe[128];
-    tacit_recipe_text(&model->recipe, recipe, sizeof recipe);
-    fprintf(stderr, "tacit extract: %s (%s), %s%s, %s; %s%s%s\n", model->arch, model->dialect,
-            tacit_features_name(model->features), model->normalize ? " normalized" : "",
-            tacit_isa_name(model->kernels->isa), recipe, *model->pixels ? ", by " : "",
-            model->pixels);
-    if (*model->note)
-        fprintf(stderr, "tacit extract: note: %s\n", model->note);
 }
 
 /* What is said at the end of a run that reached the end of its input. */
@@ -260,8 +155,9 @@ static int extract(const tacit_args *args, const struct settings *s, const tacit
     json_t *meta = NULL;
     size_t shape[3];
     unsigned rank = tacit_model_shape(model, shape);
-    json_t *recipe = tacit_recipe_json(model, s->dtype, s->model.weights, tacit_arg(args, "images"),
-                                       tacit_dataset_kind_of(set), s->shard, s->shards);
+    json_t *recipe =
+        tacit_recipe_json(model, s->dtype, s->model.model.weights, tacit_arg(args, "images"),
+                          tacit_dataset_kind_of(set), s->shard, s->shards);
     int status = TACIT_EXIT_FAILED;
     if (!recipe) {
         tacit_fail(&err, TACIT_ENOMEM, "out of memory");
@@ -328,10 +224,10 @@ static int run(const tacit_args *args)
     if (tacit_pool_open(&pool, threads.use, &err) < 0 ||
         tacit_dataset_open(&set, tacit_arg(args, "images"), s.kind, &err) < 0) {
         status = tacit_cli_failed(args, &err);
-    } else if ((st = tacit_model_open(&model, &s.model, true, pool, &err)) < 0) {
+    } else if ((st = tacit_model_open(&model, &s.model.model, true, pool, &err)) < 0) {
         status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
     } else {
-        say_recipe(&model);
+        tacit_model_say(args, &model);
         status = extract(args, &s, &model, pool, &threads, set, stop);
     }
     tacit_model_close(&model);

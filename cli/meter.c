@@ -1,6 +1,7 @@
 /* meter.c - see meter.h. */
 #include "meter.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +9,20 @@
 #include <time.h>
 #include <unistd.h>
 
-static atomic_int stop_signal;
+static atomic_int stop_signal, wake_fd = -1;
 
 static void on_signal(int number)
 {
+    int fd = atomic_load(&wake_fd), before = errno;
     atomic_store(&stop_signal, number);
+    ssize_t n = fd >= 0 ? write(fd, &(uint64_t){ 1 }, sizeof(uint64_t)) : 0;
+    (void)n; /* a full one wakes as it is */
+    errno = before;
+}
+
+void tacit_signals_wake(int fd)
+{
+    atomic_store(&wake_fd, fd);
 }
 
 const atomic_int *tacit_catch_signals(void)

@@ -11,6 +11,9 @@
  * and the second ends the process. A closed pipe and a file size limit are errors of write. */
 const atomic_int *tacit_catch_signals(void);
 
+/* From now on such a signal also adds 1 to an eventfd, so that poll sees it; -1: no more. */
+void tacit_signals_wake(int fd);
+
 typedef struct tacit_meter {
     bool terminal; /* stderr is one that can move its cursor: without it nothing is shown */
     double start, shown;

@@ -44,6 +44,31 @@ json_t *tacit_json_text(const char *text)
     return value;
 }
 
+char *tacit_json_quote(char *out, const char *text)
+{
+    static const char hex[] = "0123456789abcdef";
+    *out++ = '"';
+    for (const unsigned char *p = (const unsigned char *)text; *p;) {
+        size_t n = utf8_length(p);
+        if (*p == '"' || *p == '\\') {
+            *out++ = '\\';
+        } else if (*p < 0x20) {
+            memcpy(out, "\\u00", 4);
+            out[4] = hex[*p >> 4];
+            out[5] = hex[*p & 15];
+            out += 6;
+            p++;
+            continue;
+        }
+        memcpy(out, n ? (const char *)p : "\xef\xbf\xbd", n ? n : 3);
+        out += n ? n : 3;
+        p += n ? n : 1;
+    }
+    *out++ = '"';
+    *out = 0;
+    return out;
+}
+
 json_t *tacit_json_copy(const json_t *value)
 {
     json_t *copy = json_deep_copy(value);

@@ -18,6 +18,10 @@
 /* A string value of text in any encoding: bytes that are not UTF-8 become U+FFFD. */
 json_t *tacit_json_text(const char *text);
 
+/* The same as text of JSON, with its quotes, in memory that is there: 6 * strlen(text) + 3 bytes.
+ * Gives its end, where a 0 stands. */
+char *tacit_json_quote(char *out, const char *text);
+
 /* The text of value, to be freed by tacit_free; NULL where memory is short. flags: jansson's. */
 char *tacit_json_dump(const json_t *value, size_t flags);
 

@@ -902,6 +902,77 @@ START_TEST(pretrain_killed_at_random)
 }
 END_TEST
 
+/* ---- tacit serve: what fails costs an answer its vector, or is told ---- */
+
+/* Serves the three images and bytes of one as a stream, or where `named` on a socket that nobody
+ * can have. Answers go nowhere. */
+static struct outcome serve(const struct child *child, bool named)
+{
+    const char *argv[] = {
+        getenv("TACIT_EXE"),       "serve", "--weights", weights, "--threads", "2", "--json",
+        named ? "--socket" : NULL, images,  NULL
+    };
+    int fd = open(in_out("requests"), O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(dup2(fd, 0), 0);
+    close(fd);
+    return run(child, argv);
+}
+
+static void serve_setup(void)
+{
+    extract_setup();
+    mkdir(out, 0777);
+    char path[600];
+    size_t size;
+    snprintf(path, sizeof path, "%s/a.jpg", images);
+    unsigned char *jpeg = file_get(path, &size);
+    FILE *f = fopen(in_out("requests"), "wb");
+    fprintf(f, "%s/a.jpg\n%s/b.png\n%s/c.png\nbytes %zu\n", images, images, images, size);
+    ck_assert_uint_eq(fwrite(jpeg, 1, size, f), size);
+    ck_assert_int_eq(fclose(f), 0);
+    free(jpeg);
+}
+
+static void expect_served(const struct child *child, const struct outcome *o)
+{
+    expect_orderly(child, o);
+    if (o->status == 0) /* the last line counts every request */
+        ck_assert_msg(strstr(o->text, "{\"count\":") && strstr(o->text, "\"lost\":0"),
+                      "%s at %lu: %s", child->fault, child->call, o->text);
+}
+
+START_TEST(serve_operations)
+{
+    struct child child = { shim("TACIT_IO_SHIM"), images, io_faults[_i], 0 };
+    unsigned long most = 0;
+    for (; child.call <= most; child.call++) {
+        struct outcome o = serve(&child, false);
+        expect_served(&child, &o);
+        if (!child.call)
+            most = o.calls;
+    }
+    ck_assert_uint_gt(most, 5);
+}
+END_TEST
+
+START_TEST(serve_allocations)
+{
+    struct child child = { shim("TACIT_MALLOC_SHIM"), NULL, alloc_faults[_i], 0 };
+    for (int named = 0; named < 2; named++) {
+        unsigned long most = 0;
+        for (child.call = 0; child.call <= most; child.call++) {
+            struct outcome o = serve(&child, named);
+            ck_assert_msg(!named || o.status == 1, "%lu: %s", child.call, o.text);
+            expect_served(&child, &o);
+            if (!child.call)
+                most = o.calls;
+        }
+        ck_assert_uint_gt(most, 30);
+    }
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "--scenario"))
@@ -938,6 +1009,12 @@ int main(int argc, char **argv)
     tcase_add_loop_test(packs, pack_of_a_pack_operations, 0, COUNT(io_faults));
     tcase_add_loop_test(packs, pack_allocations, 0, COUNT(alloc_faults));
     suite_add_tcase(suite, packs);
+    TCase *served = tcase_create("serve");
+    tcase_add_unchecked_fixture(served, serve_setup, extract_teardown);
+    tcase_set_timeout(served, 0);
+    tcase_add_loop_test(served, serve_operations, 0, COUNT(io_faults));
+    tcase_add_loop_test(served, serve_allocations, 0, COUNT(alloc_faults));
+    suite_add_tcase(suite, served);
     TCase *trained = tcase_create("pretrain");
     tcase_add_checked_fixture(trained, pretrain_setup, extract_teardown);
     tcase_set_timeout(trained, 0);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# test_header.sh CC CXX LIBDIR SOURCE - tacit.h alone as C11 and as C++17, and the example in its
-# comment: compiled as both, linked with libtacit, run on a photo.
+# test_header.sh CC CXX LIBDIR SOURCE - tacit.h alone as C11 and as C++17, and the examples in its
+# comment and in README.md: compiled as both, linked with libtacit, run on photos.
 set -eu
 cc=$1 cxx=$2 lib=$3 source=$4
 dir=$(mktemp -d)
@@ -22,8 +22,12 @@ int main(int argc, char **argv)
 }
 C
 cp "$dir/alone.c" "$dir/alone.cc"
+sed -n '/^```c$/,/^```$/p' "$source/README.md" | sed '/^```/d' >"$dir/readme.c"
+grep -q 'int main' "$dir/readme.c"
 cp "$dir/example.c" "$dir/example.cc"
+cp "$dir/readme.c" "$dir/readme.cc"
 photo=$(find "$source/demo/photos" -name '*.jpg' | sort | head -n 1)
+find "$source/demo/photos" -name '*.jpg' | sort | head -n 6 >"$dir/photos"
 
 build() { # COMPILER STANDARD SUFFIX
     "$1" -std="$2" $flags -fsyntax-only "$dir/alone.$3"
@@ -34,6 +38,14 @@ build() { # COMPILER STANDARD SUFFIX
         echo "text passes for an image" >&2
         exit 1
     fi
+    "$1" -std="$2" $flags "$dir/readme.$3" -L"$lib" -Wl,-rpath,"$lib" -ltacit -o "$dir/readme"
+    xargs "$dir/readme" "$source/tacit.h" <"$dir/photos" >"$dir/out" 2>"$dir/err"
+    [ "$(grep -c ': 256 values, the first is ' "$dir/out")" = 6 ]
+    [ "$(wc -l <"$dir/err")" = 1 ] && grep -q "^$source/tacit.h: not a JPEG" "$dir/err"
+    # The values are those of tacit serve for the same files.
+    [ ! -x "$lib/tacit" ] || "$lib/tacit" serve --weights default <"$dir/photos" 2>"$dir/err" |
+        sed 's/{"path":"\([^"]*\)","vector":\[\([^,]*\),.*/\1: 256 values, the first is \2/' |
+        cmp - "$dir/out"
 }
 build "$cc" c11 c
 if command -v "$cxx" >/dev/null; then
