@@ -108,6 +108,7 @@ static void close_subject(subject *s)
 
 typedef struct latency {
     double p50, p90, p99, decode, preprocess, embed, limit, share;
+    double cost; /* from the bytes to the vector, in GFLOP of the limit: see tacit_gate */
     size_t images;
 } latency;
 
@@ -140,6 +141,7 @@ static tacit_status measure_latency(tacit_session *session, const pictures *p, f
     l->p50 = tacit_quantile(total, n, 0.5);
     l->p90 = tacit_quantile(total, n, 0.9);
     l->p99 = tacit_quantile(total, n, 0.99);
+    l->cost = tacit_quantile(total, n, 0.1) * tacit_quantile(limits, n, 0.9);
     return TACIT_OK;
 }
 
@@ -272,9 +274,9 @@ tacit_status tacit_bench_extract(const tacit_bench_options *o, const char *progr
     latency l;
     double rate = 0, cold[COLD_STARTS] = { 0 }, peak = 0;
     if ((st = measure_latency(&s.session, &p, s.vector, &l, err)) < 0 ||
-        (st = measure_throughput(&s.model, &p, batch, s.pool, &rate, err)) < 0)
+        (!o->latency && (st = measure_throughput(&s.model, &p, batch, s.pool, &rate, err)) < 0))
         goto end;
-    for (size_t i = 0; p.first_file && i < COLD_STARTS; i++) {
+    for (size_t i = 0; p.first_file && !o->latency && i < COLD_STARTS; i++) {
         double one = 0;
         if ((st = cold_start(o, program, p.first_file, threads, &cold[i], &one, err)) < 0)
             goto end;
@@ -284,12 +286,13 @@ tacit_status tacit_bench_extract(const tacit_bench_options *o, const char *progr
     const char *isa = tacit_isa_name(s.model.kernels->isa);
     if (o->json) {
         json_t *all = json_pack(
-            "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+            "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+            "s:f}",
             "model", s.model.arch, "isa", isa, "threads", (int)threads, "batch", (int)batch,
             "latency_p50_s", l.p50, "latency_p90_s", l.p90, "latency_p99_s", l.p99, "decode_s",
             l.decode, "preprocess_s", l.preprocess, "embed_s", l.embed, "fma_gflops", l.limit,
             "embed_share", l.share, "images_per_s", rate, "cold_start_s", start, "cold_start_min_s",
-            best, "peak_bytes", peak);
+            best, "peak_bytes", peak, "fma_cost", l.cost);
         if (!all || json_dumpf(all, out, JSON_COMPACT | JSON_REAL_PRECISION(6)))
             st = tacit_fail(err, TACIT_EIO, "the result could not be written");
         json_decref(all);
