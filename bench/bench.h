@@ -13,7 +13,7 @@ typedef struct tacit_bench_options {
     unsigned rounds;                     /* turns of each measurement; 0: the default          */
     const char *const *filters;          /* only rows whose name holds one; NULL at the end    */
     const tacit_isa *isa;                /* kernels: only on this one; NULL: on all     */
-    bool count;                          /* kernels: twenty calls of each: counts.h     */
+    bool count;                          /* kernels: a call of each: counts.h           */
     const char *weights, *arch, *images; /* extract                                            */
     bool latency;                        /* extract: only that                                 */
     unsigned batch;                      /* 0: 1 for extract, each network's own for pretrain */

@@ -40,7 +40,7 @@ typedef struct gate {
 typedef struct command {
     const char *argv[MOST_ARGUMENTS];
     size_t n;
-    char threads[16], batch[16], filters[MOST_SUSPECTS][140];
+    char threads[16], batch[16], rounds[16], filters[MOST_SUSPECTS][140];
 } command;
 
 static void add(command *c, const char *word)
@@ -65,11 +65,13 @@ static void begin_command(command *c, const gate *t, const char *mode)
     *c = (command){ .n = 0 };
     snprintf(c->threads, sizeof c->threads, "%u", t->now.ground.threads);
     snprintf(c->batch, sizeof c->batch, "%u", o->batch);
+    snprintf(c->rounds, sizeof c->rounds, "%u", o->rounds);
     add(c, t->program);
     add(c, "bench");
     add(c, t->g->what);
     add(c, mode);
     add_option(c, "--threads", c->threads);
+    add_option(c, "--rounds", o->rounds ? c->rounds : NULL);
     add_option(c, "--isa", kernels ? t->now.ground.isa : NULL);
     add_option(c, "--weights", extract ? o->weights : NULL);
     add_option(c, "--arch", extract ? o->arch : NULL);

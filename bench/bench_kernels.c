@@ -471,7 +471,7 @@ static void measure_lines(const report *r)
         for (size_t i = 0; i < r->count; i++)
             measure_some(r, &r->lines[i], (r->lines[i].rounds + PASSES - 1) / PASSES);
         left = start + PASS - tacit_now();
-        if (left > 0 && pass + 1 < PASSES)
+        if (left > 0 && pass + 1 < PASSES && !r->o->rounds) /* who gives rounds is in a hurry */
             usleep((useconds_t)(left * 1e6));
     }
     for (size_t i = 0; i < r->count; i++)
@@ -496,23 +496,23 @@ static void add_line(report *r, const char *name, const call *c)
     snprintf(l->shape, sizeof l->shape, "%s", c->shape);
 }
 
-#define COUNTED_CALLS 20
-
 static void run_call(void *of)
 {
     call *c = of;
     c->run(c);
 }
 
-/* What is counted is told before: its name, its shape, and how many calls. */
+/* What is counted is told before: its name, its shape, and how many calls, which is one (a counter
+ * may take a second for it), or as many as a slow-down on purpose needs to be a call. */
 static void count_lines(const report *r)
 {
     for (size_t i = 0; i < r->count; i++) {
         call *c = &r->lines[i].c;
+        size_t calls = c->slower ? 100 / c->slower : 1, slower = c->slower ? 1 : 0;
         c->run(c);
-        fprintf(r->out, "%s\t%s\t%d\n", r->lines[i].name, r->lines[i].shape, COUNTED_CALLS);
+        fprintf(r->out, "%s\t%s\t%zu\n", r->lines[i].name, r->lines[i].shape, calls);
         fflush(r->out);
-        tacit_bench_counted(run_call, c, COUNTED_CALLS + COUNTED_CALLS * c->slower / 100);
+        tacit_bench_counted(run_call, c, calls + slower);
     }
 }
 
@@ -596,6 +596,16 @@ static void add_rows(report *r)
         }
 }
 
+/* Values in [-1, 1); the same again and again, as a repeat and a counter of instructions wait. */
+static void fill(float *x, size_t n, uint64_t stream)
+{
+    const size_t period = 1 << 16;
+    for (size_t i = 0; i < period; i++)
+        x[i] = tacit_rng_uniform(1, stream, i) * 2 - 1;
+    for (size_t i = period; i < n; i += period)
+        memcpy(x + i, x, (n - i < period ? n - i : period) * sizeof *x);
+}
+
 tacit_status tacit_bench_kernels(const tacit_bench_options *o, FILE *out, tacit_err *err)
 {
     tacit_threads threads;
@@ -621,11 +631,9 @@ tacit_status tacit_bench_kernels(const tacit_bench_options *o, FILE *out, tacit_
     base->a = tacit_arena_take(&arena, size, sizeof(float));
     base->b = tacit_arena_take(&arena, size, sizeof(float));
     base->c = tacit_arena_take(&arena, size, sizeof(float));
-    for (size_t i = 0; i < size; i++) {
-        base->a[i] = tacit_rng_uniform(1, 0, i) * 2 - 1;
-        base->b[i] = tacit_rng_uniform(1, 1, i) * 2 - 1;
-        base->c[i] = 0;
-    }
+    fill(base->a, size, 0);
+    fill(base->b, size, 1);
+    memset(base->c, 0, size * sizeof *base->c);
     if (!o->json && !o->count)
         fprintf(out, "%-29s %-32s %-7s %2s %11s %9s %-8s %8s\n", "kernel", "shape", "isa", "T",
                 "us", "rate", "", "of limit");

@@ -1,4 +1,4 @@
-/* counts.c - valgrind's callgrind over one process that calls each kernel twenty times.
+/* counts.c - valgrind's callgrind over one process that calls each kernel.
  *
  * It collects inside tacit_bench_counted alone, and writes one file, numbered from 1, whenever that
  * returns: the Nth file belongs to the Nth line that the program printed. Counts are the same from

@@ -21,8 +21,7 @@ static const tacit_option options[] = {
       "kernels: only on this instruction set (default: on each that there is; with a baseline the "
       "one in use)",
       false },
-    { "count", NULL, NULL, "kernels: only call each twenty times, for a counter of instructions",
-      false },
+    { "count", NULL, NULL, "kernels: only call each once, for a counter of instructions", false },
     { "rounds", "N", NULL, "turns: of each kernel (8 to 24), of each training step (5)", false },
     { "baseline", "FILE", NULL,
       "compare with FILE: a line for whatever became slower, and status 1; status 2 where FILE is "
