@@ -77,7 +77,7 @@ static const world worlds[] = {
 
 START_TEST(no_more_than_one_run_in_twenty_cries_wolf)
 {
-    unsigned runs = 200, wolves = 0;
+    unsigned runs = 100, wolves = 0;
     for (unsigned r = 0; r < runs; r++) {
         bool wolf = false;
         for (size_t i = 0; i < ROWS; i++)
@@ -92,7 +92,7 @@ END_TEST
 START_TEST(five_percent_is_caught_19_times_in_20)
 {
     for (size_t w = 0; w < WORLDS; w++) {
-        unsigned runs = 400, caught = 0;
+        unsigned runs = 200, caught = 0;
         for (unsigned r = 0; r < runs; r++)
             caught += simulate(&worlds[w], 1.05, ROWS) == TACIT_SLOWER;
         printf("world %zu: %u of %u caught\n", w, caught, runs);
