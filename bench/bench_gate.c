@@ -147,7 +147,8 @@ static tacit_status take_costs(tacit_baseline *into, const json_t *line, tacit_e
     double fma = json_number_value(json_object_get(line, "fma_cost"));
     double copy = json_number_value(json_object_get(line, "copy_cost"));
     tacit_costs *c = &row->costs;
-    if (c->n == TACIT_GATE_REPEATS || (fma <= 0 && copy <= 0))
+    if (c->n == TACIT_GATE_REPEATS || (fma <= 0 && copy <= 0) ||
+        (c->n && ((fma > 0) != (c->fma[0] > 0) || (copy > 0) != (c->copy[0] > 0))))
         return TACIT_OK;
     c->fma[c->n] = fma;
     c->copy[c->n++] = copy;

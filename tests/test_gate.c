@@ -1,5 +1,6 @@
 /* test_gate.c - the rule of the regression gate in simulated runs, and its baseline's file. */
 #include "baseline.h"
+#include "child.h"
 #include "counts.h"
 #include "cpu.h"
 #include "gate.h"
@@ -394,6 +395,41 @@ static void pretend(const char *path, double cost, const char *cpu)
     tacit_baseline_close(&b);
 }
 
+static tacit_status count_line(void *ctx, const char *line, tacit_err *err)
+{
+    unsigned *lines = ctx;
+    return ++*lines < 3 ? TACIT_OK : tacit_fail(err, TACIT_ELIMIT, "%s is too much", line);
+}
+
+START_TEST(children_are_read_and_their_ends_told)
+{
+    tacit_err err;
+    unsigned lines = 0;
+    ck_assert_int_eq(
+        tacit_child_run((const char *const[]){ "sh", "-c", "echo a; echo b >&2", NULL }, count_line,
+                        &lines, &err),
+        TACIT_OK);
+    ck_assert_uint_eq(lines, 2);
+    ck_assert_int_eq(
+        tacit_child_run((const char *const[]){ "yes", NULL }, count_line, &lines, &err),
+        TACIT_ELIMIT);
+    ck_assert_str_eq(err.text, "y is too much");
+    lines = 0;
+    ck_assert_int_eq(
+        tacit_child_run((const char *const[]){ "sh", "-c", "echo tacit bench: why; exit 3", NULL },
+                        count_line, &lines, &err),
+        TACIT_EIO);
+    ck_assert_str_eq(err.text, "why");
+    ck_assert_int_eq(tacit_child_run((const char *const[]){ "sh", "-c", "kill -9 $$", NULL },
+                                     count_line, &lines, &err),
+                     TACIT_EIO);
+    ck_assert_int_eq(
+        tacit_child_run((const char *const[]){ "/nowhere", NULL }, count_line, &lines, &err),
+        TACIT_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "/nowhere: cannot be run: "));
+}
+END_TEST
+
 #define GATE "bench kernels --rounds 2 --no-counts --filter swish_f32 --baseline "
 
 START_TEST(exit_statuses)
@@ -512,6 +548,7 @@ int main(void)
     tcase_add_test(tcase, damaged_files_are_refused);
     tcase_add_test(tcase, what_is_no_baseline_is_told);
     tcase_add_test(tcase, no_memory);
+    tcase_add_test(tcase, children_are_read_and_their_ends_told);
     tcase_add_test(tcase, exit_statuses);
     tcase_add_test(tcase, what_was_saved_is_compared);
     tcase_add_test(tcase, instructions_are_counted);
