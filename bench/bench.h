@@ -2,7 +2,7 @@
 #ifndef TACIT_BENCH_H
 #define TACIT_BENCH_H
 
-#include "status.h"
+#include "cpu.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,10 +11,16 @@ typedef struct tacit_bench_options {
     bool json;                           /* one object a line, else a table                    */
     unsigned threads;                    /* 0: as many as the machine allows this process      */
     unsigned rounds;                     /* turns of each measurement; 0: the default          */
-    const char *filter;                  /* only rows whose name holds this; NULL all          */
-    const char *weights, *arch, *images; /* extract */
+    const char *const *filters;          /* only rows whose name holds one; NULL at the end    */
+    const tacit_isa *isa;                /* kernels: only on this one; NULL: on all     */
+    bool count;                          /* kernels: a call of each: counts.h           */
+    const char *weights, *arch, *images; /* extract                                            */
+    bool latency;                        /* extract: only that                                 */
     unsigned batch;                      /* 0: 1 for extract, each network's own for pretrain */
 } tacit_bench_options;
+
+/* Whether one of the filters is in the text, or there are none. */
+bool tacit_bench_chosen(const tacit_bench_options *options, const char *text);
 
 /* Every row of kernels.inc, on every ISA that this CPU has, and the Linear layers of ViTs on the
  * pool: time, GFLOP/s or GB/s, and the share of the limit that was measured in turns with it. */
@@ -25,7 +31,7 @@ tacit_status tacit_bench_kernels(const tacit_bench_options *options, FILE *out, 
  * Last, what a masked autoencoder's step is of the full step of its ViT. */
 tacit_status tacit_bench_pretrain(const tacit_bench_options *options, FILE *out, tacit_err *err);
 
-/* The same for the first of them whose name holds the filter: it stays, and does a step for each
+/* The same for the first of them that the filters choose: it stays, and does a step for each
  * line of `in`. */
 tacit_status tacit_bench_steps(const tacit_bench_options *options, FILE *in, FILE *out,
                                tacit_err *err);

@@ -1,20 +1,27 @@
 /* bench_kernels.c - every row of kernels.inc on every ISA, and Linear layers on the pool.
  *
- * A row's function sets up one call at a size that a ViT-B (or its preprocessing) has, and says
- * what the call does: FLOPs, held against the FMA rate of that ISA, or bytes, held against a copy
- * of as many. Either bound is that of the row's comment in kernels.h.
+ * A row's function sets up one call at a size that a ViT-B (or its preprocessing) has, or where
+ * that is more than a core's own caches hold, of a part of it, since what lies beyond is shared:
+ * its speed is the neighbours' as much as ours. (Not so the optimisers: there is no part of the
+ * parameters that is read twice.) It says what the call does: FLOPs, held against the FMA rate of
+ * that ISA, or bytes, held against a copy of as many. Either bound is that of the row's comment in
+ * kernels.h.
  */
 #include "bench.h"
+#include "counts.h"
 #include "kernels.h"
 #include "linear.h"
 #include "measure.h"
 #include "mem.h"
 #include "rng.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define ROUNDS 15
-#define SLICE  0.004 /* seconds */
+#define ROUNDS 60
+#define SLICE  0.00015 /* seconds: mostly shorter than what a scheduler gives, or a slow spell */
 
 /* A call: sizes, and blocks of memory with room for every case. */
 typedef struct call call;
@@ -23,6 +30,7 @@ struct call {
     tacit_pool *pool;
     const char *shape;
     double flops, bytes;
+    unsigned slower; /* percent of the calls that are made twice: TACIT_BENCH_SLOW */
     size_t m, n, d;
     float *a, *b, *c; /* BLOCK floats each, a and b filled with values in [-1, 1) */
     tacit_linear layer;
@@ -30,6 +38,7 @@ struct call {
 };
 
 #define BLOCK ((size_t)4 << 20)
+#define SHIFT ((size_t)1 << 18) /* floats by which a turn may shift a block */
 
 /* The rows ------------------------------------------------------------------------------------ */
 
@@ -40,9 +49,10 @@ static void run_gemm_pack_f32(call *c)
 
 static void bench_gemm_pack_f32(call *c)
 {
-    c->shape = "(768, 768)";
-    c->n = c->d = 768;
-    c->bytes = 8.0 * 768 * 768;
+    c->shape = "(96, 192)";
+    c->n = 96;
+    c->d = 192;
+    c->bytes = 8.0 * 96 * 192;
     c->run = run_gemm_pack_f32;
 }
 
@@ -85,9 +95,9 @@ static void run_dot_f64(call *c)
 
 static void bench_dot_f64(call *c)
 {
-    c->shape = "65536";
-    c->n = 65536;
-    c->bytes = 8.0 * 65536;
+    c->shape = "8192";
+    c->n = 8192;
+    c->bytes = 8.0 * 8192;
     c->run = run_dot_f64;
 }
 
@@ -114,10 +124,10 @@ static void run_layernorm_f32(call *c)
 
 static void bench_layernorm_f32(call *c)
 {
-    c->shape = "197 x 768";
-    c->m = 197;
+    c->shape = "24 x 768";
+    c->m = 24;
     c->n = 768;
-    c->bytes = 8.0 * 197 * 768;
+    c->bytes = 8.0 * 24 * 768;
     c->run = run_layernorm_f32;
 }
 
@@ -136,16 +146,16 @@ static void bench_softmax_f32(call *c)
 
 static void run_cross_entropy_f32(call *c)
 {
-    static const uint32_t labels[197];
+    static const uint32_t labels[24];
     c->k->cross_entropy_f32(c->m, c->n, c->a, c->n, labels, c->c, c->n, c->c + c->m * c->n);
 }
 
 static void bench_cross_entropy_f32(call *c)
 {
-    c->shape = "197 x 1000";
-    c->m = 197;
+    c->shape = "24 x 1000";
+    c->m = 24;
     c->n = 1000;
-    c->bytes = 8.0 * 197 * 1000;
+    c->bytes = 8.0 * 24 * 1000;
     c->run = run_cross_entropy_f32;
 }
 
@@ -156,10 +166,10 @@ static void run_l2norm_f32(call *c)
 
 static void bench_l2norm_f32(call *c)
 {
-    c->shape = "197 x 768";
-    c->m = 197;
+    c->shape = "24 x 768";
+    c->m = 24;
     c->n = 768;
-    c->bytes = 8.0 * 197 * 768;
+    c->bytes = 8.0 * 24 * 768;
     c->run = run_l2norm_f32;
 }
 
@@ -170,10 +180,10 @@ static void run_mean_rows_f32(call *c)
 
 static void bench_mean_rows_f32(call *c)
 {
-    c->shape = "196 x 768";
-    c->m = 196;
+    c->shape = "24 x 768";
+    c->m = 24;
     c->n = 768;
-    c->bytes = 4.0 * 196 * 768;
+    c->bytes = 4.0 * 24 * 768;
     c->run = run_mean_rows_f32;
 }
 
@@ -184,9 +194,9 @@ static void run_gelu_f32(call *c)
 
 static void bench_gelu_f32(call *c)
 {
-    c->shape = "65536";
-    c->n = 65536;
-    c->bytes = 8.0 * 65536;
+    c->shape = "8192";
+    c->n = 8192;
+    c->bytes = 8.0 * 8192;
     c->run = run_gelu_f32;
 }
 
@@ -197,9 +207,9 @@ static void run_swish_f32(call *c)
 
 static void bench_swish_f32(call *c)
 {
-    c->shape = "65536";
-    c->n = 65536;
-    c->bytes = 12.0 * 65536;
+    c->shape = "8192";
+    c->n = 8192;
+    c->bytes = 12.0 * 8192;
     c->run = run_swish_f32;
 }
 
@@ -210,9 +220,9 @@ static void run_add_f32(call *c)
 
 static void bench_add_f32(call *c)
 {
-    c->shape = "65536";
-    c->n = 65536;
-    c->bytes = 12.0 * 65536;
+    c->shape = "8192";
+    c->n = 8192;
+    c->bytes = 12.0 * 8192;
     c->run = run_add_f32;
 }
 
@@ -224,9 +234,9 @@ static void run_above_f32(call *c)
 
 static void bench_above_f32(call *c)
 {
-    c->shape = "65536, 1 of 2000 found";
-    c->n = 65536;
-    c->bytes = 4.0 * 65536;
+    c->shape = "8192, 1 of 2000 found";
+    c->n = 8192;
+    c->bytes = 4.0 * 8192;
     c->run = run_above_f32;
 }
 
@@ -237,9 +247,9 @@ static void bench_above_f32(call *c)
     }                                                                                              \
     static void bench_##slot(call *c)                                                              \
     {                                                                                              \
-        c->shape = "65536";                                                                        \
-        c->n = 65536;                                                                              \
-        c->bytes = 6.0 * 65536;                                                                    \
+        c->shape = "8192";                                                                         \
+        c->n = 8192;                                                                               \
+        c->bytes = 6.0 * 8192;                                                                     \
         c->run = run_##slot;                                                                       \
     }
 CONVERSION(f16_to_f32, uint16_t, float)
@@ -249,13 +259,13 @@ CONVERSION(f32_to_bf16, float, uint16_t)
 
 static void run_patchify_f32(call *c)
 {
-    c->k->patchify_f32(224, 224, 16, c->a, (size_t)224 * 224, c->c, 784);
+    c->k->patchify_f32(16, 224, 16, c->a, 16 * 224, c->c, 784);
 }
 
 static void bench_patchify_f32(call *c)
 {
-    c->shape = "224 x 224, patch 16";
-    c->bytes = 8.0 * 3 * 224 * 224;
+    c->shape = "16 x 224, patch 16";
+    c->bytes = 8.0 * 3 * 16 * 224;
     c->run = run_patchify_f32;
 }
 
@@ -278,10 +288,10 @@ static void run_transpose_u8(call *c)
 
 static void bench_transpose_u8(call *c)
 {
-    c->shape = "375 x 1500";
+    c->shape = "375 x 96";
     c->m = 375;
-    c->n = 1500;
-    c->bytes = 2.0 * 375 * 1500;
+    c->n = 96;
+    c->bytes = 2.0 * 375 * 96;
     c->run = run_transpose_u8;
 }
 
@@ -343,57 +353,167 @@ static void bench_normalize_u8(call *c)
 
 /* Measuring ----------------------------------------------------------------------------------- */
 
-static double seconds_a_call(call *c)
-{
-    double start = tacit_now(), now;
-    size_t calls = 0;
-    do {
-        c->run(c);
-        calls++;
-        now = tacit_now();
-    } while (now - start < SLICE);
-    return (now - start) / (double)calls;
-}
+#define MOST_ROUNDS 64
+#define PASSES      6
+#define PASS        0.3 /* seconds that a pass takes at least: slow spells last */
+#define MOST_LINES  512
 
-static void print_row(const tacit_bench_options *o, FILE *out, const char *name, const call *c,
-                      unsigned threads, double seconds, double limit, double share)
-{
-    bool flops = c->flops > 0;
-    double rate = (flops ? c->flops : c->bytes) / seconds * 1e-9;
-    const char *isa = tacit_isa_name(c->k->isa), *unit = flops ? "GFLOP/s" : "GB/s";
-    if (o->json)
-        fprintf(out,
-                "{\"kernel\":\"%s\",\"shape\":\"%s\",\"isa\":\"%s\",\"threads\":%u,"
-                "\"time_s\":%.9g,\"%s\":%.4g,\"limit\":%.4g,\"share\":%.4g}\n",
-                name, c->shape, isa, threads, seconds, flops ? "gflops" : "gbytes_s", rate, limit,
-                share);
-    else if (limit > 0)
-        fprintf(out, "%-22s %-32s %-7s %2u %11.3f %9.2f %-8s %6.1f %%\n", name, c->shape, isa,
-                threads, seconds * 1e6, rate, unit, 100 * share);
-    else
-        fprintf(out, "%-22s %-32s %-7s %2u %11.3f %9.2f %-8s      -\n", name, c->shape, isa,
-                threads, seconds * 1e6, rate, unit);
-    fflush(out);
-}
+/* A row of the report, and its measurements so far. */
+typedef struct line {
+    const char *name;
+    char shape[64];
+    call c;
+    tacit_clock *clock;
+    double slice; /* seconds of what takes turns: as long as the others, to meet as much */
+    size_t calls, rounds, done;
+    double seconds[MOST_ROUNDS], fma[MOST_ROUNDS], copy[MOST_ROUNDS];
+} line;
 
-/* One row on one ISA: the limit and the kernel take turns. */
-static void measure(const tacit_bench_options *o, FILE *out, const char *name, call *c,
-                    unsigned threads)
+typedef struct report {
+    const tacit_bench_options *o;
+    FILE *out;
+    call base; /* its blocks are shifted for each turn */
+    line *lines;
+    size_t count;
+} report;
+
+/* Seconds of a call, of n in a row behind one that warms the caches. A slow-down on purpose goes on
+ * for that share of what they took. */
+static double seconds_a_call(tacit_clock *clock, call *c, size_t n)
 {
-    double seconds[64], limits[64], shares[64];
-    size_t rounds = o->rounds ? o->rounds : ROUNDS;
-    if (rounds > 64)
-        rounds = 64;
     c->run(c);
-    for (size_t r = 0; r < rounds; r++) {
-        limits[r] = c->flops > 0 ? tacit_fma_limit(c->k->isa, c->pool, SLICE)
-                                 : tacit_copy_limit(c->a, (size_t)c->bytes, SLICE);
-        seconds[r] = seconds_a_call(c);
-        double rate = (c->flops > 0 ? c->flops : c->bytes) / seconds[r] * 1e-9;
-        shares[r] = limits[r] > 0 ? rate / limits[r] : 0;
+    double start = clock(), now;
+    for (size_t i = 0; i < n; i++)
+        c->run(c);
+    double end = now = clock();
+    while (now < end + (end - start) * c->slower / 100)
+        now = clock();
+    return (now - start) / (double)n;
+}
+
+/* How many calls make a slice, and how many turns there will be: fewer where they are long. */
+static void plan_line(const report *r, line *l)
+{
+    l->clock = tacit_pool_threads(l->c.pool) > 1 ? tacit_now : tacit_thread_now;
+    double least = seconds_a_call(l->clock, &l->c, 1);
+    for (int i = 0; i < 2 && least < SLICE; i++)
+        least = fmin(least, seconds_a_call(l->clock, &l->c, 1));
+    l->calls = (size_t)(SLICE / fmax(least, 1e-9)) + 1;
+    l->slice = fmax(SLICE, least);
+    l->rounds = r->o->rounds ? r->o->rounds : (size_t)fmax(12, fmin(ROUNDS, 0.1 / l->slice));
+    if (l->rounds > MOST_ROUNDS)
+        l->rounds = MOST_ROUNDS;
+}
+
+/* Where operands lie to each other and to the sets of the caches is luck that a process keeps: each
+ * turn draws anew. */
+static void shift_blocks(call *c, const call *base, size_t turn)
+{
+    c->a = base->a + 16 * (tacit_rng_u32(2, 0, turn) % (SHIFT / 16));
+    c->b = base->b + 16 * (tacit_rng_u32(2, 1, turn) % (SHIFT / 16));
+    c->c = base->c + 16 * (tacit_rng_u32(2, 2, turn) % (SHIFT / 16));
+}
+
+static void print_line(const report *r, line *l)
+{
+    const call *c = &l->c;
+    bool flops = c->flops > 0;
+    double work = flops ? c->flops : c->bytes, shares[MOST_ROUNDS];
+    for (size_t t = 0; t < l->rounds; t++) {
+        double limit = flops ? l->fma[t] : l->copy[t];
+        shares[t] = limit > 0 ? work / l->seconds[t] * 1e-9 / limit : 0;
     }
-    print_row(o, out, name, c, threads, tacit_quantile(seconds, rounds, 0.5),
-              tacit_quantile(limits, rounds, 0.5), tacit_quantile(shares, rounds, 0.5));
+    double seconds = tacit_quantile(l->seconds, l->rounds, 0.5), rate = work / seconds * 1e-9;
+    double limit = tacit_quantile(flops ? l->fma : l->copy, l->rounds, 0.5);
+    double share = tacit_quantile(shares, l->rounds, 0.5);
+    double least = tacit_quantile(l->seconds, l->rounds, 0.05);
+    unsigned threads = tacit_pool_threads(c->pool);
+    const char *isa = tacit_isa_name(c->k->isa), *unit = flops ? "GFLOP/s" : "GB/s";
+    if (r->o->json) {
+        fprintf(r->out,
+                "{\"kernel\":\"%s\",\"shape\":\"%s\",\"isa\":\"%s\",\"threads\":%u,"
+                "\"time_s\":%.9g,\"%s\":%.4g,\"limit\":%.4g,\"share\":%.4g,"
+                "\"fma_cost\":%.9g,\"copy_cost\":%.9g}\n",
+                l->name, l->shape, isa, threads, seconds, flops ? "gflops" : "gbytes_s", rate,
+                limit, share, least * tacit_quantile(l->fma, l->rounds, 0.95),
+                least * tacit_quantile(l->copy, l->rounds, 0.95));
+        return;
+    }
+    fprintf(r->out, "%-29s %-32s %-7s %2u %11.3f %9.2f %-8s ", l->name, l->shape, isa, threads,
+            seconds * 1e6, rate, unit);
+    fprintf(r->out, limit > 0 ? "%6.1f %%\n" : "     -\n", 100 * share);
+}
+
+/* A few turns of the limits and the kernel. */
+static void measure_some(const report *r, line *l, size_t turns)
+{
+    call *c = &l->c;
+    memset(r->base.c, 0,
+           BLOCK * sizeof *r->base.c); /* what others left may be slow to compute with */
+    for (; turns && l->done < l->rounds; turns--) {
+        size_t t = l->done++;
+        shift_blocks(c, &r->base, t);
+        l->fma[t] = tacit_fma_limit_by(l->clock, c->k->isa, c->pool, l->slice);
+        if (c->bytes > 0)
+            l->copy[t] = tacit_copy_limit_by(l->clock, c->a, (size_t)c->bytes, l->slice);
+        l->seconds[t] = seconds_a_call(l->clock, c, l->calls);
+    }
+}
+
+/* All lines a few turns each, then all again: a slow spell of the machine meets none of them for
+ * long. */
+static void measure_lines(const report *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        plan_line(r, &r->lines[i]);
+    for (size_t pass = 0; pass < PASSES; pass++) {
+        double start = tacit_now(), left;
+        for (size_t i = 0; i < r->count; i++)
+            measure_some(r, &r->lines[i], (r->lines[i].rounds + PASSES - 1) / PASSES);
+        left = start + PASS - tacit_now();
+        if (left > 0 && pass + 1 < PASSES && !r->o->rounds) /* who gives rounds is in a hurry */
+            usleep((useconds_t)(left * 1e6));
+    }
+    for (size_t i = 0; i < r->count; i++)
+        print_line(r, &r->lines[i]);
+    fflush(r->out);
+}
+
+/* Whether the options ask for a row: its name and shape hold one of the filters. */
+static bool chosen(const tacit_bench_options *o, const char *name, const char *shape)
+{
+    char text[128];
+    snprintf(text, sizeof text, "%s %s", name, shape);
+    return tacit_bench_chosen(o, text);
+}
+
+static void add_line(report *r, const char *name, const call *c)
+{
+    if (r->count == MOST_LINES || !chosen(r->o, name, c->shape))
+        return;
+    line *l = &r->lines[r->count++];
+    *l = (line){ .name = name, .c = *c };
+    snprintf(l->shape, sizeof l->shape, "%s", c->shape);
+}
+
+static void run_call(void *of)
+{
+    call *c = of;
+    c->run(c);
+}
+
+/* What is counted is told before: its name, its shape, and how many calls, which is one (a counter
+ * may take a second for it), or as many as a slow-down on purpose needs to be a call. */
+static void count_lines(const report *r)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        call *c = &r->lines[i].c;
+        size_t calls = c->slower ? 100 / c->slower : 1, slower = c->slower ? 1 : 0;
+        c->run(c);
+        fprintf(r->out, "%s\t%s\t%zu\n", r->lines[i].name, r->lines[i].shape, calls);
+        fflush(r->out);
+        tacit_bench_counted(run_call, c, calls + slower);
+    }
 }
 
 static const struct {
@@ -405,8 +525,35 @@ static const struct {
 #undef TACIT_KERNEL
 };
 
+#define ROWS (sizeof kernel_rows / sizeof *kernel_rows)
+
+/* By how many percent a kernel is to be slower on purpose: TACIT_BENCH_SLOW=gemm_f32:5, which is
+ * for trying whether it is noticed. */
+static unsigned slower_of(const char *name)
+{
+    const char *slow = getenv("TACIT_BENCH_SLOW");
+    size_t n = strlen(name);
+    unsigned percent = 0;
+    if (slow && !strncmp(slow, name, n) && slow[n] == ':')
+        percent = (unsigned)strtoul(slow + n + 1, NULL, 10);
+    return percent <= 100 ? percent : 0;
+}
+
+static tacit_status check_slower(tacit_err *err)
+{
+    if (!getenv("TACIT_BENCH_SLOW"))
+        return TACIT_OK;
+    for (size_t i = 0; i < ROWS; i++)
+        if (slower_of(kernel_rows[i].name))
+            return TACIT_OK;
+    return tacit_fail(err, TACIT_EINVAL, "TACIT_BENCH_SLOW is '%.80s': use KERNEL:PERCENT",
+                      getenv("TACIT_BENCH_SLOW"));
+}
+
 static void run_linear(call *c)
 {
+    c->layer.packed = c->b;
+    c->layer.bias = c->a;
     tacit_linear_forward(&c->layer, c->k, 0, c->m, c->a, c->layer.in + 16, c->c, c->layer.out + 16,
                          NULL, c->pool);
 }
@@ -418,20 +565,45 @@ static const size_t vit_layers[][2] = {
     { 3072, 1024 }, { 1024, 1024 }, { 4096, 1024 }, { 1024, 4096 },
 };
 
-static void bench_linear(const tacit_bench_options *o, FILE *out, call *c, unsigned threads)
+static void add_linear(report *r, const call *with)
 {
     for (size_t i = 0; i < sizeof vit_layers / sizeof *vit_layers; i++) {
         size_t n = vit_layers[i][0], k = vit_layers[i][1];
+        call c = *with;
         char shape[64];
         snprintf(shape, sizeof shape, "197 x %zu x %zu", n, k);
-        c->shape = shape;
-        c->m = 197;
-        c->flops = 2.0 * 197 * (double)n * (double)k;
-        c->bytes = 0;
-        c->layer = (tacit_linear){ .in = k, .out = n, .packed = c->b, .bias = c->a };
-        c->run = run_linear;
-        measure(o, out, "linear", c, threads);
+        c.shape = shape;
+        c.m = 197;
+        c.flops = 2.0 * 197 * (double)n * (double)k;
+        c.layer = (tacit_linear){ .in = k, .out = n };
+        c.run = run_linear;
+        add_line(r, "linear", &c);
     }
+}
+
+/* The rows of kernels.inc, on each ISA that is asked for. */
+static void add_rows(report *r)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        for (unsigned isa = 0; isa < TACIT_ISA_COUNT; isa++) {
+            if (!tacit_isa_available((tacit_isa)isa) || (r->o->isa && isa != *r->o->isa))
+                continue;
+            call c = r->base;
+            c.k = tacit_kernels_for((tacit_isa)isa);
+            c.slower = slower_of(kernel_rows[i].name);
+            kernel_rows[i].set_up(&c);
+            add_line(r, kernel_rows[i].name, &c);
+        }
+}
+
+/* Values in [-1, 1); the same again and again, as a repeat and a counter of instructions wait. */
+static void fill(float *x, size_t n, uint64_t stream)
+{
+    const size_t period = 1 << 16;
+    for (size_t i = 0; i < period; i++)
+        x[i] = tacit_rng_uniform(1, stream, i) * 2 - 1;
+    for (size_t i = period; i < n; i += period)
+        memcpy(x + i, x, (n - i < period ? n - i : period) * sizeof *x);
 }
 
 tacit_status tacit_bench_kernels(const tacit_bench_options *o, FILE *out, tacit_err *err)
@@ -440,46 +612,43 @@ tacit_status tacit_bench_kernels(const tacit_bench_options *o, FILE *out, tacit_
     tacit_pool *pool = NULL;
     tacit_isa used;
     tacit_status st = tacit_threads_select(o->threads, &threads, err);
-    if (st < 0 || (st = tacit_isa_select(NULL, &used, err)) < 0)
+    if (st < 0 || (st = tacit_isa_select(NULL, &used, err)) < 0 || (st = check_slower(err)) < 0)
         return st;
+    report r = { .o = o, .out = out };
     tacit_arena arena = { 0 };
-    size_t total = 0;
+    size_t total = 0, size = BLOCK + BLOCK / 2 + SHIFT;
     for (int i = 0; i < 3; i++)
-        tacit_arena_plan(&total, BLOCK + BLOCK / 2, sizeof(float));
+        tacit_arena_plan(&total, size, sizeof(float));
     if ((st = tacit_arena_open(&arena, total, err)) < 0 ||
         (st = tacit_pool_open(&pool, threads.use, err)) < 0)
         goto end;
-    call base = { 0 };
-    base.a = tacit_arena_take(&arena, BLOCK + BLOCK / 2, sizeof(float));
-    base.b = tacit_arena_take(&arena, BLOCK + BLOCK / 2, sizeof(float));
-    base.c = tacit_arena_take(&arena, BLOCK + BLOCK / 2, sizeof(float));
-    for (size_t i = 0; i < BLOCK + BLOCK / 2; i++) {
-        base.a[i] = tacit_rng_uniform(1, 0, i) * 2 - 1;
-        base.b[i] = tacit_rng_uniform(1, 1, i) * 2 - 1;
-        base.c[i] = 0;
+    r.lines = tacit_calloc(MOST_LINES, sizeof *r.lines);
+    if (!r.lines) {
+        st = tacit_fail(err, TACIT_ENOMEM, "out of memory for measurements");
+        goto end;
     }
-    if (!o->json)
-        fprintf(out, "%-22s %-32s %-7s %2s %11s %9s %-8s %8s\n", "kernel", "shape", "isa", "T",
+    call *base = &r.base;
+    base->a = tacit_arena_take(&arena, size, sizeof(float));
+    base->b = tacit_arena_take(&arena, size, sizeof(float));
+    base->c = tacit_arena_take(&arena, size, sizeof(float));
+    fill(base->a, size, 0);
+    fill(base->b, size, 1);
+    memset(base->c, 0, size * sizeof *base->c);
+    if (!o->json && !o->count)
+        fprintf(out, "%-29s %-32s %-7s %2s %11s %9s %-8s %8s\n", "kernel", "shape", "isa", "T",
                 "us", "rate", "", "of limit");
-    for (size_t i = 0; i < sizeof kernel_rows / sizeof *kernel_rows; i++)
-        for (unsigned isa = 0; isa < TACIT_ISA_COUNT; isa++) {
-            if (!tacit_isa_available((tacit_isa)isa) ||
-                (o->filter && !strstr(kernel_rows[i].name, o->filter)))
-                continue;
-            call c = base;
-            c.k = tacit_kernels_for((tacit_isa)isa);
-            kernel_rows[i].set_up(&c);
-            measure(o, out, kernel_rows[i].name, &c, 1);
-        }
-    if (used != TACIT_ISA_REF && (!o->filter || strstr("linear", o->filter))) {
-        call c = base;
-        c.k = tacit_kernels_for(used);
-        bench_linear(o, out, &c, 1);
-        c.pool = pool;
+    add_rows(&r);
+    base->k = tacit_kernels_for(o->isa ? *o->isa : used);
+    if (base->k->isa != TACIT_ISA_REF && !o->count) {
+        add_linear(&r, base);
+        base->pool = pool;
         if (tacit_pool_threads(pool) > 1)
-            bench_linear(o, out, &c, tacit_pool_threads(pool));
+            add_linear(&r, base);
+        base->pool = NULL;
     }
+    (o->count ? count_lines : measure_lines)(&r);
 end:
+    tacit_free(r.lines);
     tacit_pool_close(&pool);
     tacit_arena_close(&arena);
     return st;

@@ -9,9 +9,10 @@ static void run_gemm_pack_t_f32(call *c)
 
 static void bench_gemm_pack_t_f32(call *c)
 {
-    c->shape = "(768, 768)";
-    c->n = c->d = 768;
-    c->bytes = 8.0 * 768 * 768;
+    c->shape = "(96, 192)";
+    c->n = 96;
+    c->d = 192;
+    c->bytes = 8.0 * 96 * 192;
     c->run = run_gemm_pack_t_f32;
 }
 
@@ -33,10 +34,10 @@ static void bench_attention_backward_f32(call *c)
     c->run = run_attention_backward_f32;
 }
 
-#define ROWS_OF_197(slot, moved, statement)                                                        \
+#define ROWS_OF_768(slot, moved, statement)                                                        \
     static void run_##slot(struct call *c)                                                         \
     {                                                                                              \
-        const size_t n = 768, rows = 197, size = n * rows;                                         \
+        const size_t n = 768, rows = 24, size = n * rows;                                          \
         const tacit_batchnorm norm = { c->a, c->a + n, c->a + 2 * n, c->a + 3 * n, true };         \
         double *sums = (double *)(void *)(c->c + size);                                            \
         (void)size, (void)norm, (void)sums;                                                        \
@@ -44,35 +45,35 @@ static void bench_attention_backward_f32(call *c)
     }                                                                                              \
     static void bench_##slot(struct call *c)                                                       \
     {                                                                                              \
-        c->shape = "197 x 768";                                                                    \
-        c->bytes = (moved)*197 * 768;                                                              \
+        c->shape = "24 x 768";                                                                     \
+        c->bytes = (moved)*24 * 768;                                                               \
         c->run = run_##slot;                                                                       \
     }
-ROWS_OF_197(layernorm_backward_f32, 16.0,
+ROWS_OF_768(layernorm_backward_f32, 16.0,
             c->k->layernorm_backward_f32(rows, n, c->a, n, c->b, 1e-6f, c->a + size, n, c->c, n,
                                          true, c->c + size, c->c + size + n))
-ROWS_OF_197(sum_rows_f32, 4.0, c->k->sum_rows_f32(rows, n, c->a, n, false, c->c))
-ROWS_OF_197(l2norm_backward_f32, 12.0,
+ROWS_OF_768(sum_rows_f32, 4.0, c->k->sum_rows_f32(rows, n, c->a, n, false, c->c))
+ROWS_OF_768(l2norm_backward_f32, 12.0,
             c->k->l2norm_backward_f32(rows, n, c->a, n, c->b, n, c->c, n))
-ROWS_OF_197(soft_cross_entropy_f32, 12.0,
+ROWS_OF_768(soft_cross_entropy_f32, 12.0,
             c->k->soft_cross_entropy_f32(rows, n, c->a, n, c->b, n, c->c, n, c->c + size))
-ROWS_OF_197(moments_f32, 4.0, c->k->moments_f32(rows, n, c->a, n, sums, sums + n))
-ROWS_OF_197(batchnorm_f32, 8.0, c->k->batchnorm_f32(rows, n, c->a, n, &norm, c->c, n))
-ROWS_OF_197(batchnorm_sums_f32, 8.0,
+ROWS_OF_768(moments_f32, 4.0, c->k->moments_f32(rows, n, c->a, n, sums, sums + n))
+ROWS_OF_768(batchnorm_f32, 8.0, c->k->batchnorm_f32(rows, n, c->a, n, &norm, c->c, n))
+ROWS_OF_768(batchnorm_sums_f32, 8.0,
             c->k->batchnorm_sums_f32(rows, n, c->a, n, &norm, c->b, n, sums, sums + n))
-ROWS_OF_197(batchnorm_backward_f32, 12.0,
+ROWS_OF_768(batchnorm_backward_f32, 12.0,
             c->k->batchnorm_backward_f32(rows, n, c->a, n, &norm, c->b, n, c->b, c->b + n, c->c, n))
 
 /* A 3 x 3 layer of ResNet-50 with stride 2, and the pooling behind its stem. */
 static void run_conv_windows_f32(call *c)
 {
-    c->k->conv_windows_f32(&bench_stride2, 0, 384, 0, 192, c->a, c->c);
+    c->k->conv_windows_f32(&bench_stride2, 0, 96, 0, 192, c->a, c->c);
 }
 
 static void bench_conv_windows_f32(call *c)
 {
-    c->shape = "384 x 192 of 3 x 3 / 2";
-    c->bytes = 8.0 * 384 * 192;
+    c->shape = "96 x 192 of 3 x 3 / 2";
+    c->bytes = 8.0 * 96 * 192;
     c->run = run_conv_windows_f32;
 }
 
@@ -153,12 +154,12 @@ static void bench_maxpool_backward_f32(call *c)
         c->bytes = (moved) * (double)(count);                                                      \
         c->run = run_##slot;                                                                       \
     }
-ELEMENTS(gelu_backward_f32, 65536, "65536", 16.0,
+ELEMENTS(gelu_backward_f32, 8192, "8192", 16.0,
          c->k->gelu_backward_f32(n, c->a, c->b, c->c, c->c + n))
-ELEMENTS(add_relu_f32, 65536, "65536", 12.0, c->k->add_relu_f32(n, c->a, c->b, c->c))
-ELEMENTS(relu_backward_f32, 65536, "65536", 12.0, c->k->relu_backward_f32(n, c->a, c->b, c->c))
-ELEMENTS(scale_add_f32, 65536, "65536", 12.0, c->k->scale_add_f32(n, c->a, 0.5f, c->b, c->c))
-ELEMENTS(squared_error_f32, 65536, "65536", 12.0,
+ELEMENTS(add_relu_f32, 8192, "8192", 12.0, c->k->add_relu_f32(n, c->a, c->b, c->c))
+ELEMENTS(relu_backward_f32, 8192, "8192", 12.0, c->k->relu_backward_f32(n, c->a, c->b, c->c))
+ELEMENTS(scale_add_f32, 8192, "8192", 12.0, c->k->scale_add_f32(n, c->a, 0.5f, c->b, c->c))
+ELEMENTS(squared_error_f32, 8192, "8192", 12.0,
          volatile double sum = c->k->squared_error_f32(n, c->a, c->b, 0.5f, c->c);
          (void)sum)
 ELEMENTS(sgd_f32, MANY, "1048576", 20.0, c->k->sgd_f32(n, &sgd, c->a, c->c, c->c + n))

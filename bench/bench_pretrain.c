@@ -216,9 +216,10 @@ static double measure(const tacit_bench_options *o, FILE *out, network *n, size_
         fprintf(out,
                 "{\"step\":\"%s\",\"batch\":%zu,\"isa\":\"%s\",\"threads\":%u,\"time_s\":%.6g,"
                 "\"forward_s\":%.6g,\"backward_s\":%.6g,\"optimiser_s\":%.6g,\"images_s\":%.6g,"
-                "\"gflop\":%.6g,\"share\":%.4g,\"memory_bytes\":%zu}\n",
+                "\"gflop\":%.6g,\"share\":%.4g,\"memory_bytes\":%zu,\"fma_cost\":%.9g}\n",
                 n->s->name, n->batch, tacit_isa_name(n->work.kernels->isa), threads, time, part[0],
-                part[1], part[2], (double)n->batch / time, flops * 1e-9, share, bytes);
+                part[1], part[2], (double)n->batch / time, flops * 1e-9, share, bytes,
+                share > 0 ? flops * 1e-9 / share : 0);
     else
         fprintf(out, "%-36s %5zu %2u %9.1f %9.1f %9.1f %9.1f %9.2f %9.1f %6.1f %% %7.0f\n",
                 n->s->name, n->batch, threads, time * 1e3, part[0] * 1e3, part[1] * 1e3,
@@ -263,9 +264,12 @@ static tacit_status ground_open(ground *g, const tacit_bench_options *o, tacit_e
     return tacit_pool_open(&g->pool, threads.use, err);
 }
 
-static bool chosen(const tacit_bench_options *o, const subject *s)
+bool tacit_bench_chosen(const tacit_bench_options *o, const char *text)
 {
-    return !o->filter || strstr(s->name, o->filter);
+    const char *const *f = o->filters;
+    while (f && *f && !strstr(text, *f))
+        f++;
+    return !f || *f || f == o->filters;
 }
 
 /* Opened, and one step done: its memory is touched. */
@@ -291,7 +295,7 @@ tacit_status tacit_bench_pretrain(const tacit_bench_options *o, FILE *out, tacit
         fprintf(out, "%-36s %5s %2s %9s %9s %9s %9s %9s %9s %8s %7s\n", "step", "batch", "T", "ms",
                 "forward", "backward", "optimiser", "images/s", "GFLOP", "of limit", "MiB");
     for (size_t i = 0; st == TACIT_OK && i < SUBJECTS; i++) {
-        if (!chosen(o, &subjects[i]))
+        if (!tacit_bench_chosen(o, subjects[i].name))
             continue;
         network n;
         st = network_begin(&n, o, &g, &subjects[i], err);
@@ -311,10 +315,10 @@ tacit_status tacit_bench_steps(const tacit_bench_options *o, FILE *in, FILE *out
     network n;
     size_t i = 0;
     int c;
-    while (i < SUBJECTS && !chosen(o, &subjects[i]))
+    while (i < SUBJECTS && !tacit_bench_chosen(o, subjects[i].name))
         i++;
     if (i == SUBJECTS)
-        return tacit_fail(err, TACIT_EINVAL, "no network's name holds '%.80s'", o->filter);
+        return tacit_fail(err, TACIT_EINVAL, "no network's name holds what is asked for");
     tacit_status st = ground_open(&g, o, err);
     if (st < 0)
         return st;

@@ -18,6 +18,13 @@ double tacit_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+double tacit_thread_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -118,33 +125,38 @@ static void fma_chunk(void *ctx, size_t chunk, unsigned worker)
         j->flops = flops;
 }
 
-double tacit_fma_limit(tacit_isa isa, tacit_pool *pool, double seconds)
+double tacit_fma_limit_by(tacit_clock *clock, tacit_isa isa, tacit_pool *pool, double seconds)
 {
     if (isa == TACIT_ISA_REF)
         return 0;
     /* Short chunks, taken as threads come free: a thread that loses its CPU for a while costs what
      * it costs a real kernel, not more. */
     fma_job j = { .isa = isa };
-    double start = tacit_now();
+    double start = clock();
     fma_chunk(&j, 0, 0);
-    double one = tacit_now() - start;
+    double one = clock() - start;
     size_t chunks = (size_t)(seconds / one) * tacit_pool_threads(pool) + 1;
-    start = tacit_now();
+    start = clock();
     tacit_parallel_for(pool, chunks, fma_chunk, &j);
-    return (double)chunks * j.flops / (tacit_now() - start) * 1e-9;
+    return (double)chunks * j.flops / (clock() - start) * 1e-9;
 }
 
-double tacit_copy_limit(void *blocks, size_t bytes, double seconds)
+double tacit_fma_limit(tacit_isa isa, tacit_pool *pool, double seconds)
+{
+    return tacit_fma_limit_by(tacit_now, isa, pool, seconds);
+}
+
+double tacit_copy_limit_by(tacit_clock *clock, void *blocks, size_t bytes, double seconds)
 {
     unsigned char *from = blocks, *to = from + bytes / 2;
-    double start = tacit_now(), now = start, moved = 0;
+    double start = clock(), now = start, moved = 0;
     while (now - start < seconds || moved == 0) {
         for (size_t done = 0; done < (size_t)1 << 20; done += bytes + 1) {
             memcpy(to, from, bytes / 2);
             __asm__ volatile("" ::"r"(to) : "memory");
             moved += (double)bytes;
         }
-        now = tacit_now();
+        now = clock();
     }
     return moved / (now - start) * 1e-9;
 }

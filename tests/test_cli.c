@@ -103,6 +103,13 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --crop-pct 1,1", "--crop-pct '1,1'" },
         { EXTRACT "--out o --resize-by torch", "pillow|tensor|tensor-u8" },
         { EXTRACT "--out o --dtype f64", "f32|f16" },
+        { "bench", "say what to measure" },
+        { "bench extract", "extract needs --images" },
+        { "bench kernels --isa sse", "--isa 'sse': use one of" },
+        { "bench kernels --rounds 65", "--rounds '65'" },
+        { "bench kernels --csv f", "go with --baseline or --save-baseline" },
+        { "bench kernels --baseline f --save-baseline g", "use one of" },
+        { "bench kernels --baseline f --count", "do not go with a baseline" },
         { EXTRACT "--out o --std 1,0,1", "--std '1,0,1'" },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

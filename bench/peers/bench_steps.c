@@ -16,8 +16,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: bench_steps NAME BATCH THREADS\n");
         return 2;
     }
+    const char *const filters[] = { argv[1], NULL };
     tacit_bench_options options = { .json = true,
-                                    .filter = argv[1],
+                                    .filters = filters,
                                     .batch = (unsigned)strtoul(argv[2], NULL, 10),
                                     .threads = (unsigned)strtoul(argv[3], NULL, 10) };
     if (tacit_bench_steps(&options, stdin, stdout, &err) == TACIT_OK)
