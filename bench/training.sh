@@ -63,6 +63,7 @@ joint() {
     esac
     case $name in
     byol-*) options+=(--set lr=1.2e-2 --set target_momentum=0.95 "${colours[@]}") ;;
+    dino-*) options+=(--set teacher_momentum=0.95 --set head_norm=true "${colours[@]}") ;;
     barlow-* | vicreg-*) options+=(--set jitter=0.7 --set solarise_second=0) ;;
     swav-*) options+=(--set prototypes=512 --set epsilon=0.03) ;;
     esac
@@ -96,7 +97,8 @@ masked() {
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
 
-[ $# -gt 0 ] || set -- {simclr,moco,byol,barlow,vicreg,mae}-cifar10 mae-imagenette96
+[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 \
+    {moco,swav,byol,vicreg,mae}-imagenette96
 for name; do
     case $name in
     *-cifar10) side=32 ;;

@@ -121,13 +121,11 @@ static const char *const quick[] = {
     "head_hidden=512",
     "head_dim=128",
     "norm_last_layer=true",
-    "local_crops=2",
-    "local_size=16",
+    "zero_init=true",
+    "local_crops=0",
     "crop_min=0.3",
-    "local_max=0.3",
     "blur=0",
     "blur_second=0",
-    "blur_local=0",
     NULL,
 };
 static const tacit_preset presets[] = {
