@@ -62,6 +62,7 @@ joint() {
     moco-cifar10 | deepcluster-cifar10 | byol-cifar10) options+=(--epochs 12) ;;
     esac
     case $name in
+    moco-imagenette96) options+=(--epochs 32 --set zero_init=true) ;;
     byol-*) options+=(--set lr=1.2e-2 --set target_momentum=0.95 "${colours[@]}") ;;
     dino-*) options+=(--set teacher_momentum=0.95 --set head_norm=true "${colours[@]}") ;;
     barlow-* | vicreg-*) options+=(--set jitter=0.7 --set solarise_second=0) ;;
