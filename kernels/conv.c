@@ -5,22 +5,40 @@
  */
 #include "gemm_block.h"
 
+#include <string.h>
+
+/* Pieces of fewer floats than a vector are common (three channels, windows' rows of 21), and masked
+ * stores take tens of cycles on Zen: what is left is written by two stores that overlap. */
+TACIT_INLINE void copy_two(float *to, const float *from, size_t n, size_t part)
+{
+    memcpy(to, from, part * sizeof *to);
+    memcpy(to + n - part, from + n - part, part * sizeof *to);
+}
+
 TACIT_INLINE void copy_run(float *to, const float *from, size_t n)
 {
-    size_t i = 0;
-    for (; i + VF <= n; i += VF)
+    for (size_t i = 0; i + VF <= n; i += VF)
         vf_store(to + i, vf_load(from + i));
-    if (i < n)
-        vf_store_n(to + i, vf_load_n(from + i, n - i), n - i);
+    if (n >= VF && n % VF)
+        vf_store(to + n - VF, vf_load(from + n - VF));
+    else if (n >= VF)
+        return;
+    else if (n >= 8)
+        copy_two(to, from, n, 8);
+    else if (n >= 4)
+        copy_two(to, from, n, 4);
+    else if (n >= 2)
+        copy_two(to, from, n, 2);
+    else if (n)
+        *to = *from;
 }
 
 TACIT_INLINE void zero_run(float *to, size_t n)
 {
-    size_t i = 0;
-    for (; i + VF <= n; i += VF)
+    static const float zeros[VF];
+    for (size_t i = 0; i + VF <= n; i += VF)
         vf_store(to + i, vf_zero());
-    if (i < n)
-        vf_store_n(to + i, vf_zero(), n - i);
+    copy_run(to + n / VF * VF, zeros, n % VF);
 }
 
 /* Terms [p, end) of one row of the window, which is `taps` pixels wide and begins at pixel x of
@@ -49,12 +67,19 @@ TACIT_INLINE void gather_line(const tacit_conv *c, const float *line, ptrdiff_t 
 void TACIT_NAME(tacit_conv_windows_f32)(const tacit_conv *c, size_t first, size_t m, size_t p,
                                         size_t kc, const float *x, float *to)
 {
-    size_t line = c->kernel * c->channels, pixels = c->rows * c->columns;
-    for (size_t i = first; i < first + m; i++) {
-        const float *image = x + i / pixels * c->height * c->width * c->ldx;
-        size_t column = i % c->columns, row = i / c->columns % c->rows;
+    size_t line = c->kernel * c->channels, pixels = c->rows * c->columns, begin = p / line;
+    size_t column = first % c->columns, row = first / c->columns % c->rows;
+    const float *image = x + first / pixels * c->height * c->width * c->ldx;
+    for (; m--; column++) {
+        if (column == c->columns) {
+            column = 0;
+            if (++row == c->rows) {
+                row = 0;
+                image += c->height * c->width * c->ldx;
+            }
+        }
         ptrdiff_t across = (ptrdiff_t)(column * c->stride) - (ptrdiff_t)c->pad;
-        for (size_t q = p, tap = p / line; q < p + kc; tap++) {
+        for (size_t q = p, tap = begin; q < p + kc; tap++) {
             size_t stop = (tap + 1) * line < p + kc ? (tap + 1) * line : p + kc;
             size_t y = row * c->stride + tap - c->pad; /* wraps below 0 */
             if (y < c->height)
