@@ -80,13 +80,14 @@ typedef struct tacit_options {
     int allow_partial;          /* not 0: leave unknown tensors, make up missing ones */
     size_t batch; /* images that go through the network together, at most; changes no bit; 0: one,
                      and in a server as many as threads, up to 8 */
+    unsigned blocks; /* of a ViT, the first that run, before its last norm; 0: all */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
         sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
-            NULL, NULL, 0, 0                                                                       \
+            NULL, NULL, 0, 0, 0                                                                    \
     }
 
 typedef struct tacit_extractor tacit_extractor;

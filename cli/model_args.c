@@ -68,8 +68,11 @@ tacit_status tacit_model_args_read(const tacit_args *args, tacit_model_args *s, 
     s->model.how.checkpoint_key = tacit_arg(args, "checkpoint-key");
     s->model.how.allow_partial = tacit_flag(args, "allow-partial");
     s->model.normalize = tacit_flag(args, "normalize");
-    tacit_status st = read_choice(args, "features", &s->model.features, err);
-    return st < 0 ? st : read_recipe(args, s, err);
+    tacit_status st;
+    if ((st = read_choice(args, "features", &s->model.features, err)) < 0 ||
+        (st = tacit_arg_unsigned(args, "blocks", 1, 1024, &s->model.blocks, err)) < 0)
+        return st;
+    return read_recipe(args, s, err);
 }
 
 void tacit_model_say(const tacit_args *args, const tacit_model *model)

@@ -26,6 +26,10 @@
           "class token, mean of the patch tokens, both, all patch tokens, or the class tokens of " \
           "the last 4 blocks (default: as the authors evaluate)",                                  \
           false },                                                                                 \
+        { "blocks", "N", NULL,                                                                     \
+          "only the first N blocks of a ViT, then its last norm: after masked modelling the last " \
+          "blocks are often not the best (default: all)",                                          \
+          false },                                                                                 \
         { "normalize", NULL, NULL, "bring each vector, or each patch's, to length 1", false },     \
         { "size", "N|HxW", NULL, "input in pixels (default: as published)", false },               \
         { "resize", "N|HxW", NULL,                                                                 \

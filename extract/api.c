@@ -61,6 +61,7 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
     model->how.checkpoint_key = o->checkpoint_key;
     model->how.allow_partial = o->allow_partial != 0;
     model->normalize = o->normalize != 0;
+    model->blocks = o->blocks;
     model->size[0] = o->size;
     model->size[1] = o->size_width ? o->size_width : o->size;
     recipe->resize[0] = o->resize;

@@ -53,7 +53,9 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
         st = tacit_backbone_set_input(&config, options->size[0], options->size[1], err);
     if (st < 0)
         return st;
-    tacit_backbone_name(&config, model->arch, sizeof model->arch);
+    tacit_backbone_name(&config, model->arch, sizeof model->arch); /* with all of its blocks */
+    if (options->blocks && (st = tacit_backbone_set_blocks(&config, options->blocks, err)) < 0)
+        return st;
     tacit_backbone_input(&config, &height, &width);
     st = tacit_recipe_make(&model->recipe, &dialect->published, height, width, &options->recipe,
                            err);
@@ -61,6 +63,7 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
         return st;
     model->features = options->features < 0 ? dialect->features : (tacit_features)options->features;
     model->normalize = options->normalize;
+    model->blocks = options->blocks;
     model->grid[0] = model->grid[1] = 1;
     st =
         tacit_backbone_open(&model->backbone, &config, &dialect->source, model->kernels, pool, err);

@@ -27,6 +27,7 @@ typedef struct tacit_model_options {
     int features;     /* tacit_features; -1: what was published                             */
     bool normalize;   /* each vector to length 1; with patch features each patch's          */
     unsigned size[2]; /* height and width of the input; 0: what was published               */
+    unsigned blocks;  /* of a ViT, the first that run; 0: all                               */
     tacit_recipe_options recipe;
 } tacit_model_options;
 
@@ -43,6 +44,7 @@ typedef struct tacit_model {
     tacit_recipe recipe;
     tacit_features features;
     bool normalize;
+    unsigned blocks;  /* 0: all                                                          */
     size_t dim;       /* floats of one image's features                                  */
     unsigned grid[2]; /* vectors of an image: rows and columns of patches, else 1 and 1  */
     char arch[64];    /* timm's name, or the sizes where no name fits                    */

@@ -172,17 +172,18 @@ json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const cha
     snprintf(jpeg, sizeof jpeg, "%d", JPEG_LIB_VERSION);
 #endif
     snprintf(slice, sizeof slice, "%u/%u", shard, shards);
-    return json_pack("{s:s, s:{s:s, s:s, s:o, s:o}, s:o, s:s, s:b, s:s, s:I, s:s, s:{s:s, "
+    return json_pack("{s:s, s:{s:s, s:s, s:o, s:o, s:o*}, s:o, s:s, s:b, s:s, s:I, s:s, s:{s:s, "
                      "s:s}, s:{s:o, s:s, "
                      "s:s}}",
                      "tacit", TACIT_VERSION, "model", "arch", model->arch, "dialect",
                      model->dialect, "weights", tacit_json_text(weights), "weights_xxh3",
-                     hash_json(model), "preprocessing", tacit_preprocessing_json(&model->recipe),
-                     "features", tacit_features_name(model->features), "normalize",
-                     (int)model->normalize, "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim",
-                     (json_int_t)model->dim, "precision", "fp32", "libraries", "libjpeg", jpeg,
-                     "libpng", png_get_libpng_ver(NULL), "input", "path", place_json(images),
-                     "kind", tacit_dataset_kind_name(kind), "shard", slice);
+                     hash_json(model), "blocks", model->blocks ? json_integer(model->blocks) : NULL,
+                     "preprocessing", tacit_preprocessing_json(&model->recipe), "features",
+                     tacit_features_name(model->features), "normalize", (int)model->normalize,
+                     "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim", (json_int_t)model->dim,
+                     "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
+                     png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
+                     tacit_dataset_kind_name(kind), "shard", slice);
 }
 
 json_t *tacit_meta_recipe(const json_t *meta)

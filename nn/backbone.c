@@ -70,6 +70,18 @@ tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned he
                           : tacit_resnet_set_input(&config->resnet, height, width, err);
 }
 
+tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned blocks,
+                                       tacit_err *err)
+{
+    if (!is_vit(config))
+        return tacit_fail(err, TACIT_EINVAL, "a ResNet has no blocks to choose: leave them out");
+    if (!blocks || blocks > config->vit.depth)
+        return tacit_fail(err, TACIT_EINVAL, "%u blocks of a network of %u", blocks,
+                          config->vit.depth);
+    config->vit.depth = blocks;
+    return TACIT_OK;
+}
+
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,
                                    tacit_tensor_source *source, tacit_err *err)
 {

@@ -40,6 +40,11 @@ void tacit_backbone_input(const tacit_backbone_config *config, unsigned *height,
 tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned height,
                                       unsigned width, tacit_err *err);
 
+/* Only the first blocks of a ViT, behind which its last norm goes on; TACIT_EINVAL where it has not
+ * so many, and of a ResNet. */
+tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned blocks,
+                                       tacit_err *err);
+
 /* Every tensor of the network, canonical in name and shape, with seeded values. */
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,
                                    tacit_tensor_source *source, tacit_err *err);

@@ -52,7 +52,8 @@ static bool is_float(tacit_dtype dtype)
 }
 
 tacit_status tacit__bind(const tacit__slot *slots, size_t count, const tacit_tensor_source *source,
-                         bool (*unneeded)(const char *name), size_t *index, tacit_err *err)
+                         bool (*unneeded)(const void *config, const char *name),
+                         const void *config, size_t *index, tacit_err *err)
 {
     char list[700] = "";
     size_t complaints = 0;
@@ -80,7 +81,7 @@ tacit_status tacit__bind(const tacit__slot *slots, size_t count, const tacit_ten
         }
     }
     for (size_t i = 0; i < source->count; i++)
-        if (!used[i] && !unneeded(source->tensors[i].name))
+        if (!used[i] && !unneeded(config, source->tensors[i].name))
             complain(list, sizeof list, &complaints, "unexpected", source->tensors[i].name);
     tacit_free(used);
     if (complaints)

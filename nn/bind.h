@@ -25,10 +25,11 @@ size_t tacit__slot_elements(const tacit__slot *slot);
 const tacit_tensor *tacit__find_tensor(const tacit_tensor_source *source, const char *name);
 
 /* index[s] becomes the tensor of slot s. All that are missing, mis-shaped, of another type than
- * F32, F16 and BF16, or unexpected are named at once; `unneeded` says what a file may hold beside.
- */
+ * F32, F16 and BF16, or unexpected are named at once; `unneeded` says what a file may hold beside,
+ * of the network's config. */
 tacit_status tacit__bind(const tacit__slot *slots, size_t count, const tacit_tensor_source *source,
-                         bool (*unneeded)(const char *name), size_t *index, tacit_err *err);
+                         bool (*unneeded)(const void *config, const char *name),
+                         const void *config, size_t *index, tacit_err *err);
 
 /* n values of tensor t from element `first` on, as floats; raw has room for n half values.
  * TACIT_EFORMAT where one is not finite. */

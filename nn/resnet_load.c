@@ -291,8 +291,9 @@ void tacit__resnet_slots(const tacit__layer *layers, size_t count, tacit__slot *
 /* Reading and folding ------------------------------------------------------------------------- */
 
 /* What a file may hold beside the backbone. */
-static bool is_unneeded(const char *name)
+static bool is_unneeded(const void *config, const char *name)
 {
+    (void)config;
     const char *end = strstr(name, ".num_batches_tracked");
     return !strncmp(name, "fc.", 3) || (end && !end[20]);
 }
@@ -496,7 +497,7 @@ tacit_status tacit_resnet_open(tacit_resnet **out, const tacit_resnet_config *co
     r->block_count = blocks;
     tacit__resnet_layers(config, r->layers, r->blocks);
     tacit__resnet_slots(r->layers, count, slots);
-    if ((st = tacit__bind(slots, slot_count, source, is_unneeded, index, err)) < 0)
+    if ((st = tacit__bind(slots, slot_count, source, is_unneeded, config, index, err)) < 0)
         goto end;
     if (!place_layers(r, &total, NULL)) {
         st = tacit_fail(err, TACIT_ELIMIT, "the model is too large for this machine");

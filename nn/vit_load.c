@@ -358,8 +358,12 @@ double tacit_vit_flops(const tacit_vit_config *c)
 /* Binding ------------------------------------------------------------------------------------- */
 
 /* What a timm file may hold beside the backbone. */
-static bool is_unneeded(const char *name)
+/* Heads of what it was trained for, and the blocks behind those that are wanted. */
+static bool is_unneeded(const void *config, const char *name)
 {
+    unsigned block;
+    if (sscanf(name, "blocks.%4u.", &block) == 1)
+        return block >= ((const tacit_vit_config *)config)->depth;
     return !strncmp(name, "head.", 5) || !strncmp(name, "head_dist.", 10) ||
            !strcmp(name, "mask_token");
 }
@@ -488,7 +492,7 @@ tacit_status tacit_vit_open(tacit_vit **out, const tacit_vit_config *config,
         vit->config.grid[1] = config->width / config->patch;
     }
     count = tacit__vit_slots(config, vit, slots);
-    if ((st = tacit__bind(slots, count, source, is_unneeded, index, err)) < 0)
+    if ((st = tacit__bind(slots, count, source, is_unneeded, config, index, err)) < 0)
         goto end;
     size_t widest = (size_t)3 * config->dim > 2 * (size_t)config->mlp ? (size_t)3 * config->dim
                                                                       : 2 * (size_t)config->mlp;

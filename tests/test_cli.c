@@ -57,6 +57,8 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --features cl", "--features 'cl': use one of cls|mean" },
         { EXTRACT "--out o --precision int9", "--precision 'int9'" },
         { EXTRACT "--out o --pillow 11", "--pillow '11'" },
+        { EXTRACT "--out o --blocks 0", "--blocks '0'" },
+        { EXTRACT "--out o --blocks 3", "3 blocks of a network of 2" },
         { EXTRACT "--out o --kind zip", "--kind 'zip'" },
         { EXTRACT "--out o --shard 0/3", "--shard '0/3'" },
         { EXTRACT "--out o --shard 4/3", "--shard '4/3'" },
@@ -244,6 +246,7 @@ START_TEST(recipes_are_told)
           { "\"resize\": 32", "\"crop_mode\": \"squash\"", "\"resize_by\": \"tensor\"" } },
         { "--crop-mode squash --crop-pct 0.8 --resize-by tensor-u8",
           { "\"resize\": 40", "\"resize_by\": \"tensor-u8\"" } },
+        { "--blocks 1", { "\"blocks\": 1", "\"features\": \"cls\"" } },
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char arguments[512], folder[32];

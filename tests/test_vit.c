@@ -274,6 +274,48 @@ START_TEST(values_that_are_not_finite_are_refused)
 }
 END_TEST
 
+/* Where the last block adds nothing to its input, the network is its first blocks and the norm. */
+static tacit_status read_silent(void *ctx, size_t i, size_t offset, size_t size, void *dst,
+                                tacit_err *err)
+{
+    const tacit_tensor_source *inner = ctx;
+    const char *name = inner->tensors[i].name;
+    if (!strstr(name, "blocks.2.attn.proj.") && !strstr(name, "blocks.2.mlp.fc2."))
+        return inner->read(inner->ctx, i, offset, size, dst, err);
+    memset(dst, 0, size);
+    return TACIT_OK;
+}
+
+START_TEST(the_first_blocks_alone)
+{
+    tacit_vit_config config = nets[1];
+    tacit_tensor_source inner;
+    tacit_err err;
+    ck_assert_int_eq(tacit_vit_seeded(&config, 7, &inner, &err), TACIT_OK);
+    tacit_tensor_source silent = { inner.tensors, inner.count, read_silent, &inner };
+    const tacit_tensor_source *sources[] = { &silent, &inner, &inner };
+    static const unsigned depths[] = { 3, 2, 3 };
+    float *images = make_images(&config, 2), *features[3];
+    size_t bytes = 0;
+    for (int i = 0; i < 3; i++) {
+        tacit_vit *vit;
+        config.depth = depths[i];
+        ck_assert_msg(tacit_vit_open(&vit, &config, sources[i], table(TACIT_ISA_REF), NULL, &err) ==
+                          TACIT_OK,
+                      "%s", err.text);
+        features[i] = embed(vit, images, 2, 2, TACIT_FEATURES_CLS_MEAN, NULL);
+        bytes = 2 * tacit_vit_feature_count(vit, TACIT_FEATURES_CLS_MEAN) * sizeof(float);
+        tacit_vit_close(&vit);
+    }
+    ck_assert(!memcmp(features[0], features[1], bytes));
+    ck_assert(memcmp(features[0], features[2], bytes));
+    for (int i = 0; i < 3; i++)
+        tacit_free(features[i]);
+    tacit_free(images);
+    tacit_vit_seeded_close(&inner);
+}
+END_TEST
+
 START_TEST(all_wrong_tensors_are_named_at_once)
 {
     tacit_tensor_source inner;
@@ -391,6 +433,7 @@ int main(void)
     tcase_add_loop_test(t, open_survives_every_failing_allocation, 0, 2);
     tcase_add_test(t, named_sizes_are_detected);
     tcase_add_test(t, values_that_are_not_finite_are_refused);
+    tcase_add_test(t, the_first_blocks_alone);
     tcase_add_test(t, all_wrong_tensors_are_named_at_once);
     tcase_add_test(t, impossible_sizes_are_refused);
     tcase_add_test(t, bf16_weights_are_widened);
