@@ -4,18 +4,19 @@ those that mask beside the published code.
 
     python methods.py [--method moco swav deepcluster byol dino barlow vicreg simclr
                                 simmim maskfeat beit ijepa mae]
-                      [--preset quick] [--batch N] [--set KEY=VALUE]... [--images N]
+                      [--preset quick] [--batch N] [--set KEY=VALUE]... [--images N] [--jpegs]
                       [--step-turns N] [--turns N] [--minutes N] [--threads N] [--workers N...]
                       [--compile] [--allocator NAME] [--csv FILE]
                       [--tokenizer FILE | --tokenizer-preset NAME] [--side-by-side]
 
 Both sides train the same network on the first N images of cifar10/train_20k.bin below TACIT_DATA,
-with the settings of tacit pretrain METHOD --preset quick --set ...: batch, crops, colours, widths,
-prototypes, queue, AdamW. Our run writes config.ini, and torch_methods.py makes of it the same in
-PyTorch: fp32, channels last, fused AdamW, threads as ours. Of MoCo, whose batch norm goes by
-groups, the peer is tried with lightly's own, which wants channels first, and with one for channels
-last. The default network is a ResNet-18 with CIFAR's stem at 32 pixels, half as wide and half as
-deep; --set dim=0 --set depth=0 makes it whole, --set arch=vit_tiny_patch4_32 beside them a ViT.
+or with --jpegs of photos/imagenette96/train (96 x 96 pixels; every class alike), with the settings
+of tacit pretrain METHOD --preset quick --set ...: batch, crops, colours, widths, prototypes, queue,
+AdamW. Our run writes config.ini, and torch_methods.py makes of it the same in PyTorch: fp32,
+channels last, fused AdamW, threads as ours. Of MoCo, whose batch norm goes by groups, the peer is
+tried with lightly's own, which wants channels first, and with one for channels last. The default
+network is a ResNet-18 with CIFAR's stem at 32 pixels, half as wide and half as deep; --set dim=0
+--set depth=0 makes it whole, --set arch=vit_tiny_patch4_32 beside them a ViT.
 
 Of methods that mask, torch_masked.py is the peer, which tells how it does them. It begins with the
 weights, views and masks of ours; the first step's losses are printed, with a warning where they
@@ -60,6 +61,7 @@ import tempfile
 import time
 
 import turns
+from epochs import photos
 
 METHODS = ["moco", "swav", "deepcluster", "byol", "dino", "barlow", "vicreg"]
 MASKED = ["simmim", "maskfeat", "beit", "ijepa", "mae"]
@@ -85,8 +87,18 @@ def check_packages():
              f"{', '.join(PACKAGES)}")
 
 
-def images_file(count, folder):
-    """The first so many records."""
+def images_file(count, folder, jpegs):
+    """The first so many records, or a list of JPEGs."""
+    if jpegs:
+        paths = photos(count)
+        if not paths:
+            sys.exit(77)
+        if len(paths) < count:
+            sys.exit(f"methods.py: there are {len(paths)} photos, not {count}")
+        path = os.path.join(folder, "images.txt")
+        with open(path, "w") as f:
+            f.writelines(p + "\n" for p in paths)
+        return path
     data = os.environ.get("TACIT_DATA", os.path.join(turns.ROOT, "..", "shared", "data"))
     whole = os.path.abspath(os.path.join(data, "cifar10", "train_20k.bin"))
     if not os.path.isfile(whole):
@@ -136,7 +148,7 @@ class Program:
         if method == "beit":
             settings.append(f"tokenizer={tokenizer_file(images, folder, args)}")
         self.options = ["--preset", args.preset, "--images", images, "--batch", str(args.batch),
-                        "--epochs", str(EPOCHS)]
+                        "--kind", "list" if args.jpegs else "cifar10", "--epochs", str(EPOCHS)]
         for setting in settings:
             self.options += ["--set", setting]
         self.plan = self.run(*self.options, "--dry-run")
@@ -224,7 +236,8 @@ def row_of(method, what, side, values, ours, args, **more):
     """A side's part of the table. values: seconds of its turns; ours: of ours."""
     low, mid, high = turns.quartiles(values)
     q1, ratio, q3 = turns.quartiles([t / o for o, t in zip(ours, values)])
-    return {"method": method, "what": what, "preset": args.preset, "settings": " ".join(args.set),
+    settings = " ".join(["jpegs"] * args.jpegs + args.set)
+    return {"method": method, "what": what, "preset": args.preset, "settings": settings,
             "batch": args.batch, "threads": args.threads, "side": side, "turns": len(values),
             "median_s": f"{mid:.4f}", "q1_s": f"{low:.4f}", "q3_s": f"{high:.4f}",
             "images_s": f"{args.batch / mid:.2f}", "ratio": f"{ratio:.3f}", "ratio_q1": f"{q1:.3f}",
@@ -313,7 +326,8 @@ def measure_epochs(program, peer, end, args):
 
 def measure(method, images, folder, end, args):
     print(f"\n{method}, preset {args.preset} {' '.join(args.set)}, batch {args.batch}, "
-          f"{args.threads} threads", flush=True)
+          f"{args.threads} threads, {args.images} {'JPEGs' if args.jpegs else 'records'}",
+          flush=True)
     begun = time.monotonic()
     program = Program(method, images, folder, args)
     sides = open_sides(program, args)
@@ -368,6 +382,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--images", type=int, default=1024, help="of an epoch")
+    parser.add_argument("--jpegs", action="store_true", help="an epoch decodes photos")
     parser.add_argument("--trial-images", type=int, default=256)
     parser.add_argument("--step-turns", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3, help="of epochs; 0: steps alone")
@@ -401,7 +416,7 @@ def main():
           f"allocator {args.allocator}", flush=True)
     end, rows = time.monotonic() + 60 * args.minutes, []
     with tempfile.TemporaryDirectory() as folder:
-        images = images_file(args.images, folder)
+        images = images_file(args.images, folder, args.jpegs)
         if args.side_by_side:
             rows = side_by_side(images, folder, end, args)
             if args.csv:

@@ -4,11 +4,12 @@
     python torch_methods.py METHOD CONFIG THREADS [channels-last] [compiled]
 
 CONFIG is the config.ini of a run of tacit pretrain METHOD: network, widths, crops, colours,
-optimiser, batch and images (CIFAR's binary records) are what it says, so both sides do the same.
-Losses, heads, memory bank, shuffles and moving averages are those of lightly; of DeepCluster-v2,
-which it has not, the mathematics is that of facebookresearch/swav, main_deepclusterv2.py. Networks
-are torchvision's blocks and timm's ViT. As the authors of SwAV and DINO, and as a careful user
-would: crops of one size go through the network together, gradients are clipped without a loop.
+optimiser, batch and images (CIFAR's binary records or a list of JPEGs) are what it says, so both
+sides do the same. Losses, heads, memory bank, shuffles and moving averages are those of lightly; of
+DeepCluster-v2, which it has not, the mathematics is that of facebookresearch/swav,
+main_deepclusterv2.py. Networks are torchvision's blocks and timm's ViT. As the authors of SwAV and
+DINO, and as a careful user would: crops of one size go through the network together, gradients are
+clipped without a loop.
 
 The first line tells what FlopCounterMode counts in a step, and what a step had as its loss. Then,
 a line each: "step" does a step on views that stay in memory; "open WORKERS IMAGES" makes the
@@ -70,18 +71,30 @@ class Config(dict):
 # ---- views
 
 class Views(Dataset):
-    """All views of a picture, and its place, as torchvision.datasets.CIFAR10 keeps pictures."""
+    """All views of a picture, and its place. Records are kept as torchvision.datasets.CIFAR10 keeps
+    them; JPEGs of a list are read each time, as by ImageFolder."""
 
     def __init__(self, c):
-        records = np.fromfile(c["images"], np.uint8).reshape(-1, 3073)[:, 1:]
-        self.pictures = np.ascontiguousarray(records.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        if c["kind"] == "list":
+            with open(c["images"]) as f:
+                self.pictures = f.read().splitlines()
+        else:
+            records = np.fromfile(c["images"], np.uint8).reshape(-1, 3073)[:, 1:]
+            pictures = records.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            self.pictures = np.ascontiguousarray(pictures)
         self.views = views_of(c)
+
+    def picture(self, i):
+        if isinstance(self.pictures, np.ndarray):
+            return Image.fromarray(self.pictures[i])
+        with Image.open(self.pictures[i]) as image:
+            return image.convert("RGB")
 
     def __len__(self):
         return len(self.pictures)
 
     def __getitem__(self, i):
-        picture = Image.fromarray(self.pictures[i])
+        picture = self.picture(i)
         return [view(picture) for view in self.views], i
 
 
