@@ -215,7 +215,6 @@ static int run(const tacit_args *args)
     tacit_threads threads;
     if (tacit_threads_select(s.threads, &threads, &err) < 0)
         return tacit_cli_usage(args, &err);
-    const atomic_int *stop = tacit_catch_signals();
     tacit_pool *pool = NULL;
     tacit_dataset *set = NULL;
     tacit_model model = { 0 };
@@ -228,7 +227,7 @@ static int run(const tacit_args *args)
         status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
     } else {
         tacit_model_say(args, &model);
-        status = extract(args, &s, &model, pool, &threads, set, stop);
+        status = extract(args, &s, &model, pool, &threads, set, tacit_catch_signals());
     }
     tacit_model_close(&model);
     tacit_dataset_close(&set);

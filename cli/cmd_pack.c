@@ -81,6 +81,7 @@ static int pack(const tacit_args *args, tacit_dataset_kind kind, tacit_packing_o
     tacit_status st = tacit_dataset_open(&set, tacit_arg(args, "images"), kind, &err);
     if (st < 0)
         return tacit_cli_failed(args, &err);
+    o->stop = tacit_catch_signals();
     tacit_meter_open(&meter);
     o->ctx = &meter;
     o->bad = on_bad;
@@ -119,7 +120,6 @@ static int run(const tacit_args *args)
     o.pillow = pillow == 0 ? 12 : 13;
     o.kernels = tacit_kernels_for(isa);
     o.pool = pool;
-    o.stop = tacit_catch_signals();
     int status = pack(args, kind, &o);
     tacit_pool_close(&pool);
     return status;

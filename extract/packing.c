@@ -294,6 +294,7 @@ tacit_status tacit_pack_dataset(const tacit_packing_options *options, tacit_data
     struct packing p = { .options = options, .result = result, .set = set };
     uint64_t count = tacit_dataset_count(set);
     *result = (tacit_packing_result){ .inputs = 0 };
+    tacit_dataset_stop_by(set, options->stop);
     p.total = count == UINT64_MAX ? 0 : count;
     p.workers = tacit_pool_threads(options->pool);
     p.slot_count = 2 * p.workers + 1;

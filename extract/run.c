@@ -175,7 +175,7 @@ static struct slot *claim(struct run *run, struct worker *w)
             w->count++;
         }
         bool fatal = st == TACIT_ENOMEM;
-        if (st < 0 && !fatal) {
+        if (st < 0 && !fatal && st != TACIT_ECANCELLED) {
             run->result->input_status = st;
             run->result->input_error = err;
         }
@@ -480,6 +480,7 @@ tacit_status tacit_run(const tacit_run_options *options, tacit_dataset *set, tac
     struct run run = { .options = options, .set = set, .output = output, .result = result };
     double start = seconds();
     *result = (tacit_run_result){ .input_status = TACIT_OK };
+    tacit_dataset_stop_by(set, options->stop);
     pthread_mutex_init(&run.input, NULL);
     pthread_mutex_init(&run.state, NULL);
     pthread_cond_init(&run.flushed_more, NULL);

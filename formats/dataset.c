@@ -320,6 +320,12 @@ static tacit_status step(tacit_dataset *set, tacit_item *item, bool skip, bool *
     return TACIT_OK;
 }
 
+void tacit_dataset_stop_by(tacit_dataset *set, const atomic_int *stop)
+{
+    if (set->reader->stop_by)
+        set->reader->stop_by(set->state, stop);
+}
+
 tacit_status tacit_dataset_next(tacit_dataset *set, tacit_item *item, bool *more, tacit_err *err)
 {
     return step(set, item, false, more, err);

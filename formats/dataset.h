@@ -11,6 +11,7 @@
 
 #include "status.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,6 +65,10 @@ tacit_status tacit_dataset_kind_parse(const char *name, tacit_dataset_kind *kind
 
 /* Number of items, or UINT64_MAX where only reading to the end tells (tar, standard input). */
 uint64_t tacit_dataset_count(const tacit_dataset *set);
+
+/* From here on a wait for what a list on standard input or a FIFO has not been given yet ends with
+ * TACIT_ECANCELLED soon after *stop is not 0. stop: NULL, or valid as long as the set is read. */
+void tacit_dataset_stop_by(tacit_dataset *set, const atomic_int *stop);
 
 /* The next item; *more is false at the end. An error is one of the container (a tar cut off), after
  * which the set ends; a bad item is an item. Not thread-safe: callers take turns. */

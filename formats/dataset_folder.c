@@ -312,7 +312,7 @@ static tacit_status folder_next(void *state, tacit_item *item, bool skip, bool *
 
 tacit_status tacit__folder_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { folder_next, folder_close };
+    static const tacit__reader reader = { .next = folder_next, .close = folder_close };
     tacit_status st = TACIT_OK;
     folder_set *s = tacit_calloc(1, sizeof *s);
     if (!s || !(s->root = tacit_strdup(path))) {

@@ -17,7 +17,8 @@ typedef struct tacit__reader {
     /* The next item into an item that was cleared; *more false at the end. With skip the item's
      * bytes are not wanted. */
     tacit_status (*next)(void *state, tacit_item *item, bool skip, bool *more, tacit_err *err);
-    void (*close)(void *state); /* state is never NULL */
+    void (*close)(void *state);                           /* state is never NULL */
+    void (*stop_by)(void *state, const atomic_int *stop); /* NULL: it never waits */
 } tacit__reader;
 
 struct tacit_dataset {

@@ -21,6 +21,7 @@
 
 #define BUFFER ((size_t)64 << 10) /* the longest line, its end included */
 #define SHOWN  200                /* bytes of a line that is too long, in the index */
+#define LOOK   100                /* milliseconds between looks at *stop */
 
 typedef struct list_set {
     int fd;
@@ -32,6 +33,7 @@ typedef struct list_set {
     char *buffer; /* [begin, end) is read and not used; one byte more than BUFFER */
     size_t begin, end;
     uint64_t line; /* number of the last, from 1 */
+    const atomic_int *stop;
 } list_set;
 
 static void list_close(void *state)
@@ -45,17 +47,26 @@ static void list_close(void *state)
     tacit_free(s);
 }
 
-/* Reads once behind what the buffer holds, which must leave room. */
+static void list_stop_by(void *state, const atomic_int *stop)
+{
+    ((list_set *)state)->stop = stop;
+}
+
+/* Reads once behind what the buffer holds, which must leave room. A signal may meet any thread, and
+ * this one in its read or just before: so it looks. */
 static tacit_status fill(list_set *s, tacit_err *err)
 {
     for (;;) {
+        struct pollfd wait = { .fd = s->fd, .events = POLLIN };
+        while (s->stop && poll(&wait, 1, LOOK) <= 0)
+            if (atomic_load(s->stop))
+                return tacit_fail(err, TACIT_ECANCELLED, "stopped by a signal");
         ssize_t n = read(s->fd, s->buffer + s->end, BUFFER - s->end);
         if (n >= 0) {
             s->end += (size_t)n;
             s->ended = n == 0;
             return TACIT_OK;
         }
-        struct pollfd wait = { .fd = s->fd, .events = POLLIN };
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             poll(&wait, 1, -1);
         else if (errno != EINTR)
@@ -216,7 +227,9 @@ static tacit_status count_list(list_set *s, uint64_t *count, tacit_err *err)
 
 tacit_status tacit__list_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { list_next, list_close };
+    static const tacit__reader reader = { .next = list_next,
+                                          .close = list_close,
+                                          .stop_by = list_stop_by };
     bool standard = !strcmp(path, "-");
     const char *slash = standard ? NULL : strrchr(path, '/');
     struct stat info;
@@ -282,7 +295,7 @@ static void single_close(void *state)
 
 tacit_status tacit__single_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { single_next, single_close };
+    static const tacit__reader reader = { .next = single_next, .close = single_close };
     single *s = tacit_calloc(1, sizeof *s);
     if (!s || !(s->path = tacit_strdup(path))) {
         tacit_free(s);

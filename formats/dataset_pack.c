@@ -48,7 +48,7 @@ static tacit_status pack_next(void *state, tacit_item *item, bool skip, bool *mo
 
 tacit_status tacit__pack_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { pack_next, pack_close };
+    static const tacit__reader reader = { .next = pack_next, .close = pack_close };
     pack_set *s = tacit_calloc(1, sizeof *s);
     if (!s)
         return tacit_fail(err, TACIT_ENOMEM, "%s: out of memory", path);

@@ -243,7 +243,7 @@ static tacit_status records_next(void *state, tacit_item *item, bool skip, bool 
 
 tacit_status tacit__records_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { records_next, records_close };
+    static const tacit__reader reader = { .next = records_next, .close = records_close };
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     records_set *s = tacit_calloc(1, sizeof *s);
     if (!s)

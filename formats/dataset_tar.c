@@ -358,7 +358,7 @@ static tacit_status tar_next(void *state, tacit_item *item, bool skip, bool *mor
 
 tacit_status tacit__tar_open(tacit_dataset *set, const char *path, tacit_err *err)
 {
-    static const tacit__reader reader = { tar_next, tar_close };
+    static const tacit__reader reader = { .next = tar_next, .close = tar_close };
     struct stat info;
     tar_set *s = tacit_calloc(1, sizeof *s);
     if (!s)

@@ -402,6 +402,32 @@ START_TEST(signals_stop_in_order)
 }
 END_TEST
 
+/* Also where it waits for a list that nobody goes on with, which a sleep holds open; what had been
+ * listed is done. */
+START_TEST(signals_stop_a_wait)
+{
+    static const char *const commands[] = { "extract --weights w.safetensors --images - --batch 1",
+                                            "pack --images -" };
+    for (unsigned i = 0; i < 2; i++) {
+        char arguments[512];
+        snprintf(arguments, sizeof arguments,
+                 "%s --out idle%u <line >out.txt 2>err.txt & p=$!; sleep 100 >line & s=$!; echo "
+                 "images/a/000.png >line; while [ -z \"$(ls -A . | grep idle%u)\" ]; do sleep "
+                 "0.05; done; sleep 0.5; kill -TERM $p; (sleep 60; kill -KILL $p) & k=$!; wait $p; "
+                 "r=$?; kill $s $k; exit $r; :",
+                 commands[i], i, i);
+        int status = run("rm -f line; mkfifo line; ", arguments);
+        ck_assert_msg(status == 143, "%d: %s", status, err_text);
+    }
+    ck_assert_int_eq(access("idle1", F_OK), -1);
+    ck_assert_int_eq(run("echo images/a/000.png | ",
+                         "extract --weights w.safetensors --images - --out idle0 --batch 1 "
+                         "--resume"),
+                     0);
+    ck_assert_msg(strstr(err_text, "1 images embedded"), "%s", err_text);
+}
+END_TEST
+
 /* tacit pretrain ------------------------------------------------------------------------------ */
 
 /* The first 256 pictures of a CIFAR-10 that was never taken. */
@@ -889,6 +915,7 @@ int main(void)
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
     tcase_add_test(tcase, signals_stop_in_order);
+    tcase_add_test(tcase, signals_stop_a_wait);
     tcase_add_test(tcase, pretrain_refuses);
     tcase_add_test(tcase, pretrain_from_settings_to_vectors);
     tcase_add_test(tcase, pretrain_stops_in_order);
