@@ -19,17 +19,17 @@ TACIT_INLINE void copy_run(float *to, const float *from, size_t n)
 {
     for (size_t i = 0; i + VF <= n; i += VF)
         vf_store(to + i, vf_load(from + i));
-    if (n >= VF && n % VF)
-        vf_store(to + n - VF, vf_load(from + n - VF));
-    else if (n >= VF)
+    if (n % VF == 0)
         return;
+    if (n > VF)
+        vf_store(to + n - VF, vf_load(from + n - VF));
     else if (n >= 8)
         copy_two(to, from, n, 8);
     else if (n >= 4)
         copy_two(to, from, n, 4);
     else if (n >= 2)
         copy_two(to, from, n, 2);
-    else if (n)
+    else
         *to = *from;
 }
 
