@@ -158,7 +158,9 @@ START_TEST(room_for_a_batch_is_room_for_less)
         config.blocks[s] = 1;
         config.width[s] = config.out[s] = 16u << s;
     }
-    tacit_resnet *resnet = open_net(&config, TACIT_ISA_REF);
+    tacit_isa isa;
+    ck_assert_int_eq(tacit_isa_select(NULL, &isa, NULL), TACIT_OK);
+    tacit_resnet *resnet = open_net(&config, isa);
     float *images = make_images(&config, MOST);
     float *want = embed(resnet, images, MOST, 1, TACIT_FEATURES_MEAN, NULL);
     size_t n = tacit_resnet_feature_count(resnet, TACIT_FEATURES_MEAN), before = 0;

@@ -109,7 +109,7 @@ START_TEST(same_bits_for_isa_threads_and_batch)
             static const size_t batches[] = { 1, 2, BATCH };
             for (size_t t = 0; t < sizeof threads / sizeof *threads; t++)
                 for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
-                    if (isa == TACIT_ISA_REF && t + b != 1)
+                    if (isa == TACIT_ISA_REF && (t != 1 || b != 0))
                         continue; /* slow; its chunks are those of the others */
                     tacit_pool *pool;
                     ck_assert_int_eq(tacit_pool_open(&pool, threads[t], NULL), TACIT_OK);
