@@ -112,8 +112,8 @@ for name; do
         ;;
     mae-cifar10)
         run "$name" mae "$data/cifar10/train_20k.bin" "$data/cifar10/test_5k.bin" 'cls mean' \
-            --preset small32 --epochs 16 --batch 64 --set warmup_epochs=1 --set lr=4e-3 \
-            --set decoder_dim=96 --set decoder_depth=4 --set decoder_heads=3 --set crop_min=0.4 \
+            --preset small32 --epochs 24 --batch 64 --set warmup_epochs=1 --set lr=4e-3 \
+            --set decoder_dim=64 --set decoder_depth=2 --set decoder_heads=2 --set crop_min=0.4 \
             --set log_steps=50
         ;;
     mae-imagenette96)
