@@ -52,8 +52,8 @@ static bool is_float(tacit_dtype dtype)
 }
 
 tacit_status tacit__bind(const tacit__slot *slots, size_t count, const tacit_tensor_source *source,
-                         bool (*unneeded)(const void *config, const char *name),
-                         const void *config, size_t *index, tacit_err *err)
+                         bool (*unneeded)(const void *config, const char *name), const void *config,
+                         size_t *index, tacit_err *err)
 {
     char list[700] = "";
     size_t complaints = 0;

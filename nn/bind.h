@@ -28,8 +28,8 @@ const tacit_tensor *tacit__find_tensor(const tacit_tensor_source *source, const 
  * F32, F16 and BF16, or unexpected are named at once; `unneeded` says what a file may hold beside,
  * of the network's config. */
 tacit_status tacit__bind(const tacit__slot *slots, size_t count, const tacit_tensor_source *source,
-                         bool (*unneeded)(const void *config, const char *name),
-                         const void *config, size_t *index, tacit_err *err);
+                         bool (*unneeded)(const void *config, const char *name), const void *config,
+                         size_t *index, tacit_err *err);
 
 /* n values of tensor t from element `first` on, as floats; raw has room for n half values.
  * TACIT_EFORMAT where one is not finite. */
