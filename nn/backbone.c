@@ -74,7 +74,7 @@ tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned b
                                        tacit_err *err)
 {
     if (!is_vit(config))
-        return tacit_fail(err, TACIT_EINVAL, "a ResNet has no blocks to choose: leave them out");
+        return tacit_fail(err, TACIT_EINVAL, "blocks can be chosen of a ViT, and this is a ResNet");
     if (!blocks || blocks > config->vit.depth)
         return tacit_fail(err, TACIT_EINVAL, "%u blocks of a network of %u", blocks,
                           config->vit.depth);

@@ -357,8 +357,8 @@ double tacit_vit_flops(const tacit_vit_config *c)
 
 /* Binding ------------------------------------------------------------------------------------- */
 
-/* What a timm file may hold beside the backbone. */
-/* Heads of what it was trained for, and the blocks behind those that are wanted. */
+/* What a file may hold beside: heads of what it was trained for, and the blocks behind those that
+ * are wanted. */
 static bool is_unneeded(const void *config, const char *name)
 {
     unsigned block;
