@@ -389,8 +389,8 @@ START_TEST(signals_stop_in_order)
         char arguments[512];
         snprintf(arguments, sizeof arguments,
                  "extract --weights w.safetensors --images long.txt --out stop%u >out.txt "
-                 "2>err.txt & p=$!; while [ ! -s stop%u/embeddings.npy.part ]; do sleep 0.05; "
-                 "done; sleep 0.2; kill -%s $p; wait $p; exit $?; :",
+                 "2>err.txt & p=$!; while kill -0 $p && [ ! -s stop%u/embeddings.npy.part ]; do "
+                 "sleep 0.05; done; sleep 0.2; kill -%s $p; wait $p; exit $?; :",
                  i, i, signals[i][0]);
         int status = run("", arguments);
         ck_assert_msg(status == atoi(signals[i][1]), "%d: %s", status, err_text);
@@ -406,16 +406,22 @@ END_TEST
  * listed is done. */
 START_TEST(signals_stop_a_wait)
 {
+#ifdef __SANITIZE_THREAD__
+    puts("skipped: signals_stop_a_wait: ThreadSanitizer keeps a signal from a thread that waits "
+         "for a mutex");
+    return;
+#endif
     static const char *const commands[] = { "extract --weights w.safetensors --images - --batch 1",
                                             "pack --images -" };
     for (unsigned i = 0; i < 2; i++) {
         char arguments[512];
-        snprintf(arguments, sizeof arguments,
-                 "%s --out idle%u <line >out.txt 2>err.txt & p=$!; sleep 100 >line & s=$!; echo "
-                 "images/a/000.png >line; while [ -z \"$(ls -A . | grep idle%u)\" ]; do sleep "
-                 "0.05; done; sleep 0.5; kill -TERM $p; (sleep 60; kill -KILL $p) & k=$!; wait $p; "
-                 "r=$?; kill $s $k; exit $r; :",
-                 commands[i], i, i);
+        snprintf(
+            arguments, sizeof arguments,
+            "%s --out idle%u <line >out.txt 2>err.txt & p=$!; sleep 100 >line & s=$!; echo "
+            "images/a/000.png >line; while kill -0 $p && [ -z \"$(ls -A . | grep idle%u)\" ]; do "
+            "sleep 0.05; done; sleep 0.5; kill -TERM $p; (sleep 60; kill -KILL $p) & k=$!; "
+            "wait $p; r=$?; kill $s $k; exit $r; :",
+            commands[i], i, i);
         int status = run("rm -f line; mkfifo line; ", arguments);
         ck_assert_msg(status == 143, "%d: %s", status, err_text);
     }
