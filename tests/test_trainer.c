@@ -339,10 +339,17 @@ static void golden_name(const struct tiny *t, char *name, size_t size)
     snprintf(name, size, nth > 1 ? "%s-%u" : "%s", t->method, nth);
 }
 
+static bool slow_machine(void)
+{
+    return getenv("TACIT_SLOW_MACHINE");
+}
+
 START_TEST(twenty_steps_as_pytorch)
 {
     const struct tiny *t = &tiny[(size_t)_i / isa_count];
     char run[32];
+    if (slow_machine() && (size_t)_i % isa_count == 0 && isa_count > 1)
+        return; /* the reference has the same bits, and as long as all others */
     golden_name(t, run, sizeof run);
     tacit_config c;
     tacit_engine e;
@@ -425,12 +432,15 @@ START_TEST(same_bits)
 {
     static const unsigned threads[] = { 1, 2, 3, 8 };
     const struct tiny *run = &tiny[_i % TINY_COUNT];
-    const char *const more[] = { _i / TINY_COUNT ? "accumulate=2" : "accumulate=1",
+    bool slow = slow_machine(), twice = _i / TINY_COUNT;
+    if (slow && twice != _i % 2)
+        return; /* whole batches of the even ones, parts of the odd ones */
+    const char *const more[] = { twice ? "accumulate=2" : "accumulate=1",
                                  _i % 2 ? "drop_path=0" : "clip=0.1", NULL };
     /* All numbers of threads on the best ISA; on the others, and emulated, one must do. */
-    size_t n, m, best = getenv("TACIT_SLOW_MACHINE") ? isa_count : isa_count - 1;
+    size_t n, m, best = slow ? isa_count : isa_count - 1;
     float *want = six_steps(run, isas[0], 1, more, &n);
-    for (size_t i = 0; i < isa_count; i++)
+    for (size_t i = slow && isa_count > 1; i < isa_count; i++)
         for (size_t t = i == best ? 0 : 2; t < (i == best ? 4 : 3); t++) {
             float *got = six_steps(run, isas[i], threads[t], more, &m);
             ck_assert_uint_eq(n, m);
