@@ -70,9 +70,12 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
                                             : NULL;
         size_t tiles = (m + TACIT_MR - 1) / TACIT_MR, rows;
         size_t lines = tiles ? (4 * TACIT_NR / LINE + tiles - 1) / tiles : 0;
+        size_t asking = lines ? (4 * TACIT_NR / LINE + lines - 1) / lines : 0; /* the last tiles */
         for (size_t i = 0, t = 0; i < m; i += rows, t++) {
             rows = even_rows(m - i, tiles - t);
-            const float *ahead = next ? next + t * (kc / 4) * lines * LINE : NULL;
+            bool asks = next && tiles - t <= asking;
+            const float *ahead =
+                asks ? next + (t + asking - tiles) * (kc / 4) * lines * LINE : NULL;
             float *at = c + i * ldc + j;
             tacit_epilogue here, *e = NULL;
             if (last && epilogue) {
@@ -82,7 +85,8 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
             if (wide)
                 wide_tile(rows, kc, a + i * lda, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
             else
-                tile(rows, columns, kc, a + i * lda, lda, b, ahead, lines, at, ldc, p > 0, e);
+                tile(rows, columns, kc, a + i * lda, lda, b, ahead, asks ? lines : 0, at, ldc,
+                     p > 0, e);
             if (e && e->gelu)
                 finish_gelu(rows, columns, at, ldc, e);
         }

@@ -25,6 +25,10 @@
         }                                                                                          \
     }
 
+/* Every third row of a has a pointer, and the two behind it are one and two times lda away, which
+ * an x86 address adds for nothing. */
+#define TACIT_BASES ((TACIT_MR + 2) / 3)
+
 /* One step of k: a column of a times a row of each panel. */
 #define TACIT_TILE_STEP                                                                            \
     {                                                                                              \
@@ -35,18 +39,24 @@
         }                                                                                          \
         _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)                                 \
         {                                                                                          \
-            vf value = vf_set1(a[i * lda]);                                                        \
+            vf value = vf_set1(base[i / 3][i % 3 * lda]);                                          \
             _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)                                \
             {                                                                                      \
-                acc[i][j] = vf_fma(value, column[j], acc[i][j]);                                   \
+                if (panels == 1) /* fits into the registers */                                     \
+                    vf_fma_into(&acc[i][j], value, column[j]);                                     \
+                else                                                                               \
+                    acc[i][j] = vf_fma(value, column[j], acc[i][j]);                               \
             }                                                                                      \
         }                                                                                          \
-        a++;                                                                                       \
+        _Pragma("GCC unroll 5") for (size_t i = 0; i < bases; i++)                                 \
+        {                                                                                          \
+            base[i]++;                                                                             \
+        }                                                                                          \
         b += TACIT_NR;                                                                             \
     }
 
 /* rows and panels are constants at every call, all panels * NR columns are valid. b: panel j begins
- * at b + j * stride. ahead: lines to ask for, so many for four steps of k, or NULL. more: add to c.
+ * at b + j * stride. ahead: lines to ask for, so many for four steps of k. more: add to c.
  * e may be NULL. */
 TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *a, size_t lda,
                              const float *b, size_t stride, const float *ahead, size_t lines,
@@ -55,8 +65,14 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
     vf acc[TACIT_MR][4 * TACIT_NV];
     const size_t nv = panels * TACIT_NV;
     TACIT_TILE_EACH(acc[i][j] = vf_zero())
-    size_t p = 0;
-    for (; ahead && p + 4 <= k; p += 4) {
+    const float *base[TACIT_BASES];
+    const size_t bases = (rows + 2) / 3;
+    _Pragma("GCC unroll 5") for (size_t i = 0; i < bases; i++)
+    {
+        base[i] = a + 3 * i * lda;
+        __asm__("" : "+r"(base[i])); /* else gcc makes all rows' distances from the first */
+    }
+    for (const float *end = b + k / 4 * 4 * TACIT_NR; b != end;) {
         for (size_t line = 0; line < lines; line++, ahead += LINE)
             __builtin_prefetch(ahead);
         TACIT_TILE_STEP
@@ -64,7 +80,7 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
         TACIT_TILE_STEP
         TACIT_TILE_STEP
     }
-    for (; p < k; p++)
+    for (size_t p = k / 4 * 4; p < k; p++)
         TACIT_TILE_STEP
     if (more)
         TACIT_TILE_EACH(acc[i][j] = vf_add(vf_load(c + i * ldc + j * VF), acc[i][j]))

@@ -7,6 +7,8 @@
  */
 #include "gemm_tile.h"
 
+#include <string.h>
+
 /* So few uses do not pay for a copy. */
 #define FEW_TILES  2
 #define FEW_PANELS 4
@@ -18,13 +20,16 @@ TACIT_INLINE void tn_fixed(size_t rows, size_t k, const float *a, size_t lda, co
     vf acc[TACIT_MR][TACIT_NV];
     const size_t nv = TACIT_NV;
     TACIT_TILE_EACH(acc[i][j] = vf_zero())
-    for (size_t p = 0; p < k; p++, a += lda, b += ldb) {
+    for (size_t i = 0; more && i < rows; i++)
+        __builtin_prefetch(c + i * ldc, 1);
+    _Pragma("GCC unroll 4") for (size_t p = 0; p < k; p++, a += lda, b += ldb)
+    {
         vf column[TACIT_NV];
         _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)
         {
             column[j] = vf_load(b + j * VF);
         }
-        TACIT_TILE_EACH(acc[i][j] = vf_fma(vf_set1(a[i]), column[j], acc[i][j]))
+        TACIT_TILE_EACH(vf_fma_into(&acc[i][j], vf_set1(a[i]), column[j]))
     }
     if (more)
         TACIT_TILE_EACH(acc[i][j] = vf_add(vf_load(c + i * ldc + j * VF), acc[i][j]))
@@ -85,13 +90,18 @@ TACIT_INLINE void copy_rows(size_t width, size_t n, size_t k, const float *x, si
                                          : vf_zero());
 }
 
-/* A panel of c: k rows of a, or where tiles is not NULL the copies of a's tiles, by those of b. */
+/* A panel of c: k rows of a, or where tiles is not NULL the copies of a's tiles, by those of b.
+ * Meanwhile `next`, the panel of b that is copied after it, its rows ldn apart, is asked for; it
+ * may be NULL. */
 static void tn_panel(size_t m, size_t columns, size_t k, const float *a, size_t lda,
                      const float *tiles, const float *b, size_t ldb, float *c, size_t ldc,
-                     bool more)
+                     bool more, const float *next, size_t ldn)
 {
     size_t count = (m + TACIT_MR - 1) / TACIT_MR, rows, step = tiles ? TACIT_MR : lda;
+    size_t share = next ? (k + count - 1) / count : 0, asked = 0;
     for (size_t i = 0; i < m; i += rows, count--) {
+        for (size_t end = asked + share; asked < k && asked < end; asked++)
+            __builtin_prefetch(next + asked * ldn, 0, 2);
         const float *at = tiles ? tiles : a + i;
         rows = even_rows(m - i, count);
         if (columns == TACIT_NR)
@@ -107,7 +117,11 @@ static void copy_tiles(size_t m, size_t k, const float *a, size_t lda, float *ti
 {
     size_t count = (m + TACIT_MR - 1) / TACIT_MR;
     for (size_t i = 0; count; count--, tiles += k * TACIT_MR) {
-        copy_rows(TACIT_MR, m - i, k, a + i, lda, tiles);
+        if (m - i < TACIT_MR)
+            copy_rows(TACIT_MR, m - i, k, a + i, lda, tiles);
+        else
+            for (size_t p = 0; p < k; p++)
+                memcpy(tiles + p * TACIT_MR, a + p * lda + i, TACIT_MR * sizeof *a);
         i += even_rows(m - i, count);
     }
 }
@@ -132,7 +146,7 @@ void TACIT_NAME(tacit_gemm_tn_f32)(size_t m, size_t n, size_t k, const float *a,
             if (copied)
                 copy_rows(TACIT_NR, columns, kc, at, ldb, panel);
             tn_panel(m, columns, kc, rows, lda, tiles, copied ? panel : at, copied ? TACIT_NR : ldb,
-                     c + j, ldc, more);
+                     c + j, ldc, more, copied && j + TACIT_NR < n ? at + TACIT_NR : NULL, ldb);
         }
         more = true;
         p += kc;

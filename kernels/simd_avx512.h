@@ -55,6 +55,10 @@ TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
+TACIT_INLINE void vf_fma_into(vf *sum, vf a, vf b)
+{
+    *sum = vf_fma(a, b, *sum);
+}
 TACIT_INLINE vf vf_sqrt(vf a)
 {
     return _mm512_sqrt_ps(a);

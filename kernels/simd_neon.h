@@ -81,6 +81,10 @@ TACIT_INLINE vf vf_fma(vf a, vf b, vf c)
     return VF_EACH(AT);
 #undef AT
 }
+TACIT_INLINE void vf_fma_into(vf *sum, vf a, vf b)
+{
+    *sum = vf_fma(a, b, *sum);
+}
 TACIT_INLINE vf vf_sqrt(vf a)
 {
 #define AT(i) vsqrtq_f32(a.q[i])
