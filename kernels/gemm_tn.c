@@ -90,20 +90,34 @@ TACIT_INLINE void copy_rows(size_t width, size_t n, size_t k, const float *x, si
                                          : vf_zero());
 }
 
-/* A panel of c: k rows of a, or where tiles is not NULL the copies of a's tiles, by those of b.
- * Meanwhile `next`, the panel of b that is copied after it, its rows ldn apart, is asked for; it
- * may be NULL. */
+/* What is copied next: rows of `width` floats. */
+typedef struct coming {
+    const float *x; /* or NULL */
+    size_t rows, width, ld;
+} coming;
+
+/* Asks for the share of it that belongs to a tile of `count`. */
+TACIT_INLINE void ask(const coming *next, size_t tile, size_t count)
+{
+    if (!next->x)
+        return;
+    size_t end = next->rows * (tile + 1) / count;
+    for (size_t p = next->rows * tile / count; p < end; p++)
+        for (size_t j = 0; j < next->width; j += LINE)
+            __builtin_prefetch(next->x + p * next->ld + j, 0, 2);
+}
+
+/* A panel of c: k rows of a, or where tiles is not NULL the copies of a's tiles, by those of b. */
 static void tn_panel(size_t m, size_t columns, size_t k, const float *a, size_t lda,
                      const float *tiles, const float *b, size_t ldb, float *c, size_t ldc,
-                     bool more, const float *next, size_t ldn)
+                     bool more, const coming *next_a, const coming *next_b)
 {
     size_t count = (m + TACIT_MR - 1) / TACIT_MR, rows, step = tiles ? TACIT_MR : lda;
-    size_t share = next ? (k + count - 1) / count : 0, asked = 0;
-    for (size_t i = 0; i < m; i += rows, count--) {
-        for (size_t end = asked + share; asked < k && asked < end; asked++)
-            __builtin_prefetch(next + asked * ldn, 0, 2);
+    for (size_t i = 0, t = 0; i < m; i += rows, t++) {
         const float *at = tiles ? tiles : a + i;
-        rows = even_rows(m - i, count);
+        ask(next_a, t, count);
+        ask(next_b, t, count);
+        rows = even_rows(m - i, count - t);
         if (columns == TACIT_NR)
             tn_tile(rows, k, at, step, b, ldb, c + i * ldc, ldc, more);
         else
@@ -139,14 +153,20 @@ void TACIT_NAME(tacit_gemm_tn_f32)(size_t m, size_t n, size_t k, const float *a,
         const float *rows = a + p * lda;
         if (tiles)
             copy_tiles(m, kc, rows, lda, tiles);
-        for (size_t j = 0; j < n; j += TACIT_NR) {
-            size_t columns = n - j < TACIT_NR ? n - j : TACIT_NR;
+        size_t panels = (n + TACIT_NR - 1) / TACIT_NR, left = k - p - kc;
+        left = left < TACIT_KC ? left : TACIT_KC; /* rows of the next block */
+        for (size_t j = 0, t = 0; j < n; j += TACIT_NR, t++) {
+            size_t columns = n - j < TACIT_NR ? n - j : TACIT_NR, from = left * t / panels;
             const float *at = b + p * ldb + j;
             bool copied = m > FEW_TILES * TACIT_MR || columns < TACIT_NR;
             if (copied)
                 copy_rows(TACIT_NR, columns, kc, at, ldb, panel);
+            coming next_a = { tiles && left ? rows + (kc + from) * lda : NULL,
+                              left * (t + 1) / panels - from, m, lda };
+            coming next_b = { copied && j + TACIT_NR < n ? at + TACIT_NR : NULL, kc, TACIT_NR,
+                              ldb };
             tn_panel(m, columns, kc, rows, lda, tiles, copied ? panel : at, copied ? TACIT_NR : ldb,
-                     c + j, ldc, more, copied && j + TACIT_NR < n ? at + TACIT_NR : NULL, ldb);
+                     c + j, ldc, more, &next_a, &next_b);
         }
         more = true;
         p += kc;
