@@ -3,7 +3,7 @@
  * A step of k broadcasts MR neighbours of a row of a, and loads NR of a row of b. As they lie, both
  * rows of every step are on other pages, which costs a third of the rate. So a panel of b that many
  * tiles use is copied before that, to the first-level cache, and a that many panels use to the
- * second.
+ * second. What is copied next is asked for meanwhile, a share in each tile.
  */
 #include "gemm_tile.h"
 
@@ -96,7 +96,7 @@ typedef struct coming {
     size_t rows, width, ld;
 } coming;
 
-/* Asks for the share of it that belongs to a tile of `count`. */
+/* Asks the second-level cache for the share of it that belongs to a tile of `count`. */
 TACIT_INLINE void ask(const coming *next, size_t tile, size_t count)
 {
     if (!next->x)

@@ -349,7 +349,7 @@ START_TEST(twenty_steps_as_pytorch)
     const struct tiny *t = &tiny[(size_t)_i / isa_count];
     char run[32];
     if (slow_machine() && (size_t)_i % isa_count == 0 && isa_count > 1)
-        return; /* the reference has the same bits, and as long as all others */
+        return; /* the reference: it has the others' bits, and takes longer than they do */
     golden_name(t, run, sizeof run);
     tacit_config c;
     tacit_engine e;
