@@ -792,6 +792,9 @@ int main(void)
     tcase_add_test(tests, settings_are_laid_over_each_other);
     tcase_add_test(tests, bad_settings_are_refused);
     tcase_add_test(tests, contradictions_are_refused);
+    if (slow_machine())
+        puts("skipped: the reference's twenty steps, and of same_bits each run either whole or in "
+             "parts: a slow machine");
     tcase_add_loop_test(tests, twenty_steps_as_pytorch, 0, TINY_COUNT * (int)isa_count);
     tcase_add_loop_test(tests, same_bits, 0, 2 * TINY_COUNT);
     tcase_add_loop_test(tests, parts_have_the_gradient_of_the_whole, 0, 2);
