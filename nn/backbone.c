@@ -82,6 +82,16 @@ tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned b
     return TACIT_OK;
 }
 
+tacit_status tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision,
+                                          tacit_err *err)
+{
+    if (is_vit(config))
+        config->vit.precision = precision;
+    else if (precision != TACIT_FP32)
+        return tacit_fail(err, TACIT_EUNSUPPORTED, "int8 is for ViTs, and this is a ResNet");
+    return TACIT_OK;
+}
+
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,
                                    tacit_tensor_source *source, tacit_err *err)
 {

@@ -10,6 +10,7 @@
 #include "feature.h"
 #include "kernels.h"
 #include "pool.h"
+#include "precision.h"
 #include "tensor.h"
 
 #include <stdbool.h>
@@ -84,7 +85,8 @@ typedef struct tacit_vit_config {
     unsigned grid[2]; /* rows and columns that the stored tables are for; 0: the input's */
     tacit_resample resample;
     tacit_last_norm last_norm;
-    unsigned projection; /* outputs of "head.weight" on the normalised class token: CLIP */
+    unsigned projection;       /* outputs of "head.weight" on the normalised class token: CLIP */
+    tacit_precision precision; /* of the inference, no part of the file                  */
 } tacit_vit_config;
 
 /* The i-th named size (224 x 224 input, no layer scale), NULL past the last. */
