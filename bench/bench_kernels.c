@@ -71,6 +71,38 @@ static void bench_gemm_f32(call *c)
     c->run = run_gemm_f32;
 }
 
+static void run_quantise_u8(call *c)
+{
+    c->k->quantise_u8(c->m, c->n, c->a, c->n, (uint8_t *)c->c, c->n, c->b);
+}
+
+static void bench_quantise_u8(call *c)
+{
+    c->shape = "8 x 768";
+    c->m = 8;
+    c->n = 768;
+    c->bytes = 5.0 * 8 * 768;
+    c->run = run_quantise_u8;
+}
+
+/* Of any bits: bytes and scales are. */
+static void run_gemm_u8s8(call *c)
+{
+    c->k->gemm_u8s8(c->m, c->n, c->d, (const uint8_t *)c->a, c->d, c->a, (const int8_t *)c->b, c->b,
+                    (const int32_t *)(const void *)c->b, c->c, c->n, NULL);
+}
+
+/* Against the FMA rate of floats: with VNNI the limit is 400 %. */
+static void bench_gemm_u8s8(call *c)
+{
+    c->shape = "98 x 128 x 768, warm";
+    c->m = 98;
+    c->n = 128;
+    c->d = 768;
+    c->flops = 2.0 * 98 * 128 * 768;
+    c->run = run_gemm_u8s8;
+}
+
 static void run_gemm_tn_f32(call *c)
 {
     c->k->gemm_tn_f32(c->m, c->n, c->d, c->a, c->m, c->b, c->n, c->c, c->n, true,

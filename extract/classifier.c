@@ -185,7 +185,7 @@ tacit_status tacit_classifier_run(const tacit_classifier *c, const tacit_vectors
     block = block ? block : CHUNK;
     block = block < vectors->rows ? block : vectors->rows;
     bool wide = vectors->npy.dtype == TACIT_F32;
-    tacit_linear layer = { c->dim, c->classes, NULL, c->bias };
+    tacit_linear layer = { .in = c->dim, .out = c->classes, .bias = c->bias };
     layer.packed = tacit_calloc(tacit_gemm_packed_size(kernels, c->classes, c->dim), sizeof(float));
     float *converted = tacit_calloc(wide ? 0 : block, c->dim * sizeof *converted);
     float *logits = tacit_calloc(block, c->classes * sizeof *logits);

@@ -116,7 +116,7 @@ static double pass(tacit_logistic *p, const float *theta)
 {
     size_t dim = p->dim, classes = p->classes, step = gradient_columns(p);
     forward_of(p, theta);
-    const tacit_linear layer = { dim, classes, p->packed, p->bias };
+    const tacit_linear layer = { .in = dim, .out = classes, .packed = p->packed, .bias = p->bias };
     double loss = 0;
     for (p->from = 0; p->from < p->vectors->rows; p->from += p->block) {
         size_t left = p->vectors->rows - p->from;
@@ -206,7 +206,9 @@ static double evaluate(void *ctx, const float *theta, float *gradient)
 static void forward_few(tacit_logistic *p, const float *theta, float *logits)
 {
     forward_of(p, theta);
-    const tacit_linear layer = { p->dim, p->classes, p->packed, p->bias };
+    const tacit_linear layer = {
+        .in = p->dim, .out = p->classes, .packed = p->packed, .bias = p->bias
+    };
     tacit_linear_forward(&layer, p->kernels, 0, p->few, p->few_x, p->dim, logits, p->classes, NULL,
                          p->pool);
 }
@@ -288,7 +290,9 @@ static void precondition(void *ctx, const float *x, float *y)
         for (size_t i = 0; i < weights; i++)
             y[i] = x[i] * p->inverse[i % dim];
     } else {
-        const tacit_linear layer = { dim, dim, p->inverse, p->zeros };
+        const tacit_linear layer = {
+            .in = dim, .out = dim, .packed = p->inverse, .bias = p->zeros
+        };
         tacit_linear_forward(&layer, p->kernels, 0, p->classes, x, dim, y, dim, NULL, p->pool);
     }
     for (size_t c = 0; c < p->classes; c++)

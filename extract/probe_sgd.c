@@ -137,7 +137,9 @@ static void step(trainer *t, const uint32_t *order)
     }
     if (t->options->batch_norm)
         tacit_parallel_for(set->pool, (dim + BN_COLUMNS - 1) / BN_COLUMNS, normalise_chunk, t);
-    const tacit_linear layer = { dim, t->outputs, t->packed, t->bias };
+    const tacit_linear layer = {
+        .in = dim, .out = t->outputs, .packed = t->packed, .bias = t->bias
+    };
     tacit_linear_forward(&layer, set->kernels, 0, t->batch, t->x, dim, t->logits, t->outputs, NULL,
                          set->pool);
     tacit_parallel_for(set->pool, t->count * ((t->batch + ENTROPY_ROWS - 1) / ENTROPY_ROWS),

@@ -1,5 +1,6 @@
 /* kernels.c - choosing a table, and sizes that go with it. Baseline code. */
 #include "kernels.h"
+#include "int8.h"
 #include "winograd.h"
 
 #include <assert.h>
@@ -35,6 +36,38 @@ static size_t round_up(size_t n, size_t to)
 size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k)
 {
     return round_up(n, kernels->gemm_nr) * k;
+}
+
+size_t tacit_gemm_s8_size(size_t n, size_t k)
+{
+    return round_up(n, TACIT_INT8_NR) * round_up(k, 4);
+}
+
+/* A row of a panel, its groups nr apart; w NULL: zeros. */
+static void pack_s8_row(size_t k, const float *w, int8_t *packed, float *scale, int32_t *minus)
+{
+    float most = 0;
+    int32_t sum = 0;
+    for (size_t p = 0; w && p < k; p++)
+        most = most > fabsf(w[p]) ? most : fabsf(w[p]);
+    float inverse = tacit_int8_inverse(most);
+    for (size_t p = 0; p < round_up(k, 4); p++) {
+        int byte = w && p < k ? tacit_int8_byte(w[p], inverse) - 128 : 0;
+        packed[p / 4 * 4 * TACIT_INT8_NR + p % 4] = (int8_t)byte;
+        sum += byte;
+    }
+    *scale = tacit_int8_scale(most);
+    *minus = 128 * sum;
+}
+
+void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *packed,
+                        float *scale, int32_t *minus)
+{
+    size_t panel = TACIT_INT8_NR * round_up(k, 4);
+    for (size_t j = 0; j < round_up(n, TACIT_INT8_NR); j++)
+        pack_s8_row(k, j < n ? w + j * ldw : NULL,
+                    packed + j / TACIT_INT8_NR * panel + j % TACIT_INT8_NR * 4, scale + j,
+                    minus + j);
 }
 
 size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m)

@@ -205,6 +205,10 @@ typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
 
 #include "kernels_train.h"
 
+/* Whole numbers of 8 bits --------------------------------------------------------------------- */
+
+#include "kernels_int8.h"
+
 /* The table ----------------------------------------------------------------------------------- */
 
 typedef struct tacit_kernels {
@@ -220,6 +224,16 @@ const tacit_kernels *tacit_kernels_for(tacit_isa isa);
 
 /* Floats of a packed (n, k). */
 size_t tacit_gemm_packed_size(const tacit_kernels *kernels, size_t n, size_t k);
+
+/* Bytes of weights (n, k) packed for gemm_u8s8; scale and minus have round_up(n, TACIT_INT8_NR)
+ * elements each. */
+size_t tacit_gemm_s8_size(size_t n, size_t k);
+
+/* Packs w (n, k), rows ldw apart, for gemm_u8s8, on every ISA in the same way: output j's group p
+ * is at packed[(j / nr * nr * groups + p * nr + j % nr) * 4]. scale[j] = max |w[j]| / 127, minus[j]
+ * is 128 times the sum of the row's bytes. Missing rows are zeros. */
+void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *packed,
+                        float *scale, int32_t *minus);
 
 /* Floats of scratch for gemm_tn_f32 with up to m columns of a. */
 size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m);

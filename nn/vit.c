@@ -27,6 +27,7 @@ typedef struct forward {
     size_t batch, tokens, dim, ld, ld_wide;
     const float *images;
     float *x, *y, *n, *wide, *attention;
+    tacit_bytes bytes;     /* of int8: what a layer reads */
     size_t attention_size; /* floats for each worker */
 } forward;
 
@@ -54,12 +55,18 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
     if (!tacit_mul_size(batch, vit->tokens, &rows) ||
         !tacit_mul_size(each, tacit_pool_threads(pool), &attention))
         return false;
+    size_t bytes = vit->config.precision == TACIT_INT8 ? (ld_wide + 63) / 64 * 64 : 0;
     if (!arena)
-        return tacit_arena_plan(total, rows, ld * sizeof(float)) &&
+        return tacit_arena_plan(total, rows, bytes) &&
+               tacit_arena_plan(total, bytes ? rows : 0, sizeof(float)) &&
+               tacit_arena_plan(total, rows, ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, ld_wide * sizeof(float)) &&
                tacit_arena_plan(total, attention, sizeof(float));
+    f->bytes.q = tacit_arena_take(arena, rows, bytes);
+    f->bytes.scale = tacit_arena_take(arena, bytes ? rows : 0, sizeof(float));
+    f->bytes.ld = bytes;
     f->x = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->y = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->n = tacit_arena_take(arena, rows, ld * sizeof(float));
@@ -82,6 +89,18 @@ size_t tacit_vit_scratch(const tacit_vit *vit, size_t batch, const tacit_pool *p
 {
     size_t total = 0;
     return plan(vit, group_size(vit, batch), pool, &total, NULL, NULL) ? total : 0;
+}
+
+/* Outputs [from, out) of a layer, in the precision that it was opened in. */
+static void product(const forward *f, const tacit_linear *layer, size_t from, size_t m,
+                    const float *x, size_t ldx, float *y, size_t ldy,
+                    const tacit_epilogue *epilogue)
+{
+    if (layer->packed8)
+        tacit_linear_forward_int8(layer, f->k, from, m, x, ldx, &f->bytes, y, ldy, epilogue,
+                                  f->pool);
+    else
+        tacit_linear_forward(layer, f->k, from, m, x, ldx, y, ldy, epilogue, f->pool);
 }
 
 /* Patch embedding ----------------------------------------------------------------------------- */
@@ -277,12 +296,13 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     size_t ld = step * f->ld, ld_wide = step * f->ld_wide;
 
     normalise(f, &b->norm1, all, f->ld, f->x, f->n);
-    size_t from = cls_only && f->dim % f->k->gemm_nr == 0 ? f->dim : 0;
-    tacit_linear_forward(&b->qkv, f->k, from, all, f->n, f->ld, f->wide, f->ld_wide, NULL, f->pool);
+    size_t nr = b->qkv.packed8 ? TACIT_INT8_NR : f->k->gemm_nr;
+    size_t from = cls_only && f->dim % nr == 0 ? f->dim : 0;
+    product(f, &b->qkv, from, all, f->n, f->ld, f->wide, f->ld_wide, NULL);
     if (from) {
         tacit_linear queries = b->qkv;
         queries.out = f->dim;
-        tacit_linear_forward(&queries, f->k, 0, rows, f->n, ld, f->wide, ld_wide, NULL, f->pool);
+        product(f, &queries, 0, rows, f->n, ld, f->wide, ld_wide, NULL);
     }
     turn(f, b);
 
@@ -295,17 +315,17 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     tacit_parallel_for(f->pool, f->batch * f->vit->config.heads * a.steps, attention_chunk, &a);
 
     tacit_epilogue add1 = { .scale = b->ls1, .residual = f->x, .ldr = ld };
-    tacit_linear_forward(&b->proj, f->k, 0, rows, f->n, ld, f->y, ld, &add1, f->pool);
+    product(f, &b->proj, 0, rows, f->n, ld, f->y, ld, &add1);
     swap_streams(f);
 
     normalise(f, &b->norm2, rows, ld, f->x, f->n);
     tacit_epilogue gelu = { .gelu = f->vit->config.activation == TACIT_GELU };
-    tacit_linear_forward(&b->fc1, f->k, 0, rows, f->n, ld, f->wide, ld_wide, &gelu, f->pool);
+    product(f, &b->fc1, 0, rows, f->n, ld, f->wide, ld_wide, &gelu);
     hidden_job h = { f, rows, ld_wide };
     if (!gelu.gelu)
         tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, hidden_chunk, &h);
     tacit_epilogue add2 = { .scale = b->ls2, .residual = f->x, .ldr = ld };
-    tacit_linear_forward(&b->fc2, f->k, 0, rows, f->wide, ld_wide, f->y, ld, &add2, f->pool);
+    product(f, &b->fc2, 0, rows, f->wide, ld_wide, f->y, ld, &add2);
     swap_streams(f);
 }
 

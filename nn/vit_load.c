@@ -207,6 +207,9 @@ tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
     if ((size_t)(c->height / c->patch) * (c->width / c->patch) > MAX_TOKENS)
         return tacit_fail(err, TACIT_ELIMIT, "input of %u x %u has too many patches of %u",
                           c->width, c->height, c->patch);
+    if (c->precision == TACIT_INT8 && c->mlp > TACIT_INT8_MOST)
+        return tacit_fail(err, TACIT_ELIMIT, "int8 has products of %d values at most, not of %u",
+                          TACIT_INT8_MOST, c->mlp);
     return TACIT_OK;
 }
 
@@ -393,17 +396,55 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     float *floats = buffer, *to = slot->matrix ? floats : *slot->vector + first;
     tacit_status st = tacit__read_floats(l->source, l->index[p->slot], first, n, l->kernels, to,
                                          (uint16_t *)(void *)(floats + l->most), err);
-    if (st == TACIT_OK && slot->matrix)
+    if (st < 0 || !slot->matrix)
+        return st;
+    if (slot->matrix->packed)
         l->kernels->gemm_pack_f32(p->rows, columns, to, columns, slot->matrix->packed + first);
-    return st;
+    else
+        tacit_gemm_pack_s8(p->rows, columns, to, columns,
+                           slot->matrix->packed8 + p->first * 4 * TACIT_INT8_GROUPS(columns),
+                           slot->matrix->scale8 + p->first, slot->matrix->minus8 + p->first);
+    return TACIT_OK;
+}
+
+/* Which layers are in 8 bits where int8 is asked for: all of the blocks. The first and the last
+ * layer have a few hundredths of the work, and errors of the first go through all others. */
+static bool in_int8(const tacit_vit *vit, const tacit__slot *slot)
+{
+    return vit->config.precision == TACIT_INT8 && slot->matrix && slot->matrix != &vit->embed &&
+           slot->matrix != &vit->head;
+}
+
+/* The same as place_slots for a layer in 8 bits. */
+static bool place_int8(const tacit__slot *slot, size_t *total, tacit_arena *arena)
+{
+    size_t out = slot->shape[0], in = tacit__slot_elements(slot) / out;
+    size_t bytes = tacit_gemm_s8_size(out, in);
+    size_t rows = bytes / (4 * TACIT_INT8_GROUPS(in));
+    if (!arena)
+        return tacit_arena_plan(total, bytes, 1) && tacit_arena_plan(total, rows, sizeof(float)) &&
+               tacit_arena_plan(total, rows, sizeof(int32_t));
+    *slot->matrix = (tacit_linear){ .in = in,
+                                    .out = out,
+                                    .bias = slot->matrix->bias,
+                                    .packed8 = tacit_arena_take(arena, bytes, 1),
+                                    .scale8 = tacit_arena_take(arena, rows, sizeof(float)),
+                                    .minus8 = tacit_arena_take(arena, rows, sizeof(int32_t)) };
+    return true;
 }
 
 /* Plans (arena NULL) or takes the memory of every slot. */
-static bool place_slots(tacit__slot *slots, size_t count, const tacit_kernels *kernels,
-                        size_t *total, tacit_arena *arena)
+static bool place_slots(const tacit_vit *vit, tacit__slot *slots, size_t count, size_t *total,
+                        tacit_arena *arena)
 {
+    const tacit_kernels *kernels = vit->kernels;
     for (size_t s = 0; s < count; s++) {
         size_t n = tacit__slot_elements(&slots[s]);
+        if (in_int8(vit, &slots[s])) {
+            if (!place_int8(&slots[s], total, arena))
+                return false;
+            continue;
+        }
         if (slots[s].matrix)
             n = tacit_gemm_packed_size(kernels, slots[s].shape[0], n / slots[s].shape[0]);
         if (!arena) {
@@ -441,6 +482,8 @@ static tacit_status read_all(tacit_vit *vit, const tacit__slot *slots, size_t co
                              tacit_pool *pool, tacit_err *err)
 {
     size_t panel = vit->kernels->gemm_nr, most = 0;
+    if (vit->config.precision == TACIT_INT8 && panel < TACIT_INT8_NR)
+        panel = TACIT_INT8_NR; /* both are powers of two */
     for (size_t s = 0; s < count; s++) {
         size_t n = tacit__slot_elements(&slots[s]);
         if (slots[s].matrix)
@@ -497,14 +540,14 @@ tacit_status tacit_vit_open(tacit_vit **out, const tacit_vit_config *config,
     size_t widest = (size_t)3 * config->dim > 2 * (size_t)config->mlp ? (size_t)3 * config->dim
                                                                       : 2 * (size_t)config->mlp;
     widest = config->projection > widest ? config->projection : widest;
-    if (!place_slots(slots, count, kernels, &total, NULL) ||
+    if (!place_slots(vit, slots, count, &total, NULL) ||
         !tacit_arena_plan(&total, widest, sizeof(float))) {
         st = tacit_fail(err, TACIT_ELIMIT, "the model is too large for this machine");
         goto end;
     }
     if ((st = tacit_arena_open(&vit->arena, total, err)) < 0)
         goto end;
-    place_slots(slots, count, kernels, NULL, &vit->arena);
+    place_slots(vit, slots, count, NULL, &vit->arena);
     vit->zeros = tacit_arena_take(&vit->arena, widest, sizeof(float));
     memset(vit->zeros, 0, widest * sizeof(float));
     for (size_t s = 0; s < count; s++)

@@ -24,18 +24,6 @@ static void add_pixels(testcase *c, const tacit_conv *conv, size_t images)
     add_operand(c, IN, F32, images * conv->height * conv->width, conv->channels, conv->ldx);
 }
 
-static tacit_epilogue epilogue_of(const testcase *c, size_t bias, size_t scale, size_t residual)
-{
-    return (tacit_epilogue){
-        .bias = c->flags & BIAS ? f32(c, bias) : NULL,
-        .gelu = (c->flags & GELU) != 0,
-        .scale = c->flags & SCALE ? f32(c, scale) : NULL,
-        .residual = c->flags & RESIDUAL ? f32(c, residual) : NULL,
-        .ldr = c->operands[residual].ld,
-        .relu = (c->flags & RELU) != 0,
-    };
-}
-
 /* Some outputs, beginning anywhere, of a few images. */
 static void conv_shape(testcase *c)
 {

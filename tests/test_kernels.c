@@ -360,20 +360,81 @@ static void gemm_shape(testcase *c)
     add_operand(c, IN, F32, m, n, stride(c, n));
 }
 
+static tacit_epilogue epilogue_of(const testcase *c, size_t bias, size_t scale, size_t residual)
+{
+    return (tacit_epilogue){
+        .bias = c->flags & BIAS ? f32(c, bias) : NULL,
+        .gelu = (c->flags & GELU) != 0,
+        .scale = c->flags & SCALE ? f32(c, scale) : NULL,
+        .residual = c->flags & RESIDUAL ? f32(c, residual) : NULL,
+        .ldr = c->operands[residual].ld,
+        .relu = (c->flags & RELU) != 0,
+    };
+}
+
 static void gemm_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     size_t m = c->n[0], n = c->n[1], k = c->n[2];
-    tacit_epilogue epilogue = {
-        .bias = c->flags & BIAS ? f32(c, 4) : NULL,
-        .gelu = (c->flags & GELU) != 0,
-        .scale = c->flags & SCALE ? f32(c, 5) : NULL,
-        .residual = c->flags & RESIDUAL ? f32(c, 6) : NULL,
-        .ldr = c->operands[6].ld,
-        .relu = (c->flags & RELU) != 0,
-    };
+    tacit_epilogue epilogue = epilogue_of(c, 4, 5, 6);
     kernels->gemm_pack_f32(n, k, f32(c, 1), k, f32(c, 2));
     ((tacit_gemm_f32_fn *)kernel)(m, n, k, f32(c, 0), c->operands[0].ld, f32(c, 2), f32(c, 3),
                                   c->operands[3].ld, c->flags & EPILOGUE ? &epilogue : NULL);
+}
+
+static uint8_t *u8(const testcase *c, size_t i)
+{
+    return c->operands[i].at;
+}
+
+static void quantise_shape(testcase *c)
+{
+    sizes(c, 2, (const size_t[]){ 12, 400 });
+    size_t m = c->n[0], n = c->n[1], whole = 4 * TACIT_INT8_GROUPS(n);
+    add_operand(c, IN, F32, m, n, stride(c, n));
+    add_operand(c, OUT, U8, m, whole, stride(c, whole));
+    add_operand(c, OUT, F32, 1, m, m);
+}
+
+static void quantise_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_quantise_u8_fn *)kernel)(c->n[0], c->n[1], f32(c, 0), c->operands[0].ld, u8(c, 1),
+                                     c->operands[1].ld, f32(c, 2));
+}
+
+enum { NO_DOT = 64 };
+
+static void gemm_u8s8_shape(testcase *c)
+{
+    sizes(c, 3, (const size_t[]){ c->number % 2 ? 4 : 70, 200, 300 });
+    size_t m = c->n[0], n = c->n[1], k = c->n[2];
+    size_t whole = 4 * TACIT_INT8_GROUPS(k), rows = (n + 15) / 16 * 16;
+    c->flags = draw(c) % 128;
+    add_operand(c, IN, U8, m, whole, stride(c, whole));
+    add_operand(c, IN, F32, n, k, k);
+    add_operand(c, WORK, U8, 1, rows * whole, rows * whole);
+    add_operand(c, OUT, F32, m, n, stride(c, n));
+    add_operand(c, IN, F32, 1, n, n);
+    add_operand(c, IN, F32, 1, n, n);
+    add_operand(c, IN, F32, m, n, stride(c, n));
+    add_operand(c, IN, F32, 1, m, m);
+    add_operand(c, WORK, F32, 1, rows, rows);
+    add_operand(c, WORK, U32, 1, rows, rows);
+}
+
+static void gemm_u8s8_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    size_t m = c->n[0], n = c->n[1], k = c->n[2];
+    tacit_epilogue epilogue = epilogue_of(c, 4, 5, 6);
+    int8_t *packed = (int8_t *)u8(c, 2);
+    int32_t *minus = (int32_t *)u32(c, 9);
+    tacit_gemm_pack_s8(n, k, f32(c, 1), k, packed, f32(c, 8), minus);
+    tacit__cpu_dot8_hide((c->flags & NO_DOT) != 0);
+    ((tacit_gemm_u8s8_fn *)kernel)(m, n, k, u8(c, 0), c->operands[0].ld, f32(c, 7), packed,
+                                   f32(c, 8), minus, f32(c, 3), c->operands[3].ld,
+                                   c->flags & EPILOGUE ? &epilogue : NULL);
+    tacit__cpu_dot8_hide(false);
 }
 
 static void gemm_tn_shape(testcase *c)

@@ -99,6 +99,44 @@ START_TEST(gemm_is_the_product)
 }
 END_TEST
 
+/* What is quantised is half a step off at most, in a row of a and in a row of w. */
+START_TEST(gemm_u8s8_is_near_the_product)
+{
+    static const size_t shapes[][3] = { { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 40, 768 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], whole = (k + 3) / 4 * 4;
+        size_t panels = (n + TACIT_INT8_NR - 1) / TACIT_INT8_NR * TACIT_INT8_NR;
+        float *a = numbers(m * k), *w = numbers(n * k), *c = numbers(m * n);
+        float *a_scale = numbers(m), *scale = numbers(panels);
+        uint8_t *q = malloc(m * whole);
+        int8_t *packed = malloc(tacit_gemm_s8_size(n, k));
+        int32_t *minus = malloc(panels * sizeof *minus);
+        ck_assert(q && packed && minus);
+        ref->quantise_u8(m, k, a, k, q, whole, a_scale);
+        tacit_gemm_pack_s8(n, k, w, k, packed, scale, minus);
+        ref->gemm_u8s8(m, n, k, q, whole, a_scale, packed, scale, minus, c, n, NULL);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double y = 0, bound = 0, da = (double)a_scale[i] / 2, dw = (double)scale[j] / 2;
+                for (size_t p = 0; p < k; p++) {
+                    double x = (double)a[i * k + p], v = (double)w[j * k + p];
+                    y += x * v;
+                    bound += fabs(x) * dw + fabs(v) * da + da * dw;
+                }
+                check_near((double)c[i * n + j], y, bound * 1.001, "gemm_u8s8", i * n + j);
+            }
+        free(minus);
+        free(packed);
+        free(q);
+        free(scale);
+        free(a_scale);
+        free(c);
+        free(w);
+        free(a);
+    }
+}
+END_TEST
+
 START_TEST(gemm_tn_is_the_product)
 {
     static const size_t shapes[][3] = { { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 4, 1500 } };
@@ -446,6 +484,7 @@ int main(void)
     TCase *t = tcase_create("kernels_ref");
     tcase_set_timeout(t, 0);
     tcase_add_test(t, gemm_is_the_product);
+    tcase_add_test(t, gemm_u8s8_is_near_the_product);
     tcase_add_test(t, gemm_tn_is_the_product);
     tcase_add_test(t, dot_and_above);
     tcase_add_test(t, cross_entropy_and_its_gradient);

@@ -17,6 +17,9 @@
 #ifndef HWCAP_ASIMD
 #define HWCAP_ASIMD (1 << 1)
 #endif
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
 #endif
 
 #define MAX_THREADS 1024
@@ -75,6 +78,36 @@ static bool x86_has(tacit_isa isa)
 }
 
 #endif
+
+static bool dot8_hidden;
+
+static bool dot8_found(void)
+{
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & bit_AVX512VNNI);
+#elif defined(__aarch64__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return false;
+#endif
+}
+
+bool tacit_cpu_dot8(void)
+{
+    static int found; /* 1: no, 2: yes; threads that meet here find the same */
+    int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
+    if (!known) {
+        known = dot8_found() ? 2 : 1;
+        __atomic_store_n(&found, known, __ATOMIC_RELAXED);
+    }
+    return known == 2 && !dot8_hidden;
+}
+
+void tacit__cpu_dot8_hide(bool hide)
+{
+    dot8_hidden = hide;
+}
 
 bool tacit_isa_available(tacit_isa isa)
 {

@@ -1,0 +1,39 @@
+/* int8.h - rounding to 8 bits, for the definitions and for packing. */
+#ifndef TACIT_INT8_H
+#define TACIT_INT8_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* Least and largest value that a row is scaled by. */
+#define TACIT_INT8_TINY 1e-30f
+#define TACIT_INT8_HUGE 3e38f
+
+/* Added to a whole number of at most 2^21, it leaves 128 more than it in the lowest byte, and
+ * rounds to nearest even what is not whole: 1.5 x 2^23 + 128. */
+#define TACIT_INT8_MAGIC 12583040.0f
+
+/* 127 / most, and 0 where that is no use. */
+static inline float tacit_int8_inverse(float most)
+{
+    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? 127.0f / most : 0;
+}
+
+static inline float tacit_int8_scale(float most)
+{
+    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? most / 127.0f : 0;
+}
+
+/* 128 + round(x inverse); 1 where that is NaN. */
+static inline uint8_t tacit_int8_byte(float x, float inverse)
+{
+    float v = x * inverse;
+    uint32_t bits;
+    v = v > -127.0f ? v : -127.0f;
+    v = 127.0f < v ? 127.0f : v;
+    v += TACIT_INT8_MAGIC;
+    memcpy(&bits, &v, sizeof bits);
+    return (uint8_t)bits;
+}
+
+#endif

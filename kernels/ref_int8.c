@@ -1,0 +1,38 @@
+/* ref_int8.c - the definition of the products in 8 bits, in plain C. */
+#include "int8.h"
+#include "ref.h"
+
+#include <math.h>
+
+void tacit_quantise_u8_ref(size_t rows, size_t n, const float *x, size_t ldx, uint8_t *q,
+                           size_t ldq, float *scale)
+{
+    for (size_t r = 0; r < rows; r++, x += ldx, q += ldq) {
+        float lane[LANES] = { 0 };
+        for (size_t i = 0; i < n; i++)
+            lane[i % LANES] = ref_max(lane[i % LANES], fabsf(x[i]));
+        for (size_t half = LANES / 2; half; half /= 2)
+            for (size_t i = 0; i < half; i++)
+                lane[i] = ref_max(lane[i], lane[i + half]);
+        float inverse = tacit_int8_inverse(lane[0]);
+        scale[r] = tacit_int8_scale(lane[0]);
+        for (size_t i = 0; i < 4 * TACIT_INT8_GROUPS(n); i++)
+            q[i] = i < n ? tacit_int8_byte(x[i], inverse) : 128;
+    }
+}
+
+void tacit_gemm_u8s8_ref(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda,
+                         const float *a_scale, const int8_t *packed, const float *scale,
+                         const int32_t *minus, float *c, size_t ldc, const tacit_epilogue *e)
+{
+    (void)minus;
+    size_t groups = TACIT_INT8_GROUPS(k), nr = TACIT_INT8_NR;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            const int8_t *w = packed + j / nr * nr * 4 * groups + j % nr * 4;
+            int32_t sum = 0;
+            for (size_t p = 0; p < k; p++)
+                sum += (a[i * lda + p] - 128) * w[p / 4 * 4 * nr + p % 4];
+            c[i * ldc + j] = finish((float)sum * (a_scale[i] * scale[j]), e, i, j);
+        }
+}
