@@ -80,14 +80,16 @@ typedef struct tacit_options {
     int allow_partial;          /* not 0: leave unknown tensors, make up missing ones */
     size_t batch; /* images that go through the network together, at most; changes no bit; 0: one,
                      and in a server as many as threads, up to 8 */
-    unsigned blocks; /* of a ViT, the first that run, before its last norm; 0: all */
+    unsigned blocks;       /* of a ViT, the first that run, before its last norm; 0: all */
+    const char *precision; /* of the network's products: "fp32", or of a ViT "int8": faster, and
+                              vectors that are near but not the same; tacit drift tells how near */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
         sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
-            NULL, NULL, 0, 0, 0                                                                    \
+            NULL, NULL, 0, 0, 0, NULL                                                              \
     }
 
 typedef struct tacit_extractor tacit_extractor;

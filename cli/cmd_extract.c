@@ -23,7 +23,7 @@ static const tacit_option options[] = {
       false },
     { "batch", "N", "8", "images at a time in each thread; changes no bit of the result", false },
     { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
-    { "precision", "fp32", "fp32", "arithmetic of the network", false },
+    TACIT_PRECISION_OPTION("fp32"),
     { "shard", "I/N", "1/1", "only every Nth image, from the Ith; join the parts by tacit merge",
       false },
     { "resume", NULL, NULL, "go on with an unfinished run in DIR, if it is the same", false },

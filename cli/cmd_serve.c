@@ -30,7 +30,7 @@ static const tacit_option options[] = {
     { "queue", "N", "16", "requests of a client that are read ahead of its answers", false },
     { "clients", "N", "64", "connections at a time; further ones wait", false },
     { "threads", "N", NULL, "threads (default: what the machine allows this process)", false },
-    { "precision", "fp32", "fp32", "arithmetic of the network", false },
+    TACIT_PRECISION_OPTION("fp32"),
     { "json", NULL, NULL, "print the last line, the latencies, as one JSON object", false },
 };
 
@@ -55,11 +55,9 @@ static tacit_status read_settings(struct serving *s, tacit_err *err)
     if ((st = tacit_model_args_read(s->args, &s->model_args, err)) < 0 ||
         (st = tacit_arg_unsigned(s->args, "batch", 1, TACIT_BATCH_MOST, &s->batch_most, err)) < 0 ||
         (st = tacit_arg_unsigned(s->args, "queue", 1, 4096, &s->queue, err)) < 0 ||
-        (st = tacit_arg_unsigned(s->args, "clients", 1, 4096, &s->clients, err)) < 0 ||
-        (st = tacit_arg_unsigned(s->args, "threads", 1, 1024, &s->threads, err)) < 0)
+        (st = tacit_arg_unsigned(s->args, "clients", 1, 4096, &s->clients, err)) < 0)
         return st;
-    unsigned precision;
-    return tacit_arg_choice(s->args, "precision", &precision, err);
+    return tacit_arg_unsigned(s->args, "threads", 1, 1024, &s->threads, err);
 }
 
 static tacit_status open_all(struct serving *s, unsigned threads, tacit_err *err)

@@ -55,6 +55,15 @@
         "pillow", "12|13", "13", "the release of Pillow whose resize is matched bit by bit", false \
     }
 
+/* And the one of them whose default is the command's. */
+#define TACIT_PRECISION_OPTION(fallback)                                                           \
+    {                                                                                              \
+        "precision", "fp32|int8", fallback,                                                        \
+            "what the network multiplies in: int8, of ViTs, is faster, and its vectors are near "  \
+            "those of fp32; 'tacit drift' tells how near",                                         \
+            false                                                                                  \
+    }
+
 /* Options of a model; `model` points into the struct, which must stay where it is. */
 typedef struct tacit_model_args {
     tacit_model_options model;

@@ -49,12 +49,15 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
 {
     tacit_model_defaults(model);
     tacit_recipe_options *recipe = &model->recipe;
+    int precision = TACIT_FP32;
     tacit_status st;
     if ((st = choose(o->features, tacit_features_name, "features", &model->features, err)) < 0 ||
         (st = choose(o->filter, tacit_filter_name, "filter", &recipe->filter, err)) < 0 ||
         (st = choose(o->resize_by, tacit_resampler_name, "way to resize", &recipe->resampler,
                      err)) < 0 ||
-        (st = choose(o->crop_mode, tacit_crop_mode_name, "crop mode", &recipe->crop_mode, err)) < 0)
+        (st = choose(o->crop_mode, tacit_crop_mode_name, "crop mode", &recipe->crop_mode, err)) <
+            0 ||
+        (st = choose(o->precision, tacit_precision_name, "precision", &precision, err)) < 0)
         return st;
     model->weights = o->weights ? o->weights : TACIT_WEIGHTS_DEFAULT;
     model->how.arch = o->arch;
@@ -62,6 +65,7 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
     model->how.allow_partial = o->allow_partial != 0;
     model->normalize = o->normalize != 0;
     model->blocks = o->blocks;
+    model->precision = (tacit_precision)precision;
     model->size[0] = o->size;
     model->size[1] = o->size_width ? o->size_width : o->size;
     recipe->resize[0] = o->resize;

@@ -21,6 +21,12 @@ const char *tacit_features_name(unsigned features)
                                                                      : NULL;
 }
 
+const char *tacit_precision_name(unsigned precision)
+{
+    static const char *const names[] = { [TACIT_FP32] = "fp32", [TACIT_INT8] = "int8" };
+    return precision < sizeof names / sizeof *names ? names[precision] : NULL;
+}
+
 void tacit_model_defaults(tacit_model_options *options)
 {
     *options = (tacit_model_options){ .features = -1 };
@@ -56,6 +62,8 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
     tacit_backbone_name(&config, model->arch, sizeof model->arch); /* with all of its blocks */
     if (options->blocks && (st = tacit_backbone_set_blocks(&config, options->blocks, err)) < 0)
         return st;
+    if ((st = tacit_backbone_set_precision(&config, options->precision, err)) < 0)
+        return st;
     tacit_backbone_input(&config, &height, &width);
     st = tacit_recipe_make(&model->recipe, &dialect->published, height, width, &options->recipe,
                            err);
@@ -64,6 +72,7 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
     model->features = options->features < 0 ? dialect->features : (tacit_features)options->features;
     model->normalize = options->normalize;
     model->blocks = options->blocks;
+    model->precision = options->precision;
     model->grid[0] = model->grid[1] = 1;
     st =
         tacit_backbone_open(&model->backbone, &config, &dialect->source, model->kernels, pool, err);

@@ -12,6 +12,7 @@
 #include "image.h"
 #include "kernels.h"
 #include "pool.h"
+#include "precision.h"
 #include "preprocess.h"
 #include "recipe.h"
 #include "status.h"
@@ -28,21 +29,25 @@ typedef struct tacit_model_options {
     bool normalize;   /* each vector to length 1; with patch features each patch's          */
     unsigned size[2]; /* height and width of the input; 0: what was published               */
     unsigned blocks;  /* of a ViT, the first that run; 0: all                               */
+    tacit_precision precision;
     tacit_recipe_options recipe;
 } tacit_model_options;
 
-/* All as it was published. */
+/* All as it was published, in fp32. */
 void tacit_model_defaults(tacit_model_options *options);
 
 /* "cls", "mean", "cls+mean", "patch", "last4" in the order of tacit_features; NULL past the last.
  */
 const char *tacit_features_name(unsigned features);
+/* "fp32", "int8" likewise. */
+const char *tacit_precision_name(unsigned precision);
 
 typedef struct tacit_model {
     tacit_backbone *backbone;
     const tacit_kernels *kernels;
     tacit_recipe recipe;
     tacit_features features;
+    tacit_precision precision;
     bool normalize;
     unsigned blocks;  /* 0: all                                                          */
     size_t dim;       /* floats of one image's features                                  */

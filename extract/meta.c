@@ -181,9 +181,9 @@ json_t *tacit_recipe_json(const tacit_model *model, tacit_dtype dtype, const cha
                      "preprocessing", tacit_preprocessing_json(&model->recipe), "features",
                      tacit_features_name(model->features), "normalize", (int)model->normalize,
                      "dtype", dtype == TACIT_F16 ? "f16" : "f32", "dim", (json_int_t)model->dim,
-                     "precision", "fp32", "libraries", "libjpeg", jpeg, "libpng",
-                     png_get_libpng_ver(NULL), "input", "path", place_json(images), "kind",
-                     tacit_dataset_kind_name(kind), "shard", slice);
+                     "precision", tacit_precision_name(model->precision), "libraries", "libjpeg",
+                     jpeg, "libpng", png_get_libpng_ver(NULL), "input", "path", place_json(images),
+                     "kind", tacit_dataset_kind_name(kind), "shard", slice);
 }
 
 json_t *tacit_meta_recipe(const json_t *meta)

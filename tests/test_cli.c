@@ -55,7 +55,7 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --batch 99999999999999999999", "--batch" },
         { EXTRACT "--out o --threads 1.5", "--threads '1.5'" },
         { EXTRACT "--out o --features cl", "--features 'cl': use one of cls|mean" },
-        { EXTRACT "--out o --precision int9", "--precision 'int9'" },
+        { EXTRACT "--out o --precision int9", "--precision 'int9': use one of fp32|int8" },
         { EXTRACT "--out o --pillow 11", "--pillow '11'" },
         { EXTRACT "--out o --blocks 0", "--blocks '0'" },
         { EXTRACT "--out o --blocks 3", "3 blocks of a network of 2" },
@@ -246,7 +246,8 @@ START_TEST(recipes_are_told)
           { "\"resize\": 32", "\"crop_mode\": \"squash\"", "\"resize_by\": \"tensor\"" } },
         { "--crop-mode squash --crop-pct 0.8 --resize-by tensor-u8",
           { "\"resize\": 40", "\"resize_by\": \"tensor-u8\"" } },
-        { "--blocks 1", { "\"blocks\": 1", "\"features\": \"cls\"" } },
+        { "--blocks 1", { "\"blocks\": 1", "\"precision\": \"fp32\"" } },
+        { "--precision int8", { "\"precision\": \"int8\"", "\"features\": \"cls\"" } },
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char arguments[512], folder[32];
@@ -372,8 +373,12 @@ START_TEST(folders_of_other_runs_are_refused)
     ck_assert_int_eq(run("", EXTRACT "--out twice"), 0);
     fails(1, "", EXTRACT "--out twice", "holds a finished run");
     fails(1, "", EXTRACT "--out twice --resume --features mean", "features is \"mean\" here");
+    fails(1, "", EXTRACT "--out twice --resume --precision int8", "precision is \"int8\" here");
     ck_assert_int_eq(run("", EXTRACT "--out twice --resume"), 0);
     ck_assert_ptr_nonnull(strstr(err_text, "is complete"));
+    ck_assert_int_eq(run("", EXTRACT "--out half1 --shard 1/2"), 0);
+    ck_assert_int_eq(run("", EXTRACT "--out half2 --shard 2/2 --precision int8"), 0);
+    fails(1, "", "merge --out both half1 half2", "precision is \"fp32\" here and \"int8\" there");
 }
 END_TEST
 
@@ -444,6 +449,23 @@ static void make_records(const char *path)
         fputc(i % 3073 ? (int)(i * 2654435761u >> 24) : (int)(i / 3073 % 10), f);
     fclose(f);
 }
+
+/* Named is the file, since that decides. */
+START_TEST(int8_of_a_resnet_is_refused)
+{
+    make_records("records.bin");
+    ck_assert_int_eq(run("", "pretrain simclr --images records.bin --preset quick --out r "
+                             "--epochs 0"),
+                     0);
+#define RESNET "--weights r/backbone.safetensors --precision int8"
+    fails(1, "", "extract --images images --out o " RESNET,
+          "r/backbone.safetensors: int8 is for ViTs");
+    fails(1, "", "serve </dev/null " RESNET, "r/backbone.safetensors: int8 is for ViTs");
+    fails(1, "", "extract --weights default --images images --out o --precision int8",
+          "default: int8 is for ViTs");
+    ck_assert_int_ne(access("o", F_OK), 0);
+}
+END_TEST
 
 #define PRETRAIN "pretrain mae --images records.bin --preset quick --set depth=2 $SMALLER "
 
@@ -776,6 +798,11 @@ START_TEST(knn_of_a_folder)
     fails(1, "", "knn --train emb --train-labels emb/embeddings.npy", "labels are integers");
     ck_assert_int_eq(run("", EXTRACT "--out emb-mean --features mean"), 0);
     fails(1, "", "knn --train emb --test emb-mean", "features is \"cls\" here");
+    ck_assert_int_eq(run("", EXTRACT "--out emb-int8 --precision int8"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, ", cls, int8, "));
+    fails(1, "", "knn --train emb --test emb-int8",
+          "precision is \"fp32\" here and \"int8\" there");
+    fails(1, "", "probe --train emb-int8 --test emb", "precision is \"int8\" here");
     ck_assert_int_eq(run("", EXTRACT "--out emb-patch --features patch"), 0);
     fails(1, "", "knn --train emb-patch", "not one vector a row");
     ck_assert_int_eq(system("head -c 200 emb/embeddings.npy >cut.npy"), 0);
@@ -920,6 +947,7 @@ int main(void)
     tcase_add_test(tcase, a_config_beside_is_followed);
     tcase_add_test(tcase, output_that_cannot_be_written);
     tcase_add_test(tcase, folders_of_other_runs_are_refused);
+    tcase_add_test(tcase, int8_of_a_resnet_is_refused);
     tcase_add_test(tcase, signals_stop_in_order);
     tcase_add_test(tcase, signals_stop_a_wait);
     tcase_add_test(tcase, pretrain_refuses);

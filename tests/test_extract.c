@@ -743,6 +743,25 @@ START_TEST(the_library_gives_the_rows)
     tacit_extractor_close(&extractor);
     ck_assert_ptr_null(extractor);
 
+    /* What an older program does not know of is not read. */
+    options.precision = "int8";
+    options.struct_size = offsetof(tacit_options, precision);
+    ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_OK);
+    ck_assert_int_eq(tacit_extractor_embed(extractor, png, size, vector, &err), TACIT_OK);
+    ck_assert_mem_eq(vector, rows + 128 + 64 * sizeof(float), sizeof vector);
+    tacit_extractor_close(&extractor);
+    options.struct_size = sizeof options;
+    ck_assert_msg(!tacit_extractor_open(&extractor, &options, &err), "%s", err.text);
+    ck_assert_int_eq(tacit_extractor_embed(extractor, png, size, vector, &err), TACIT_OK);
+    tacit_extractor_close(&extractor);
+    options.weights = NULL; /* a ResNet */
+    ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EUNSUPPORTED);
+    options.weights = weights;
+    options.precision = "int9";
+    ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EINVAL);
+    ck_assert_str_eq(err.text, "unknown precision 'int9'");
+    options.precision = NULL;
+
     options.filter = "nearest";
     ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EINVAL);
     ck_assert_ptr_null(extractor);
