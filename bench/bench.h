@@ -3,6 +3,7 @@
 #define TACIT_BENCH_H
 
 #include "cpu.h"
+#include "precision.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@ typedef struct tacit_bench_options {
     const tacit_isa *isa;                /* kernels: only on this one; NULL: on all     */
     bool count;                          /* kernels: a call of each: counts.h           */
     const char *weights, *arch, *images; /* extract                                            */
+    tacit_precision precision;           /* extract                                            */
     bool latency;                        /* extract: only that                                 */
     unsigned batch;                      /* 0: 1 for extract, each network's own for pretrain */
 } tacit_bench_options;

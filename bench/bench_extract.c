@@ -87,6 +87,7 @@ static tacit_status open_subject(subject *s, const tacit_bench_options *o, tacit
     tacit_model_defaults(&options);
     options.weights = o->weights;
     options.how.arch = o->arch;
+    options.precision = o->precision;
     tacit_status st;
     if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
         (st = tacit_pool_open(&s->pool, threads.use, err)) < 0 ||
@@ -227,11 +228,13 @@ static tacit_status cold_start(const tacit_bench_options *o, const char *program
 {
     char count[16];
     snprintf(count, sizeof count, "%u", threads);
-    const char *argv[16] = { program,    "bench",    "extract", "--once",    "--weights",
-                             o->weights, "--images", file,      "--threads", count };
+    const char *argv[16] = { program,     "bench",       "extract",
+                             "--once",    "--precision", tacit_precision_name(o->precision),
+                             "--weights", o->weights,    "--images",
+                             file,        "--threads",   count };
     if (o->arch) {
-        argv[10] = "--arch";
-        argv[11] = o->arch;
+        argv[12] = "--arch";
+        argv[13] = o->arch;
     }
     int out[2];
     if (pipe(out))
@@ -288,29 +291,31 @@ tacit_status tacit_bench_extract(const tacit_bench_options *o, const char *progr
     const char *isa = tacit_isa_name(s.model.kernels->isa);
     if (o->json) {
         json_t *all = json_pack(
-            "{s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+            "{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
             "s:f}",
-            "model", s.model.arch, "isa", isa, "threads", (int)threads, "batch", (int)batch,
-            "latency_p50_s", l.p50, "latency_p90_s", l.p90, "latency_p99_s", l.p99, "decode_s",
-            l.decode, "preprocess_s", l.preprocess, "embed_s", l.embed, "fma_gflops", l.limit,
-            "embed_share", l.share, "images_per_s", rate, "cold_start_s", start, "cold_start_min_s",
-            best, "peak_bytes", peak, "fma_cost", l.cost);
+            "model", s.model.arch, "precision", tacit_precision_name(s.model.precision), "isa", isa,
+            "threads", (int)threads, "batch", (int)batch, "latency_p50_s", l.p50, "latency_p90_s",
+            l.p90, "latency_p99_s", l.p99, "decode_s", l.decode, "preprocess_s", l.preprocess,
+            "embed_s", l.embed, "fma_gflops", l.limit, "embed_share", l.share, "images_per_s", rate,
+            "cold_start_s", start, "cold_start_min_s", best, "peak_bytes", peak, "fma_cost",
+            l.cost);
         if (!all || json_dumpf(all, out, JSON_COMPACT | JSON_REAL_PRECISION(6)))
             st = tacit_fail(err, TACIT_EIO, "the result could not be written");
         json_decref(all);
         fputc('\n', out);
     } else {
         fprintf(out,
-                "%s on %s, %u threads, %zu images\n"
+                "%s in %s on %s, %u threads, %zu images\n"
                 "latency     p50 %.2f ms, p90 %.2f ms, p99 %.2f ms, of %zu: JPEG bytes to vector\n"
                 "  of which  decode %.2f ms, preprocess %.2f ms, model %.2f ms\n"
                 "limit       %.1f GFLOP/s of FMA in the same turns: the model reaches %.1f %%\n"
                 "throughput  %.1f images/s, batch %zu, each thread on its own images\n"
                 "cold start  %.1f ms from exec to the first vector, at best %.1f ms\n"
                 "peak        %.1f MB resident, one image at a time\n",
-                s.model.arch, isa, threads, p.count, 1e3 * l.p50, 1e3 * l.p90, 1e3 * l.p99,
-                l.images, 1e3 * l.decode, 1e3 * l.preprocess, 1e3 * l.embed, l.limit, 100 * l.share,
-                rate, batch, 1e3 * start, 1e3 * best, peak * 1e-6);
+                s.model.arch, tacit_precision_name(s.model.precision), isa, threads, p.count,
+                1e3 * l.p50, 1e3 * l.p90, 1e3 * l.p99, l.images, 1e3 * l.decode, 1e3 * l.preprocess,
+                1e3 * l.embed, l.limit, 100 * l.share, rate, batch, 1e3 * start, 1e3 * best,
+                peak * 1e-6);
     }
 end:
     free_pictures(&p);

@@ -9,6 +9,7 @@
 static const tacit_option options[] = {
     { "weights", "FILE|default", "default", "extract: backbone to measure", false },
     { "arch", "NAME", NULL, "extract: architecture by timm's name", false },
+    { "precision", "fp32|int8", "fp32", "extract: of the products", false },
     { "images", "PATH", NULL, "extract: images to measure with", false },
     { "batch", "N", NULL,
       "images at a time: extract, in each thread (1); pretrain, a step (32, 128, 16)", false },
@@ -102,12 +103,14 @@ static int run(const tacit_args *args)
                               .filters = filters };
     for (size_t i = 0; (filters[i] = tacit_arg_each(args, "filter", i)); i++)
         ;
-    unsigned chosen;
+    unsigned chosen, precision = TACIT_FP32;
     if (tacit_arg_unsigned(args, "threads", 1, 1024, &o.threads, &err) < 0 ||
         tacit_arg_unsigned(args, "batch", 1, 1024, &o.batch, &err) < 0 ||
         tacit_arg_unsigned(args, "rounds", 1, 64, &o.rounds, &err) < 0 ||
+        tacit_arg_choice(args, "precision", &precision, &err) < 0 ||
         (tacit_arg(args, "isa") && tacit_arg_choice(args, "isa", &chosen, &err) < 0))
         return tacit_cli_usage(args, &err);
+    o.precision = (tacit_precision)precision; /* choices are in its order */
     tacit_isa isa = TACIT_ISA_REF;
     if (tacit_arg(args, "isa")) {
         if (tacit_isa_select(tacit_arg(args, "isa"), &isa, &err) < 0)

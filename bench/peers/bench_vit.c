@@ -2,6 +2,7 @@
  * line at a time, so that the engines can take turns within one run.
  *
  *     open FILE                    weights                                        -> ok
+ *     open8 FILE                   the same, for products in 8 bits               -> ok
  *     images N FILE                N planar images, raw float32, for the network  -> ok
  *     vectors BATCH THREADS FILE   writes the published features of all images to FILE       -> ok
  *     forward WARM COUNT BATCH THREADS   the network alone, first WARM times untimed
@@ -75,7 +76,7 @@ static size_t image_floats(void)
     return (size_t)3 * height * width;
 }
 
-static tacit_status open_model(const char *path, tacit_err *err)
+static tacit_status open_model(const char *path, tacit_precision precision, tacit_err *err)
 {
     tacit_pool *pool;
     tacit_status st = pool_of(2, &pool, err);
@@ -91,6 +92,7 @@ static tacit_status open_model(const char *path, tacit_err *err)
     tacit_model_options options;
     tacit_model_defaults(&options);
     options.weights = path;
+    options.precision = precision;
     return tacit_model_open(&model, &options, false, pool, err);
 }
 
@@ -280,7 +282,9 @@ static tacit_status obey(char *line, tacit_err *err)
     tacit_status st;
     line[strcspn(line, "\n")] = 0;
     if (sscanf(line, "open %4095[^\n]", path) == 1)
-        st = open_model(path, err);
+        st = open_model(path, TACIT_FP32, err);
+    else if (sscanf(line, "open8 %4095[^\n]", path) == 1)
+        st = open_model(path, TACIT_INT8, err);
     else if (sscanf(line, "images %zu %4095[^\n]", &n, path) == 2)
         st = read_images(n, path, err);
     else if (sscanf(line, "photos %4095[^\n]", path) == 1)
