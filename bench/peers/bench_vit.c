@@ -281,10 +281,10 @@ static tacit_status obey(char *line, tacit_err *err)
     unsigned threads = 0;
     tacit_status st;
     line[strcspn(line, "\n")] = 0;
-    if (sscanf(line, "open %4095[^\n]", path) == 1)
-        st = open_model(path, TACIT_FP32, err);
-    else if (sscanf(line, "open8 %4095[^\n]", path) == 1)
+    if (sscanf(line, "open8 %4095[^\n]", path) == 1)
         st = open_model(path, TACIT_INT8, err);
+    else if (sscanf(line, "open %4095[^\n]", path) == 1)
+        st = open_model(path, TACIT_FP32, err);
     else if (sscanf(line, "images %zu %4095[^\n]", &n, path) == 2)
         st = read_images(n, path, err);
     else if (sscanf(line, "photos %4095[^\n]", path) == 1)
