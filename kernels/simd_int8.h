@@ -152,7 +152,7 @@ TACIT_INLINE void vi_dot(vi *sum, const vq *a, const vq *w, bool dot)
 {
     for (size_t i = 0; i < 4; i++)
         if (dot) {
-            __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+            __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
                     : "+w"(sum->q[i])
                     : "w"(a->q[i]), "w"(w->q[i]));
         } else {
