@@ -3,6 +3,7 @@
 
     python run.py [--json FILE] [--markdown FILE] [--models ...] [--batches ...] [--threads ...]
                   [--rounds N] [--cell-seconds N] [--parts network preprocess photo] [--quick]
+                  [--precision int8]
 
 All engines of a cell (network, batch, threads) are alive at once and take turns, in a new random
 order each round, until --rounds or --cell-seconds are over. A turn: a pause in which other engines'
@@ -15,8 +16,10 @@ computes something else is left out.
 Each peer by its own advice: ONNX Runtime with all graph optimisations (--engines can add it after
 its transformer optimiser); OpenVINO with fp32 forced and the latency hint; PyTorch eager with fused
 attention, in either memory format where it convolves, and compiled with freezing where a C++ compiler
-is there. What is missing is skipped, and
-the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
+is there. With --precision int8, ours computes products in 8 bits, and so do OpenVINO after NNCF's
+quantisation (calibrated on the photos, for transformers; its other layers in bf16 where the CPU has
+it, which is its default, and in fp32) and ONNX Runtime after its dynamic one; the cosine of each to
+the fp32 vectors is told. What is missing is skipped, and the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
 """
 import argparse
 import copy
@@ -45,6 +48,7 @@ except ImportError as error:
 
 MODELS = ["vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16"]
 COSINE = 0.99999  # to ours; below, an engine computes something else
+COSINE_INT8 = 0.9
 PAUSE = 0.02      # seconds; OpenMP's threads spin for a few milliseconds after their work
 SIZE = 224
 
@@ -120,18 +124,52 @@ def onnxruntime_fused(model, onnx, example, threads):
     return build_onnxruntime(fused, threads)
 
 
-def openvino(model, onnx, example, threads):
+def build_openvino(model, threads, hints):
     import openvino as ov
-    core = ov.Core()
-    compiled = core.compile_model(core.read_model(onnx), "CPU", {
-        "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads})
+    compiled = ov.Core().compile_model(model, "CPU", {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints})
     request = compiled.create_infer_request()
 
     def run(x):
         request.infer([x], share_inputs=True)
         return request.get_output_tensor(0).data
     return run
+
+
+def openvino(model, onnx, example, threads):
+    import openvino as ov
+    return build_openvino(ov.Core().read_model(onnx), threads, {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+calibration = []  # images of one, for NNCF
+
+
+def openvino_int8(model, onnx, example, threads, **hints):
+    import logging
+    import nncf
+    import openvino as ov
+    path = onnx.replace(".onnx", ".nncf.xml")
+    if not os.path.exists(path):
+        nncf.set_log_level(logging.ERROR)
+        whole = ov.Core().read_model(onnx)
+        whole.reshape([-1, *example.shape[1:]])
+        ov.save_model(nncf.quantize(whole, nncf.Dataset(calibration),
+                                    model_type=nncf.ModelType.TRANSFORMER), path)
+    read = ov.Core().read_model(path)
+    read.reshape(list(example.shape))
+    return build_openvino(read, threads, hints)
+
+
+def openvino_int8_f32(model, onnx, example, threads):
+    return openvino_int8(model, onnx, example, threads, INFERENCE_PRECISION_HINT="f32")
+
+
+def onnxruntime_int8(model, onnx, example, threads):
+    quantised = onnx.replace(".onnx", ".dynamic.onnx")
+    if not os.path.exists(quantised):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+        quantize_dynamic(onnx, quantised, weight_type=QuantType.QInt8, per_channel=True)
+    return build_onnxruntime(quantised, threads)
 
 
 def pytorch(model, onnx, example, threads):
@@ -169,6 +207,8 @@ def pytorch_compiled(model, onnx, example, threads):
 ENGINES = {"ONNX Runtime": onnxruntime, "ONNX Runtime, fused": onnxruntime_fused,
            "OpenVINO": openvino, "PyTorch": pytorch,
            "PyTorch, channels last": pytorch_channels_last, "PyTorch, compiled": pytorch_compiled}
+INT8 = {"OpenVINO, NNCF": openvino_int8, "OpenVINO, NNCF, rest fp32": openvino_int8_f32,
+        "ONNX Runtime, dynamic": onnxruntime_int8}
 DEFAULT = [name for name in ENGINES if name != "ONNX Runtime, fused"]  # slower than without
 
 
@@ -296,7 +336,7 @@ def build_engines(model, example, threads, args, folder, label):
         try:
             if name[:4] in ("ONNX", "Open") and not os.path.exists(onnx):
                 export(model, example, onnx)
-            runs[name] = ENGINES[name](model, onnx, example, threads)
+            runs[name] = {**ENGINES, **INT8}[name](model, onnx, example, threads)
         except ImportError as error:
             note(f"{name} skipped: {first_line(error)}")
         except Exception as error:  # whatever an engine raises, the others go on
@@ -304,12 +344,12 @@ def build_engines(model, example, threads, args, folder, label):
     return runs
 
 
-def same_vectors(runs, images, expected, label):
+def same_vectors(runs, images, expected, label, least):
     """Leaves out what does not give our vectors; the cosines of the rest."""
     cosines = {}
     for name in list(runs):
         cosine = float(chain.cosine(np.array(runs[name](images)), expected).min())
-        if cosine >= COSINE:
+        if cosine >= least:
             cosines[name] = 1 - cosine
         else:
             note(f"{name} left out ({label}): cosine {cosine:.6f} to ours")
@@ -319,7 +359,6 @@ def same_vectors(runs, images, expected, label):
 
 def network_cells(ours, args, files, folder):
     cells = []
-    files = files[:max(args.batches)]
     for name in args.models:
         model = chain.network(name)
         weights = os.path.join(folder, f"{name}.safetensors")
@@ -328,20 +367,28 @@ def network_cells(ours, args, files, folder):
         flop = flop_of(model, size)
         transform = chain.transform(size)
         images = np.stack([transform(chain.decode(f)).numpy() for f in files])
+        calibration[:] = [image[np.newaxis] for image in images]
         for batch in args.batches:
             x = np.ascontiguousarray(images[:batch])
             raw = os.path.join(folder, "images.f32")
             x.tofile(raw)
-            ours.ask(f"open {weights}")
-            ours.ask(f"images {batch} {raw}")
             for threads in args.threads:
                 torch.set_num_threads(threads)
+                ours.ask(f"open {weights}")
+                ours.ask(f"images {batch} {raw}")
                 label = f"{name}-batch{batch}"
                 runs = build_engines(model, x, threads, args, folder, label)
                 vectors = os.path.join(folder, "vectors.f32")
                 ours.ask(f"vectors {batch} {threads} {vectors}")
                 expected = np.fromfile(vectors, np.float32).reshape(batch, -1)
-                cosines = same_vectors(runs, x, expected, label)
+                int8 = args.precision == "int8"
+                cosines = same_vectors(runs, x, expected, label, COSINE_INT8 if int8 else COSINE)
+                if int8:  # from here on in 8 bits
+                    ours.ask(f"open8 {weights}")
+                    ours.ask(f"images {batch} {raw}")
+                    ours.ask(f"vectors {batch} {threads} {vectors}")
+                    got = np.fromfile(vectors, np.float32).reshape(batch, -1)
+                    cosines[ours.name] = 1 - float(chain.cosine(got, expected).min())
                 entrants = [Entrant(ours.name, lambda warm, n: ours.times(
                     f"forward {warm} {n} {batch} {threads}"))]
                 entrants += [Entrant(k, timed(lambda run=run: run(x))) for k, run in runs.items()]
@@ -354,7 +401,7 @@ def network_cells(ours, args, files, folder):
                 cells.append(cell)
                 say(cell)
         for file in os.listdir(folder):  # the next network needs the room
-            if file.endswith(".onnx") or file.endswith(".data"):
+            if file.endswith((".onnx", ".data", ".xml", ".bin")):
                 os.unlink(os.path.join(folder, file))
     return cells
 
@@ -477,7 +524,9 @@ def main():
                    choices=list(chain.NETWORKS) + list(chain.CONVOLUTIONAL))
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     p.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    p.add_argument("--engines", nargs="+", default=DEFAULT, choices=list(ENGINES))
+    p.add_argument("--engines", nargs="+", choices=[*ENGINES, *INT8])
+    p.add_argument("--precision", default="fp32", choices=["fp32", "int8"],
+                   help="int8: the networks alone")
     p.add_argument("--parts", nargs="+", default=["network", "preprocess", "photo"],
                    choices=["network", "preprocess", "photo"])
     p.add_argument("--rounds", type=int, default=15)
@@ -491,6 +540,9 @@ def main():
     p.add_argument("--json", help="write all numbers here")
     p.add_argument("--markdown", help="write the tables here, too")
     args = p.parse_args()
+    if args.precision == "int8":
+        args.parts = ["network"]
+    args.engines = args.engines or (list(INT8) if args.precision == "int8" else DEFAULT)
     if args.quick:
         args.models, args.batches, args.rounds, args.photos = MODELS[:1], [1], 2, 4
     allowed = len(os.sched_getaffinity(0))
@@ -505,7 +557,7 @@ def main():
     ours = Ours(args.bench_vit)
     result = {"machine": {"cpu": cpu_name(), "cpus": allowed, "system": platform.release()},
               "versions": versions(), "cells": [], "notes": notes,
-              "settings": {k: getattr(args, k) for k in ("rounds", "turn_ms", "photos")}}
+              "settings": {k: getattr(args, k) for k in ("precision", "rounds", "turn_ms", "photos")}}
     with tempfile.TemporaryDirectory(prefix="tacit-peers-") as folder:
         if "preprocess" in args.parts or "photo" in args.parts:
             model = chain.network("vit_tiny_patch16")
