@@ -1,9 +1,10 @@
 /* simd_int8.h - the vocabulary of simd.h for products in 8 bits: 16 sums of 32 bits.
  *
  * vq_row is a group of 4 bytes of a row, for all lanes; vq_panel the groups of 16 outputs. vi_dot
- * adds to each lane the sum of its four products. With `dot` that is one instruction, VNNI's or
- * Arm's; else pairs of 16 bits are multiplied, the even bytes and the odd, which does not overflow
- * (vpmaddubsw would). vi_float takes off `minus` where the row's bytes are 128 too large.
+ * adds to each lane the sum of its four products. Where TACIT_DOT is set, as in int8_dot.c, that is
+ * one instruction, VNNI's or Arm's; else pairs of 16 bits are multiplied, the even bytes and the
+ * odd, which does not overflow (vpmaddubsw would). vi_float takes off `minus` where the row's bytes
+ * are 128 too large.
  */
 #ifndef TACIT_SIMD_INT8_H
 #define TACIT_SIMD_INT8_H
@@ -21,41 +22,47 @@ TACIT_INLINE int32_t load_group(const uint8_t *p)
 #if TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512
 
 typedef __m512i vi;
-typedef struct vq {
-    __m512i whole, even, odd;
-} vq;
 
 TACIT_INLINE vi vi_zero(void)
 {
     return _mm512_setzero_si512();
 }
-TACIT_INLINE vq vq_row(const uint8_t *p, bool dot)
+#if TACIT_DOT
+typedef __m512i vq;
+
+TACIT_INLINE vq vq_row(const uint8_t *p)
 {
-    vq q = { .whole = _mm512_set1_epi32(load_group(p)) };
-    if (!dot) {
-        q.even = _mm512_and_si512(q.whole, _mm512_set1_epi16(0xff));
-        q.odd = _mm512_srli_epi16(q.whole, 8);
-    }
-    return q;
+    return _mm512_set1_epi32(load_group(p));
 }
-TACIT_INLINE vq vq_panel(const int8_t *p, bool dot)
+TACIT_INLINE vq vq_panel(const int8_t *p)
 {
-    vq q = { .whole = _mm512_loadu_si512(p) };
-    if (!dot) {
-        q.even = _mm512_srai_epi16(_mm512_slli_epi16(q.whole, 8), 8);
-        q.odd = _mm512_srai_epi16(q.whole, 8);
-    }
-    return q;
+    return _mm512_loadu_si512(p);
 }
-/* As an instruction that the compiler does not know: the file is compiled for CPUs without it. */
-TACIT_INLINE void vi_dot(vi *sum, const vq *a, const vq *w, bool dot)
+TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
 {
-    if (dot)
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(a->whole), "v"(w->whole));
-    else
-        *sum = _mm512_add_epi32(_mm512_add_epi32(*sum, _mm512_madd_epi16(a->even, w->even)),
-                                _mm512_madd_epi16(a->odd, w->odd));
+    return _mm512_dpbusd_epi32(sum, a, w);
 }
+#else
+typedef struct vq {
+    __m512i even, odd;
+} vq;
+
+TACIT_INLINE vq vq_row(const uint8_t *p)
+{
+    __m512i whole = _mm512_set1_epi32(load_group(p));
+    return (vq){ _mm512_and_si512(whole, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(whole, 8) };
+}
+TACIT_INLINE vq vq_panel(const int8_t *p)
+{
+    __m512i whole = _mm512_loadu_si512(p);
+    return (vq){ _mm512_srai_epi16(_mm512_slli_epi16(whole, 8), 8), _mm512_srai_epi16(whole, 8) };
+}
+TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
+{
+    return _mm512_add_epi32(_mm512_add_epi32(sum, _mm512_madd_epi16(a.even, w.even)),
+                            _mm512_madd_epi16(a.odd, w.odd));
+}
+#endif
 TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
 {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_loadu_si512(minus)));
@@ -79,17 +86,15 @@ TACIT_INLINE vi vi_zero(void)
 {
     return (vi){ _mm256_setzero_si256(), _mm256_setzero_si256() };
 }
-TACIT_INLINE vq vq_row(const uint8_t *p, bool dot)
+TACIT_INLINE vq vq_row(const uint8_t *p)
 {
-    (void)dot;
     __m256i whole = _mm256_set1_epi32(load_group(p));
     __m256i even = _mm256_and_si256(whole, _mm256_set1_epi16(0xff));
     __m256i odd = _mm256_srli_epi16(whole, 8);
     return (vq){ { even, even }, { odd, odd } };
 }
-TACIT_INLINE vq vq_panel(const int8_t *p, bool dot)
+TACIT_INLINE vq vq_panel(const int8_t *p)
 {
-    (void)dot;
     vq q;
     for (size_t i = 0; i < 2; i++) {
         __m256i whole = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * i));
@@ -98,13 +103,13 @@ TACIT_INLINE vq vq_panel(const int8_t *p, bool dot)
     }
     return q;
 }
-TACIT_INLINE void vi_dot(vi *sum, const vq *a, const vq *w, bool dot)
+TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
 {
-    (void)dot;
-    sum->lo = _mm256_add_epi32(sum->lo, _mm256_madd_epi16(a->even[0], w->even[0]));
-    sum->hi = _mm256_add_epi32(sum->hi, _mm256_madd_epi16(a->even[1], w->even[1]));
-    sum->lo = _mm256_add_epi32(sum->lo, _mm256_madd_epi16(a->odd[0], w->odd[0]));
-    sum->hi = _mm256_add_epi32(sum->hi, _mm256_madd_epi16(a->odd[1], w->odd[1]));
+    sum.lo = _mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.even[0], w.even[0]));
+    sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.even[1], w.even[1]));
+    sum.lo = _mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.odd[0], w.odd[0]));
+    sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.odd[1], w.odd[1]));
+    return sum;
 }
 TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
 {
@@ -136,30 +141,28 @@ TACIT_INLINE vi vi_zero(void)
     int32x4_t zero = vdupq_n_s32(0);
     return (vi){ { zero, zero, zero, zero } };
 }
-TACIT_INLINE vq vq_row(const uint8_t *p, bool dot)
+TACIT_INLINE vq vq_row(const uint8_t *p)
 {
-    (void)dot;
     int8x16_t q =
         veorq_s8(vreinterpretq_s8_s32(vdupq_n_s32(load_group(p))), vdupq_n_s8((int8_t)-128));
     return (vq){ { q, q, q, q } };
 }
-TACIT_INLINE vq vq_panel(const int8_t *p, bool dot)
+TACIT_INLINE vq vq_panel(const int8_t *p)
 {
-    (void)dot;
     return (vq){ { vld1q_s8(p), vld1q_s8(p + 16), vld1q_s8(p + 32), vld1q_s8(p + 48) } };
 }
-TACIT_INLINE void vi_dot(vi *sum, const vq *a, const vq *w, bool dot)
+TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
 {
-    for (size_t i = 0; i < 4; i++)
-        if (dot) {
-            __asm__(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-                    : "+w"(sum->q[i])
-                    : "w"(a->q[i]), "w"(w->q[i]));
-        } else {
-            int16x8_t low = vmull_s8(vget_low_s8(a->q[i]), vget_low_s8(w->q[i]));
-            int16x8_t high = vmull_high_s8(a->q[i], w->q[i]);
-            sum->q[i] = vaddq_s32(sum->q[i], vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
-        }
+    for (size_t i = 0; i < 4; i++) {
+#if TACIT_DOT
+        sum.q[i] = vdotq_s32(sum.q[i], a.q[i], w.q[i]);
+#else
+        int16x8_t low = vmull_s8(vget_low_s8(a.q[i]), vget_low_s8(w.q[i]));
+        int16x8_t high = vmull_high_s8(a.q[i], w.q[i]);
+        sum.q[i] = vaddq_s32(sum.q[i], vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+    }
+    return sum;
 }
 TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
 {
