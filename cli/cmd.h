@@ -18,6 +18,7 @@ extern const tacit_command tacit_cmd_probe;
 extern const tacit_command tacit_cmd_predict;
 extern const tacit_command tacit_cmd_neighbors;
 extern const tacit_command tacit_cmd_dups;
+extern const tacit_command tacit_cmd_drift;
 extern const tacit_command tacit_cmd_cpu;
 extern const tacit_command tacit_cmd_bench;
 

@@ -34,6 +34,7 @@ static void teardown(void)
 }
 
 #define EXTRACT "extract --weights w.safetensors --images images "
+#define DRIFT   "drift --weights w.safetensors --images images "
 
 START_TEST(wrong_usage_is_status_2)
 {
@@ -91,6 +92,11 @@ START_TEST(wrong_usage_is_status_2)
         { "dups o --threshold 1.5", "--threshold '1.5'" },
         { "dups o --json --out f", "--out is of the table" },
         { "predict --classifier c", "required: 'embeddings'" },
+        { "drift --images images", "required: 'weights'" },
+        { DRIFT "--k 0", "--k '0'" },
+        { DRIFT "--limit 1", "--limit '1'" },
+        { DRIFT "--precision int9", "--precision 'int9': use one of fp32|int8" },
+        { DRIFT "--features patch", "use --features cls, mean" },
         { "predict --classifier c --embeddings o --top 0", "--top '0'" },
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
         { "inspect", "name one file" },
@@ -461,6 +467,7 @@ START_TEST(int8_of_a_resnet_is_refused)
     fails(1, "", "extract --images images --out o " RESNET,
           "r/backbone.safetensors: int8 is for ViTs");
     fails(1, "", "serve </dev/null " RESNET, "r/backbone.safetensors: int8 is for ViTs");
+    fails(1, "", "drift --images images " RESNET, "r/backbone.safetensors: int8 is for ViTs");
     fails(1, "", "extract --weights default --images images --out o --precision int8",
           "default: int8 is for ViTs");
     ck_assert_int_ne(access("o", F_OK), 0);
@@ -892,6 +899,81 @@ START_TEST(dups_are_listed)
 }
 END_TEST
 
+/* What holds for any precision, however far it is. */
+static void drift_says(unsigned images, unsigned skipped, unsigned k)
+{
+    json_error_t at;
+    json_t *r = json_loads(out_text, 0, &at);
+    ck_assert_msg(r != NULL, "%s", out_text);
+    ck_assert_int_eq(json_integer_value(json_object_get(r, "images")), images);
+    ck_assert_int_eq(json_integer_value(json_object_get(r, "skipped")), skipped);
+    ck_assert_int_eq(json_integer_value(json_object_get(r, "k")), k);
+    double mean = json_real_value(json_object_get(r, "cosine_mean")),
+           worst = json_real_value(json_object_get(r, "cosine_worst"));
+    ck_assert_msg(mean > 0.9 && mean <= 1 && worst > 0.8 && worst <= mean, "%s", out_text);
+    static const char *const shares[] = { "neighbors_shared", "nearest_same" };
+    for (unsigned i = 0; i < 2; i++) {
+        const json_t *share = json_object_get(r, shares[i]);
+        ck_assert_msg(json_is_real(share) && json_real_value(share) >= 0 &&
+                          json_real_value(share) <= 1,
+                      "%s", out_text);
+    }
+    ck_assert(json_is_string(json_object_get(r, "worst_path")));
+    json_decref(r);
+}
+
+START_TEST(drift_is_told)
+{
+    char first[sizeof out_text], arguments[1024];
+    const char *source = getenv("TACIT_SOURCE");
+    snprintf(arguments, sizeof arguments,
+             "drift --weights w.safetensors --images %s/demo/photos --json", source ? source : ".");
+    ck_assert_msg(run("", arguments) == 0, "%s", err_text);
+    ck_assert_ptr_nonnull(strstr(err_text, ", int8, "));
+    drift_says(30, 0, 10);
+    ck_assert_ptr_nonnull(strstr(out_text, "\"precision\":\"int8\""));
+    ck_assert_ptr_nonnull(strstr(out_text, ".jpg\""));
+
+    /* Bad images are left out, whatever the turns, batches and threads that they are in. */
+    ck_assert_int_eq(run("", DRIFT "--json --k 100"), 0);
+    drift_says(6, 6, 5);
+    ck_assert_ptr_nonnull(strstr(err_text, "tacit drift: skipped: images/a/text.jpg: "));
+    memcpy(first, out_text, sizeof first);
+    static const char *const ways[] = { "--threads 1 --batch 1", "--threads 3 --batch 2",
+                                        "--threads 2 --batch 100" };
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        snprintf(arguments, sizeof arguments, DRIFT "--json --k 100 %s", ways[i]);
+        ck_assert_int_eq(run("", arguments), 0);
+        ck_assert_str_eq(out_text, first);
+        ck_assert_int_eq(run("", "drift --weights w.safetensors --images images/b --json --k 100"),
+                         0);
+        drift_says(3, 3, 2);
+    }
+
+    /* An input whose length is not known, cut by --limit; the fourth is damaged. */
+    ck_assert_int_eq(run("(cd images && find a b -name '0*.png' | sort) | sed s:^:images/: >l.txt;"
+                         " cat l.txt l.txt l.txt l.txt l.txt l.txt | ",
+                         "drift --weights w.safetensors --images - --json --batch 1 --threads 1"),
+                     0);
+    drift_says(36, 6, 10);
+    ck_assert_int_eq(run("cat l.txt l.txt | ", "drift --weights w.safetensors --images - --json "
+                                               "--limit 5 --threads 2 --features cls+mean"),
+                     0);
+    drift_says(4, 1, 3);
+    ck_assert_int_eq(run("", DRIFT "--precision fp32 --normalize"), 0);
+    ck_assert_msg(strstr(out_text, "images         6 used, 6 skipped\n") &&
+                      strstr(out_text, "mean 1.000000, worst 1.000000: a/000.png\n") &&
+                      strstr(out_text, "100.00 % of the 5 nearest") &&
+                      strstr(out_text, "for 100.00 % of the images\n"),
+                  "%s", out_text);
+
+    file_put("one.txt", "images/a/000.png\n", 17);
+    fails(1, "", "drift --weights w.safetensors --images one.txt", "one.txt: 1 usable images");
+    fails(1, "", "drift --weights w.safetensors --images nowhere", "nowhere");
+    fails(1, "", "drift --weights nan.safetensors --images one.txt", "blocks.1.mlp.fc2.bias");
+}
+END_TEST
+
 START_TEST(help_comes_from_the_table)
 {
     ck_assert_int_eq(run("", "--help"), 0);
@@ -960,6 +1042,7 @@ int main(void)
     tcase_add_test(tcase, knn_of_a_folder);
     tcase_add_test(tcase, probe_and_predict);
     tcase_add_test(tcase, dups_are_listed);
+    tcase_add_test(tcase, drift_is_told);
     tcase_add_test(tcase, help_comes_from_the_table);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
