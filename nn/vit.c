@@ -152,10 +152,8 @@ static void embed(forward *f)
     if (vit->pos)
         add_position.residual = vit->pos + (vit->cls && !vit->config.position_no_cls ? f->dim : 0);
     for (size_t image = 0; image < f->batch; image++)
-        tacit_linear_forward(&vit->embed, f->k, 0, vit->patches,
-                             f->wide + image * vit->patches * f->ld_wide, f->ld_wide,
-                             f->x + (image * f->tokens + vit->prefix) * f->ld, f->ld, &add_position,
-                             f->pool);
+        product(f, &vit->embed, 0, vit->patches, f->wide + image * vit->patches * f->ld_wide,
+                f->ld_wide, f->x + (image * f->tokens + vit->prefix) * f->ld, f->ld, &add_position);
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */

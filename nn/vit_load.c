@@ -407,12 +407,11 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     return TACIT_OK;
 }
 
-/* Which layers are in 8 bits where int8 is asked for: all of the blocks. The first and the last
- * layer have a few hundredths of the work, and errors of the first go through all others. */
+/* Which layers are in 8 bits where int8 is asked for: all but the projection of a class token at
+ * the end, which is little work. */
 static bool in_int8(const tacit_vit *vit, const tacit__slot *slot)
 {
-    return vit->config.precision == TACIT_INT8 && slot->matrix && slot->matrix != &vit->embed &&
-           slot->matrix != &vit->head;
+    return vit->config.precision == TACIT_INT8 && slot->matrix && slot->matrix != &vit->head;
 }
 
 /* The same as place_slots for a layer in 8 bits. */
