@@ -151,13 +151,11 @@ def openvino_int8(model, onnx, example, threads, **hints):
     path = onnx.replace(".onnx", ".nncf.xml")
     if not os.path.exists(path):
         nncf.set_log_level(logging.ERROR)
-        whole = ov.Core().read_model(onnx)
-        whole.reshape([-1, *example.shape[1:]])
-        ov.save_model(nncf.quantize(whole, nncf.Dataset(calibration),
+        n = len(example)  # the graph is of so many images
+        batches = [np.concatenate(calibration[i:i + n]) for i in range(0, len(calibration) - n + 1, n)]
+        ov.save_model(nncf.quantize(ov.Core().read_model(onnx), nncf.Dataset(batches),
                                     model_type=nncf.ModelType.TRANSFORMER), path)
-    read = ov.Core().read_model(path)
-    read.reshape(list(example.shape))
-    return build_openvino(read, threads, hints)
+    return build_openvino(ov.Core().read_model(path), threads, hints)
 
 
 def openvino_int8_f32(model, onnx, example, threads):
