@@ -7,6 +7,7 @@
 #include "baseline.h"
 #include "child.h"
 #include "counts.h"
+#include "extractor.h"
 #include "mem.h"
 
 #include <jansson.h>
@@ -75,6 +76,7 @@ static void begin_command(command *c, const gate *t, const char *mode)
     add_option(c, "--isa", kernels ? t->now.ground.isa : NULL);
     add_option(c, "--weights", extract ? o->weights : NULL);
     add_option(c, "--arch", extract ? o->arch : NULL);
+    add_option(c, "--precision", extract ? tacit_precision_name(o->precision) : NULL);
     add_option(c, "--images", extract ? o->images : NULL);
     add_option(c, "--batch", o->batch && !kernels ? c->batch : NULL);
     add(c, extract ? "--latency" : NULL);
@@ -127,9 +129,12 @@ static bool row_of(const json_t *line, tacit_bench_row *row)
                                   (unsigned)json_integer_value(json_object_get(line, "threads")) };
     if (!copy_text(line, "isa", row->isa, sizeof row->isa) || !row->threads)
         return false;
+    const char *precision = json_string_value(json_object_get(line, "precision"));
+    bool other = precision && strcmp(precision, "fp32") != 0; /* baselines of before have none */
     if (!copy_text(line, "shape", row->shape, sizeof row->shape))
-        snprintf(row->shape, sizeof row->shape, "batch %lld",
-                 (long long)json_integer_value(json_object_get(line, "batch")));
+        snprintf(row->shape, sizeof row->shape, "batch %lld%s%.8s",
+                 (long long)json_integer_value(json_object_get(line, "batch")), other ? ", " : "",
+                 other ? precision : "");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (copy_text(line, names[i], row->name, sizeof row->name))
             return true;

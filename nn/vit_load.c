@@ -207,9 +207,10 @@ tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
     if ((size_t)(c->height / c->patch) * (c->width / c->patch) > MAX_TOKENS)
         return tacit_fail(err, TACIT_ELIMIT, "input of %u x %u has too many patches of %u",
                           c->width, c->height, c->patch);
-    if (c->precision == TACIT_INT8 && c->mlp > TACIT_INT8_MOST)
-        return tacit_fail(err, TACIT_ELIMIT, "int8 has products of %d values at most, not of %u",
-                          TACIT_INT8_MOST, c->mlp);
+    size_t pixels = (size_t)3 * c->patch * c->patch, widest = c->mlp > pixels ? c->mlp : pixels;
+    if (c->precision == TACIT_INT8 && widest > TACIT_INT8_MOST)
+        return tacit_fail(err, TACIT_ELIMIT, "int8 has products of %d values at most, not of %zu",
+                          TACIT_INT8_MOST, widest);
     return TACIT_OK;
 }
 

@@ -394,8 +394,9 @@ END_TEST
 
 START_TEST(impossible_sizes_are_refused)
 {
-    tacit_vit_config bad[6];
-    for (size_t i = 0; i < 6; i++)
+    tacit_vit_config bad[8];
+    const size_t count = sizeof bad / sizeof *bad;
+    for (size_t i = 0; i < count; i++)
         bad[i] = nets[0];
     bad[0].heads = 0;
     bad[1].heads = 3; /* does not divide dim */
@@ -403,7 +404,10 @@ START_TEST(impossible_sizes_are_refused)
     bad[3].depth = 1000000;
     bad[4].patch = 0;
     bad[5].dim = 0;
-    for (size_t i = 0; i < 6; i++) {
+    bad[6].precision = bad[7].precision = TACIT_INT8;
+    bad[6].mlp = TACIT_INT8_MOST + 1;
+    bad[7].patch = bad[7].height = bad[7].width = 148; /* 3 x 148 x 148 pixels */
+    for (size_t i = 0; i < count; i++) {
         tacit_tensor_source source;
         tacit_err err = { "" };
         ck_assert_int_lt(tacit_vit_seeded(&bad[i], 7, &source, &err), 0);
