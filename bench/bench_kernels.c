@@ -149,6 +149,18 @@ static void bench_attention_f32(call *c)
     c->run = run_attention_f32;
 }
 
+static void run_attention_u8s8(call *c)
+{
+    c->k->attention_u8s8(c->m, c->m, c->d, c->a, c->a + c->d, c->a + 2 * c->d, c->n, 0.125f, NULL,
+                         0, c->c, c->d, c->b);
+}
+
+static void bench_attention_u8s8(call *c)
+{
+    bench_attention_f32(c);
+    c->run = run_attention_u8s8;
+}
+
 static void run_layernorm_f32(call *c)
 {
     c->k->layernorm_f32(c->m, c->n, c->a, c->n, c->b, c->b + c->n, 1e-6f, c->c, c->n);

@@ -77,8 +77,10 @@ size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m)
 
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)
 {
-    return tacit_gemm_packed_size(kernels, tokens, dim) +         /* keys                */
-           round_up(dim, kernels->gemm_nr) * tokens +             /* values              */
+    size_t keys = tacit_gemm_packed_size(kernels, tokens, dim);
+    size_t keys8 = (tacit_gemm_s8_size(tokens, dim) + kernels->gemm_mr * round_up(dim, 4)) / 4 +
+                   2 * round_up(tokens, TACIT_INT8_NR); /* and a tile's queries; their factors */
+    return (keys > keys8 ? keys : keys8) + round_up(dim, kernels->gemm_nr) * tokens + /* values */
            kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
 }
 

@@ -238,8 +238,8 @@ void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *
 /* Floats of scratch for gemm_tn_f32 with up to m columns of a. */
 size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m);
 
-/* Floats of scratch for attention_f32 and its gradients; the sizes must be those of a model, far
- * from overflow. */
+/* Floats of scratch for attention_f32 or attention_u8s8, and for the gradients; the sizes must be
+ * those of a model, far from overflow. */
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
 size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
 

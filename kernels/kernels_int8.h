@@ -30,3 +30,11 @@ typedef void tacit_gemm_u8s8_fn(size_t m, size_t n, size_t k, const uint8_t *a, 
                                 const float *a_scale, const int8_t *packed, const float *scale,
                                 const int32_t *minus, float *c, size_t ldc,
                                 const tacit_epilogue *epilogue);
+
+/* attention_f32 whose scores are products of 8 bits: rows of q and of k by quantise_u8,
+ * score = float(sum of (q[p] - 128) (k[p] - 128)) * (q_scale * k_scale). What follows is in floats.
+ * dim is at most TACIT_INT8_MOST. */
+typedef void tacit_attention_u8s8_fn(size_t rows, size_t tokens, size_t dim, const float *q,
+                                     const float *k, const float *v, size_t ld, float scale,
+                                     const float *bias, size_t ldb, float *out, size_t ldo,
+                                     float *scratch);

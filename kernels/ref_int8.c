@@ -36,3 +36,26 @@ void tacit_gemm_u8s8_ref(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
             c[i * ldc + j] = finish((float)sum * (a_scale[i] * scale[j]), e, i, j);
         }
 }
+
+void tacit_attention_u8s8_ref(size_t rows, size_t tokens, size_t dim, const float *q,
+                              const float *k, const float *v, size_t ld, float scale,
+                              const float *bias, size_t ldb, float *out, size_t ldo, float *scratch)
+{
+    uint8_t *query = (uint8_t *)(scratch + tokens), *key = query + 4 * TACIT_INT8_GROUPS(dim);
+    for (size_t i = 0; i < rows; i++) {
+        float query_scale, key_scale, most, factor = bias ? 1.0f : scale;
+        tacit_quantise_u8_ref(1, dim, q + i * ld, ld, query, 0, &query_scale);
+        for (size_t t = 0; t < tokens; t++) {
+            int32_t sum = 0;
+            tacit_quantise_u8_ref(1, dim, k + t * ld, ld, key, 0, &key_scale);
+            for (size_t p = 0; p < dim; p++)
+                sum += (query[p] - 128) * (key[p] - 128);
+            scratch[t] = (float)sum * (query_scale * key_scale);
+        }
+        for (size_t t = 0; bias && t < tokens; t++)
+            scratch[t] = fmaf(scratch[t], scale, bias[i * ldb + t]);
+        float inverse = 1.0f / exp_row(tokens, scratch, factor, scratch, &most);
+        for (size_t j = 0; j < dim; j++)
+            out[i * ldo + j] = chains(tokens, scratch, v + j, ld) * inverse;
+    }
+}

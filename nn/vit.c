@@ -250,11 +250,12 @@ static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t image = chunk / j->steps / heads;
     size_t rows = j->queries - first < j->step ? j->queries - first : j->step;
     const float *q = f->wide + image * f->tokens * f->ld_wide + head * width;
-    f->k->attention_f32(rows, f->tokens, width, q + first * f->ld_wide, q + f->dim, q + 2 * f->dim,
-                        f->ld_wide, 1.0f / sqrtf((float)width),
-                        j->bias ? j->bias + (head * f->tokens + first) * f->tokens : NULL,
-                        f->tokens, f->n + (image * f->tokens + first) * f->ld + head * width, f->ld,
-                        f->attention + worker * f->attention_size);
+    (f->vit->config.precision == TACIT_INT8 ? f->k->attention_u8s8 : f->k->attention_f32)(
+        rows, f->tokens, width, q + first * f->ld_wide, q + f->dim, q + 2 * f->dim, f->ld_wide,
+        1.0f / sqrtf((float)width),
+        j->bias ? j->bias + (head * f->tokens + first) * f->tokens : NULL, f->tokens,
+        f->n + (image * f->tokens + first) * f->ld + head * width, f->ld,
+        f->attention + worker * f->attention_size);
 }
 
 typedef struct hidden_job {
