@@ -70,6 +70,27 @@ void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *
                     minus + j);
 }
 
+size_t tacit_gemm_bf16_size(size_t n, size_t k)
+{
+    return round_up(n, TACIT_BF16_NR) * round_up(k, 2);
+}
+
+void tacit_gemm_pack_bf16(const tacit_kernels *kernels, size_t n, size_t k, const float *w,
+                          size_t ldw, uint16_t *packed)
+{
+    const size_t nr = TACIT_BF16_NR, pairs = TACIT_BF16_PAIRS(k);
+    memset(packed, 0, tacit_gemm_bf16_size(n, k) * sizeof *packed);
+    for (size_t j = 0; j < n; j++) {
+        uint16_t *to = packed + 2 * (j / nr * nr * pairs + j % nr), some[64];
+        for (size_t from = 0; from < k; from += 64) {
+            size_t count = k - from < 64 ? k - from : 64;
+            kernels->f32_to_bf16(count, w + j * ldw + from, some);
+            for (size_t p = 0; p < count; p++)
+                to[(from + p) / 2 * 2 * nr + p % 2] = some[p];
+        }
+    }
+}
+
 size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m)
 {
     return TACIT_KC * round_up(m, kernels->gemm_mr) + 16; /* a vector */
@@ -80,7 +101,14 @@ size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size
     size_t keys = tacit_gemm_packed_size(kernels, tokens, dim);
     size_t keys8 = (tacit_gemm_s8_size(tokens, dim) + kernels->gemm_mr * round_up(dim, 4)) / 4 +
                    2 * round_up(tokens, TACIT_INT8_NR); /* and a tile's queries; their factors */
-    return (keys > keys8 ? keys : keys8) + round_up(dim, kernels->gemm_nr) * tokens + /* values */
+    size_t floats = (keys > keys8 ? keys : keys8) + round_up(dim, kernels->gemm_nr) * tokens;
+    size_t bf16 =
+        (tacit_gemm_bf16_size(tokens, dim) + tacit_gemm_bf16_size(dim, tokens) +
+         /* of a tile, or more: queries, exponentials */
+         (kernels->gemm_mr + 1) * (round_up(dim, 2) + TACIT_BF16_NR + round_up(tokens, 2))) /
+            2 +
+        1;
+    return (floats > bf16 ? floats : bf16) +
            kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
 }
 

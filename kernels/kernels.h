@@ -209,6 +209,10 @@ typedef void tacit_normalize_u8_fn(size_t n, const uint8_t *x, size_t ldx,
 
 #include "kernels_int8.h"
 
+/* bfloat16 ------------------------------------------------------------------------------------ */
+
+#include "kernels_bf16.h"
+
 /* The table ----------------------------------------------------------------------------------- */
 
 typedef struct tacit_kernels {
@@ -235,10 +239,19 @@ size_t tacit_gemm_s8_size(size_t n, size_t k);
 void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *packed,
                         float *scale, int32_t *minus);
 
+/* Values of weights (n, k) packed for gemm_bf16. */
+size_t tacit_gemm_bf16_size(size_t n, size_t k);
+
+/* Rounds and packs w (n, k), rows ldw apart, for gemm_bf16, on every ISA in the same way: element
+ * (j, p) is at packed[2 (j / nr * nr * pairs + p / 2 * nr + j % nr) + p % 2], and 0 is what is
+ * missing. */
+void tacit_gemm_pack_bf16(const tacit_kernels *kernels, size_t n, size_t k, const float *w,
+                          size_t ldw, uint16_t *packed);
+
 /* Floats of scratch for gemm_tn_f32 with up to m columns of a. */
 size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m);
 
-/* Floats of scratch for attention_f32 or attention_u8s8, and for the gradients; the sizes must be
+/* Floats of scratch for attention_f32, _u8s8 or _bf16, and for the gradients; the sizes must be
  * those of a model, far from overflow. */
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);
 size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim);

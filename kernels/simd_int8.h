@@ -1,10 +1,8 @@
-/* simd_int8.h - the vocabulary of simd.h for products in 8 bits: 16 sums of 32 bits.
+/* simd_int8.h - what dot_tile.h needs for products in 8 bits: 16 sums of 32 bits.
  *
- * vq_row is a group of 4 bytes of a row, for all lanes; vq_panel the groups of 16 outputs. vi_dot
- * adds to each lane the sum of its four products. Where TACIT_DOT is set, as in int8_dot.c, that is
- * one instruction, VNNI's or Arm's; else pairs of 16 bits are multiplied, the even bytes and the
- * odd, which does not overflow (vpmaddubsw would). vi_float takes off `minus` where the row's bytes
- * are 128 too large.
+ * Where TACIT_DOT is set, as in int8_dot.c, sum_dot is one instruction, VNNI's or Arm's; else pairs
+ * of 16 bits are multiplied, the even bytes and the odd, which does not overflow (vpmaddubsw
+ * would). sum_float takes off `minus` where the row's bytes are 128 too large.
  */
 #ifndef TACIT_SIMD_INT8_H
 #define TACIT_SIMD_INT8_H
@@ -21,49 +19,51 @@ TACIT_INLINE int32_t load_group(const uint8_t *p)
 
 #if TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512
 
-typedef __m512i vi;
+typedef __m512i vsum;
 
-TACIT_INLINE vi vi_zero(void)
+TACIT_INLINE vsum sum_zero(void)
 {
     return _mm512_setzero_si512();
 }
 #if TACIT_DOT
-typedef __m512i vq;
+typedef __m512i vgroup;
 
-TACIT_INLINE vq vq_row(const uint8_t *p)
+TACIT_INLINE vgroup group_of_row(const uint8_t *p)
 {
     return _mm512_set1_epi32(load_group(p));
 }
-TACIT_INLINE vq vq_panel(const int8_t *p)
+TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
 {
     return _mm512_loadu_si512(p);
 }
-TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
+TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
 {
     return _mm512_dpbusd_epi32(sum, a, w);
 }
 #else
-typedef struct vq {
+typedef struct vgroup {
     __m512i even, odd;
-} vq;
+} vgroup;
 
-TACIT_INLINE vq vq_row(const uint8_t *p)
+TACIT_INLINE vgroup group_of_row(const uint8_t *p)
 {
     __m512i whole = _mm512_set1_epi32(load_group(p));
-    return (vq){ _mm512_and_si512(whole, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(whole, 8) };
+    return (vgroup){ _mm512_and_si512(whole, _mm512_set1_epi16(0xff)),
+                     _mm512_srli_epi16(whole, 8) };
 }
-TACIT_INLINE vq vq_panel(const int8_t *p)
+TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
 {
     __m512i whole = _mm512_loadu_si512(p);
-    return (vq){ _mm512_srai_epi16(_mm512_slli_epi16(whole, 8), 8), _mm512_srai_epi16(whole, 8) };
+    return (vgroup){ _mm512_srai_epi16(_mm512_slli_epi16(whole, 8), 8),
+                     _mm512_srai_epi16(whole, 8) };
 }
-TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
+TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
 {
     return _mm512_add_epi32(_mm512_add_epi32(sum, _mm512_madd_epi16(a.even, w.even)),
                             _mm512_madd_epi16(a.odd, w.odd));
 }
 #endif
-TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
+TACIT_INLINE vf sum_float(vsum sum, const int32_t *minus)
 {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_loadu_si512(minus)));
 }
@@ -75,27 +75,27 @@ TACIT_INLINE void vf_store_bytes(uint8_t *p, vf x)
 
 #elif TACIT_ISA_NUMBER == TACIT_ISA_IS_avx2
 
-typedef struct vi {
+typedef struct vsum {
     __m256i lo, hi;
-} vi;
-typedef struct vq {
+} vsum;
+typedef struct vgroup {
     __m256i even[2], odd[2]; /* a row's are all the same */
-} vq;
+} vgroup;
 
-TACIT_INLINE vi vi_zero(void)
+TACIT_INLINE vsum sum_zero(void)
 {
-    return (vi){ _mm256_setzero_si256(), _mm256_setzero_si256() };
+    return (vsum){ _mm256_setzero_si256(), _mm256_setzero_si256() };
 }
-TACIT_INLINE vq vq_row(const uint8_t *p)
+TACIT_INLINE vgroup group_of_row(const uint8_t *p)
 {
     __m256i whole = _mm256_set1_epi32(load_group(p));
     __m256i even = _mm256_and_si256(whole, _mm256_set1_epi16(0xff));
     __m256i odd = _mm256_srli_epi16(whole, 8);
-    return (vq){ { even, even }, { odd, odd } };
+    return (vgroup){ { even, even }, { odd, odd } };
 }
-TACIT_INLINE vq vq_panel(const int8_t *p)
+TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
 {
-    vq q;
+    vgroup q;
     for (size_t i = 0; i < 2; i++) {
         __m256i whole = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32 * i));
         q.even[i] = _mm256_srai_epi16(_mm256_slli_epi16(whole, 8), 8);
@@ -103,7 +103,7 @@ TACIT_INLINE vq vq_panel(const int8_t *p)
     }
     return q;
 }
-TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
+TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
 {
     sum.lo = _mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.even[0], w.even[0]));
     sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.even[1], w.even[1]));
@@ -111,7 +111,7 @@ TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
     sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.odd[1], w.odd[1]));
     return sum;
 }
-TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
+TACIT_INLINE vf sum_float(vsum sum, const int32_t *minus)
 {
     const __m256i *m = (const __m256i *)(const void *)minus;
     return (vf){ _mm256_cvtepi32_ps(_mm256_sub_epi32(sum.lo, _mm256_loadu_si256(m))),
@@ -129,29 +129,30 @@ TACIT_INLINE void vf_store_bytes(uint8_t *p, vf x)
 
 #else
 
-typedef struct vi {
+typedef struct vsum {
     int32x4_t q[4];
-} vi;
-typedef struct vq {
+} vsum;
+typedef struct vgroup {
     int8x16_t q[4]; /* a row's are all the same, and signed: nothing is to be taken off */
-} vq;
+} vgroup;
 
-TACIT_INLINE vi vi_zero(void)
+TACIT_INLINE vsum sum_zero(void)
 {
     int32x4_t zero = vdupq_n_s32(0);
-    return (vi){ { zero, zero, zero, zero } };
+    return (vsum){ { zero, zero, zero, zero } };
 }
-TACIT_INLINE vq vq_row(const uint8_t *p)
+TACIT_INLINE vgroup group_of_row(const uint8_t *p)
 {
     int8x16_t q =
         veorq_s8(vreinterpretq_s8_s32(vdupq_n_s32(load_group(p))), vdupq_n_s8((int8_t)-128));
-    return (vq){ { q, q, q, q } };
+    return (vgroup){ { q, q, q, q } };
 }
-TACIT_INLINE vq vq_panel(const int8_t *p)
+TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
 {
-    return (vq){ { vld1q_s8(p), vld1q_s8(p + 16), vld1q_s8(p + 32), vld1q_s8(p + 48) } };
+    const int8_t *w = (const int8_t *)p;
+    return (vgroup){ { vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48) } };
 }
-TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
+TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
 {
     for (size_t i = 0; i < 4; i++) {
 #if TACIT_DOT
@@ -164,7 +165,7 @@ TACIT_INLINE vi vi_dot(vi sum, vq a, vq w)
     }
     return sum;
 }
-TACIT_INLINE vf vi_float(vi sum, const int32_t *minus)
+TACIT_INLINE vf sum_float(vsum sum, const int32_t *minus)
 {
     (void)minus;
 #define AT(i) vcvtq_f32_s32(sum.q[i])

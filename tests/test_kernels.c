@@ -282,6 +282,8 @@ static void fill(const testcase *c, size_t index)
                 memcpy(at, &a, 4);
             else if (o->type == U8)
                 *at = (unsigned char)a;
+            else if (o->type == BF16)
+                memcpy(at, &(uint16_t){ (uint16_t)(bits >> 16) }, 2);
             else
                 memcpy(at, &half, 2);
         }
@@ -430,11 +432,36 @@ static void gemm_u8s8_run(const testcase *c, const tacit_kernels *kernels, any_f
     int8_t *packed = (int8_t *)u8(c, 2);
     int32_t *minus = (int32_t *)u32(c, 9);
     tacit_gemm_pack_s8(n, k, f32(c, 1), k, packed, f32(c, 8), minus);
-    tacit__cpu_dot8_hide((c->flags & NO_DOT) != 0);
+    tacit__cpu_dots_hide((c->flags & NO_DOT) != 0);
     ((tacit_gemm_u8s8_fn *)kernel)(m, n, k, u8(c, 0), c->operands[0].ld, f32(c, 7), packed,
                                    f32(c, 8), minus, f32(c, 3), c->operands[3].ld,
                                    c->flags & EPILOGUE ? &epilogue : NULL);
-    tacit__cpu_dot8_hide(false);
+    tacit__cpu_dots_hide(false);
+}
+
+static void gemm_bf16_shape(testcase *c)
+{
+    sizes(c, 3, (const size_t[]){ c->number % 2 ? 4 : 40, 150, 150 });
+    size_t m = c->n[0], n = c->n[1], k = c->n[2], whole = 2 * TACIT_BF16_PAIRS(k);
+    c->flags = draw(c) % 128;
+    add_operand(c, IN, BF16, m, whole, stride(c, whole));
+    add_operand(c, IN, F32, n, k, k);
+    add_operand(c, WORK, BF16, 1, tacit_gemm_bf16_size(n, k), tacit_gemm_bf16_size(n, k));
+    add_operand(c, OUT, F32, m, n, stride(c, n));
+    add_operand(c, IN, F32, 1, n, n);
+    add_operand(c, IN, F32, 1, n, n);
+    add_operand(c, IN, F32, m, n, stride(c, n));
+}
+
+static void gemm_bf16_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    size_t m = c->n[0], n = c->n[1], k = c->n[2];
+    tacit_epilogue epilogue = epilogue_of(c, 4, 5, 6);
+    tacit_gemm_pack_bf16(kernels, n, k, f32(c, 1), k, u16(c, 2));
+    tacit__cpu_dots_hide((c->flags & NO_DOT) != 0);
+    ((tacit_gemm_bf16_fn *)kernel)(m, n, k, u16(c, 0), c->operands[0].ld, u16(c, 2), f32(c, 3),
+                                   c->operands[3].ld, c->flags & EPILOGUE ? &epilogue : NULL);
+    tacit__cpu_dots_hide(false);
 }
 
 static void gemm_tn_shape(testcase *c)

@@ -137,6 +137,40 @@ START_TEST(gemm_u8s8_is_near_the_product)
 }
 END_TEST
 
+/* Each value is rounded by one part in 2^8 of itself at most, and sums are those of floats. */
+START_TEST(gemm_bf16_is_near_the_product)
+{
+    static const size_t shapes[][3] = { { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 40, 768 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2], whole = (k + 1) / 2 * 2;
+        float *a = numbers(m * k), *w = numbers(n * k), *c = numbers(m * n);
+        uint16_t *rounded = calloc(m * whole, sizeof *rounded);
+        uint16_t *packed = malloc(tacit_gemm_bf16_size(n, k) * sizeof *packed);
+        ck_assert(rounded && packed);
+        for (size_t i = 0; i < m; i++)
+            ref->f32_to_bf16(k, a + i * k, rounded + i * whole);
+        tacit_gemm_pack_bf16(ref, n, k, w, k, packed);
+        ref->gemm_bf16(m, n, k, rounded, whole, packed, c, n, NULL);
+        for (size_t i = 0; i < m; i++)
+            for (size_t j = 0; j < n; j++) {
+                double y = 0, size = 0;
+                for (size_t p = 0; p < k; p++) {
+                    double term = (double)a[i * k + p] * (double)w[j * k + p];
+                    y += term;
+                    size += fabs(term);
+                }
+                check_near((double)c[i * n + j], y, size * (0x1.01p-7 + (double)k * U), "gemm_bf16",
+                           i * n + j);
+            }
+        free(packed);
+        free(rounded);
+        free(c);
+        free(w);
+        free(a);
+    }
+}
+END_TEST
+
 START_TEST(gemm_tn_is_the_product)
 {
     static const size_t shapes[][3] = { { 1, 1, 1 }, { 5, 7, 3 }, { 17, 33, 65 }, { 3, 4, 1500 } };
@@ -485,6 +519,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, gemm_is_the_product);
     tcase_add_test(t, gemm_u8s8_is_near_the_product);
+    tcase_add_test(t, gemm_bf16_is_near_the_product);
     tcase_add_test(t, gemm_tn_is_the_product);
     tcase_add_test(t, dot_and_above);
     tcase_add_test(t, cross_entropy_and_its_gradient);

@@ -79,7 +79,7 @@ static bool x86_has(tacit_isa isa)
 
 #endif
 
-static bool dot8_hidden;
+static bool dots_hidden;
 
 static bool dot8_found(void)
 {
@@ -93,20 +93,42 @@ static bool dot8_found(void)
 #endif
 }
 
-bool tacit_cpu_dot8(void)
+static bool bf16_found(void)
 {
-    static int found; /* 1: no, 2: yes; threads that meet here find the same */
-    int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
-    if (!known) {
-        known = dot8_found() ? 2 : 1;
-        __atomic_store_n(&found, known, __ATOMIC_RELAXED);
-    }
-    return known == 2 && !dot8_hidden;
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16);
+#else
+    return false;
+#endif
 }
 
-void tacit__cpu_dot8_hide(bool hide)
+/* What was found is kept in `known`, 1: no, 2: yes; threads that meet here find the same. */
+static bool found_once(int *known, bool (*find)(void))
 {
-    dot8_hidden = hide;
+    int found = __atomic_load_n(known, __ATOMIC_RELAXED);
+    if (!found) {
+        found = find() ? 2 : 1;
+        __atomic_store_n(known, found, __ATOMIC_RELAXED);
+    }
+    return found == 2 && !dots_hidden;
+}
+
+bool tacit_cpu_dot8(void)
+{
+    static int known;
+    return found_once(&known, dot8_found);
+}
+
+bool tacit_cpu_bf16(void)
+{
+    static int known;
+    return found_once(&known, bf16_found);
+}
+
+void tacit__cpu_dots_hide(bool hide)
+{
+    dots_hidden = hide;
 }
 
 bool tacit_isa_available(tacit_isa isa)

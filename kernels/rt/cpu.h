@@ -33,8 +33,10 @@ tacit_status tacit_isa_select(const char *forced, tacit_isa *isa, tacit_err *err
 /* Whether the CPU multiplies and adds four bytes in one instruction: AVX-512 VNNI, Arm's dot
  * product. Where the rung is not for that, it does not matter. */
 bool tacit_cpu_dot8(void);
-/* For tests: as if it had not. */
-void tacit__cpu_dot8_hide(bool hide);
+/* Whether it has AVX512_BF16, likewise. */
+bool tacit_cpu_bf16(void);
+/* For tests: as if it had neither. */
+void tacit__cpu_dots_hide(bool hide);
 
 /* Marketing name of the CPU, "unknown" where the system does not tell. */
 void tacit_cpu_name(char *out, unsigned size);
