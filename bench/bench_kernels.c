@@ -623,8 +623,8 @@ static void run_linear(call *c)
 {
     c->layer.packed = c->b;
     c->layer.bias = c->a;
-    tacit_linear_forward(&c->layer, c->k, 0, c->m, c->a, c->layer.in + 16, c->c, c->layer.out + 16,
-                         NULL, c->pool);
+    tacit_linear_forward(&c->layer, c->k, 0, c->m, c->a, c->layer.in + 16, NULL, c->c,
+                         c->layer.out + 16, NULL, c->pool);
 }
 
 /* The products of ViT-Ti, S, B and L for one image: (out, in) of qkv, proj, fc1, fc2. */

@@ -9,7 +9,7 @@
 static const tacit_option options[] = {
     { "weights", "FILE|default", "default", "extract: backbone to measure", false },
     { "arch", "NAME", NULL, "extract: architecture by timm's name", false },
-    { "precision", "fp32|int8", "fp32", "extract: of the products", false },
+    { "precision", "fp32|int8|bf16", "fp32", "extract: of the products", false },
     { "images", "PATH", NULL, "extract: images to measure with", false },
     { "batch", "N", NULL,
       "images at a time: extract, in each thread (1); pretrain, a step (32, 128, 16)", false },
@@ -103,7 +103,7 @@ static int run(const tacit_args *args)
                               .filters = filters };
     for (size_t i = 0; (filters[i] = tacit_arg_each(args, "filter", i)); i++)
         ;
-    unsigned chosen, precision = TACIT_FP32;
+    unsigned chosen, precision = TACIT_PRECISION_FP32;
     if (tacit_arg_unsigned(args, "threads", 1, 1024, &o.threads, &err) < 0 ||
         tacit_arg_unsigned(args, "batch", 1, 1024, &o.batch, &err) < 0 ||
         tacit_arg_unsigned(args, "rounds", 1, 64, &o.rounds, &err) < 0 ||

@@ -130,7 +130,7 @@ static tacit_status open_models(drifting *d, tacit_err *err)
     tacit_model_options *o = &d->model_args.model;
     tacit_precision asked = o->precision;
     for (int i = 0; i < 2; i++) {
-        o->precision = i ? asked : TACIT_FP32;
+        o->precision = i ? asked : TACIT_PRECISION_FP32;
         tacit_status st = tacit_model_open(&d->sides[i].model, o, false, d->pool, err);
         if (st < 0)
             return st;

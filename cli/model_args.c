@@ -68,7 +68,7 @@ tacit_status tacit_model_args_read(const tacit_args *args, tacit_model_args *s, 
     s->model.how.checkpoint_key = tacit_arg(args, "checkpoint-key");
     s->model.how.allow_partial = tacit_flag(args, "allow-partial");
     s->model.normalize = tacit_flag(args, "normalize");
-    unsigned precision = TACIT_FP32;
+    unsigned precision = TACIT_PRECISION_FP32;
     tacit_status st;
     if ((st = read_choice(args, "features", &s->model.features, err)) < 0 ||
         (st = tacit_arg_unsigned(args, "blocks", 1, 1024, &s->model.blocks, err)) < 0 ||
@@ -82,11 +82,17 @@ void tacit_model_say(const tacit_args *args, const tacit_model *model)
 {
     char recipe[128];
     tacit_recipe_text(&model->recipe, recipe, sizeof recipe);
-    fprintf(stderr, "tacit %s: %s (%s), %s%s%s, %s; %s%s%s\n", args->command->name, model->arch,
+    fprintf(stderr, "tacit %s: %s (%s), %s%s%s%s, %s; %s%s%s\n", args->command->name, model->arch,
             model->dialect, tacit_features_name(model->features),
-            model->normalize ? " normalized" : "", model->precision == TACIT_INT8 ? ", int8" : "",
+            model->normalize ? " normalized" : "", model->precision ? ", " : "",
+            model->precision ? tacit_precision_name(model->precision) : "",
             tacit_isa_name(model->kernels->isa), recipe, *model->pixels ? ", by " : "",
             model->pixels);
+    if (model->precision == TACIT_PRECISION_BF16 &&
+        (model->kernels->isa != TACIT_ISA_AVX512 || !tacit_cpu_bf16()))
+        fprintf(stderr,
+                "tacit %s: note: without AVX512_BF16, bf16 takes many times as long as fp32\n",
+                args->command->name);
     if (*model->note)
         fprintf(stderr, "tacit %s: note: %s\n", args->command->name, model->note);
 }

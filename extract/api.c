@@ -49,7 +49,7 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
 {
     tacit_model_defaults(model);
     tacit_recipe_options *recipe = &model->recipe;
-    int precision = TACIT_FP32;
+    int precision = TACIT_PRECISION_FP32;
     tacit_status st;
     if ((st = choose(o->features, tacit_features_name, "features", &model->features, err)) < 0 ||
         (st = choose(o->filter, tacit_filter_name, "filter", &recipe->filter, err)) < 0 ||

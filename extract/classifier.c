@@ -198,7 +198,8 @@ tacit_status tacit_classifier_run(const tacit_classifier *c, const tacit_vectors
     for (size_t from = 0; st == TACIT_OK && from < vectors->rows; from += block) {
         size_t count = vectors->rows - from < block ? vectors->rows - from : block;
         const float *x = tacit_vectors_rows(vectors, from, count, kernels, converted);
-        tacit_linear_forward(&layer, kernels, 0, count, x, c->dim, logits, c->classes, NULL, pool);
+        tacit_linear_forward(&layer, kernels, 0, count, x, c->dim, NULL, logits, c->classes, NULL,
+                             pool);
         st = visit(ctx, from, count, logits, err);
     }
     tacit_free(layer.packed);

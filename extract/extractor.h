@@ -39,7 +39,7 @@ void tacit_model_defaults(tacit_model_options *options);
 /* "cls", "mean", "cls+mean", "patch", "last4" in the order of tacit_features; NULL past the last.
  */
 const char *tacit_features_name(unsigned features);
-/* "fp32", "int8" likewise. */
+/* "fp32", "int8", "bf16" likewise. */
 const char *tacit_precision_name(unsigned precision);
 
 typedef struct tacit_model {

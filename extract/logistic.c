@@ -122,8 +122,8 @@ static double pass(tacit_logistic *p, const float *theta)
         size_t left = p->vectors->rows - p->from;
         p->rows = left < p->block ? left : p->block;
         p->x = tacit_vectors_rows(p->vectors, p->from, p->rows, p->kernels, p->converted);
-        tacit_linear_forward(&layer, p->kernels, 0, p->rows, p->x, dim, p->logits, classes, NULL,
-                             p->pool);
+        tacit_linear_forward(&layer, p->kernels, 0, p->rows, p->x, dim, NULL, p->logits, classes,
+                             NULL, p->pool);
         size_t chunks = (p->rows + ENTROPY_ROWS - 1) / ENTROPY_ROWS;
         tacit_parallel_for(p->pool, chunks, entropy_chunk, p);
         for (size_t c = 0; c < chunks; c++)
@@ -209,8 +209,8 @@ static void forward_few(tacit_logistic *p, const float *theta, float *logits)
     const tacit_linear layer = {
         .in = p->dim, .out = p->classes, .packed = p->packed, .bias = p->bias
     };
-    tacit_linear_forward(&layer, p->kernels, 0, p->few, p->few_x, p->dim, logits, p->classes, NULL,
-                         p->pool);
+    tacit_linear_forward(&layer, p->kernels, 0, p->few, p->few_x, p->dim, NULL, logits, p->classes,
+                         NULL, p->pool);
 }
 
 typedef struct few_job {
@@ -293,7 +293,8 @@ static void precondition(void *ctx, const float *x, float *y)
         const tacit_linear layer = {
             .in = dim, .out = dim, .packed = p->inverse, .bias = p->zeros
         };
-        tacit_linear_forward(&layer, p->kernels, 0, p->classes, x, dim, y, dim, NULL, p->pool);
+        tacit_linear_forward(&layer, p->kernels, 0, p->classes, x, dim, NULL, y, dim, NULL,
+                             p->pool);
     }
     for (size_t c = 0; c < p->classes; c++)
         y[weights + c] = x[weights + c] * (float)p->classes;

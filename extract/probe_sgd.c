@@ -140,8 +140,8 @@ static void step(trainer *t, const uint32_t *order)
     const tacit_linear layer = {
         .in = dim, .out = t->outputs, .packed = t->packed, .bias = t->bias
     };
-    tacit_linear_forward(&layer, set->kernels, 0, t->batch, t->x, dim, t->logits, t->outputs, NULL,
-                         set->pool);
+    tacit_linear_forward(&layer, set->kernels, 0, t->batch, t->x, dim, NULL, t->logits, t->outputs,
+                         NULL, set->pool);
     tacit_parallel_for(set->pool, t->count * ((t->batch + ENTROPY_ROWS - 1) / ENTROPY_ROWS),
                        entropy_chunk, t);
     size_t row_chunks = (t->outputs + TILE_ROWS - 1) / TILE_ROWS;

@@ -87,8 +87,9 @@ tacit_status tacit_backbone_set_precision(tacit_backbone_config *config, tacit_p
 {
     if (is_vit(config))
         config->vit.precision = precision;
-    else if (precision != TACIT_FP32)
-        return tacit_fail(err, TACIT_EUNSUPPORTED, "int8 is for ViTs, and this is a ResNet");
+    else if (precision != TACIT_PRECISION_FP32)
+        return tacit_fail(err, TACIT_EUNSUPPORTED,
+                          "int8 and bf16 are for ViTs, and this is a ResNet");
     return TACIT_OK;
 }
 

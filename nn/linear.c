@@ -4,8 +4,8 @@
 /* Chunks of about 112 x 128 outputs, or narrower where k is short: the rows' block of k and the
  * partial sums stay in a 1 MiB second-level cache, every weight that is read is used for 112 rows,
  * and there are enough chunks that a thread which loses its CPU for a while holds up little. */
-#define ROWS          112
-#define QUANTISE_ROWS 16
+#define ROWS       112
+#define ROUND_ROWS 16
 
 static size_t column_step(size_t k)
 {
@@ -23,16 +23,48 @@ typedef struct job {
     const tacit_kernels *kernels;
     size_t from, m, ldx, ldy, row_step, row_chunks, column_step;
     const float *x;
-    const tacit_bytes *bytes; /* of x, for a layer in 8 bits */
+    const tacit_rounded *rounded; /* of x, for a layer that is not in fp32 */
     float *y;
     tacit_epilogue epilogue;
 } job;
+
+size_t tacit_linear_panel(tacit_precision precision, const tacit_kernels *kernels)
+{
+    switch (precision) {
+    case TACIT_PRECISION_INT8: return TACIT_INT8_NR;
+    case TACIT_PRECISION_BF16: return TACIT_BF16_NR;
+    default: return kernels->gemm_nr;
+    }
+}
+
+void tacit_linear_pack(const tacit_linear *layer, const tacit_kernels *kernels, size_t first,
+                       size_t rows, const float *w)
+{
+    size_t in = layer->in;
+    switch (layer->precision) {
+    case TACIT_PRECISION_INT8:
+        tacit_gemm_pack_s8(rows, in, w, in, layer->packed8 + first * 4 * TACIT_INT8_GROUPS(in),
+                           layer->scale8 + first, layer->minus8 + first);
+        break;
+    case TACIT_PRECISION_BF16:
+        tacit_gemm_pack_bf16(kernels, rows, in, w, in,
+                             layer->packed16 + first * 2 * TACIT_BF16_PAIRS(in));
+        break;
+    default: kernels->gemm_pack_f32(rows, in, w, in, layer->packed + first * in);
+    }
+}
+
+static const void *rounded_row(const job *j, size_t row)
+{
+    return (const char *)j->rounded->rows + row * j->rounded->ld;
+}
 
 static void run_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
     const job *j = ctx;
     const tacit_linear *layer = j->layer;
+    const tacit_kernels *k = j->kernels;
     /* Rows vary first: threads that run side by side read the same weights. */
     size_t row = chunk % j->row_chunks * j->row_step;
     size_t column = j->from + chunk / j->row_chunks * j->column_step;
@@ -45,59 +77,47 @@ static void run_chunk(void *ctx, size_t chunk, unsigned worker)
         e.scale += column;
     if (e.residual)
         e.residual += row * e.ldr + column;
-    if (j->bytes)
-        j->kernels->gemm_u8s8(rows, columns, layer->in, j->bytes->q + row * j->bytes->ld,
-                              j->bytes->ld, j->bytes->scale + row,
-                              layer->packed8 + column * 4 * TACIT_INT8_GROUPS(layer->in),
-                              layer->scale8 + column, layer->minus8 + column, y, j->ldy, &e);
-    else
-        j->kernels->gemm_f32(rows, columns, layer->in, j->x + row * j->ldx, j->ldx,
-                             layer->packed + column * layer->in, y, j->ldy, &e);
+    switch (layer->precision) {
+    case TACIT_PRECISION_INT8:
+        k->gemm_u8s8(rows, columns, layer->in, rounded_row(j, row), j->rounded->ld,
+                     j->rounded->scale + row,
+                     layer->packed8 + column * 4 * TACIT_INT8_GROUPS(layer->in),
+                     layer->scale8 + column, layer->minus8 + column, y, j->ldy, &e);
+        break;
+    case TACIT_PRECISION_BF16:
+        k->gemm_bf16(rows, columns, layer->in, rounded_row(j, row), j->rounded->ld / 2,
+                     layer->packed16 + column * 2 * TACIT_BF16_PAIRS(layer->in), y, j->ldy, &e);
+        break;
+    default:
+        k->gemm_f32(rows, columns, layer->in, j->x + row * j->ldx, j->ldx,
+                    layer->packed + column * layer->in, y, j->ldy, &e);
+    }
 }
 
-static void run(job *j, const tacit_epilogue *epilogue, tacit_pool *pool)
-{
-    if (epilogue)
-        j->epilogue = *epilogue;
-    if (!j->epilogue.bias)
-        j->epilogue.bias = j->layer->bias;
-    j->row_step = tacit_even_chunk(j->m, ROWS);
-    j->row_chunks = (j->m + j->row_step - 1) / j->row_step;
-    j->column_step = column_step(j->layer->in);
-    size_t columns = j->layer->out - j->from;
-    tacit_parallel_for(pool, j->row_chunks * ((columns + j->column_step - 1) / j->column_step),
-                       run_chunk, j);
-}
-
-void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
-                          size_t m, const float *x, size_t ldx, float *y, size_t ldy,
-                          const tacit_epilogue *epilogue, tacit_pool *pool)
-{
-    job j = { .layer = layer,
-              .kernels = kernels,
-              .from = from,
-              .m = m,
-              .ldx = ldx,
-              .ldy = ldy,
-              .x = x,
-              .y = y };
-    run(&j, epilogue, pool);
-}
-
-static void quantise_chunk(void *ctx, size_t chunk, unsigned worker)
+static void round_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
     const job *j = ctx;
-    size_t row = chunk * QUANTISE_ROWS;
-    size_t rows = j->m - row < QUANTISE_ROWS ? j->m - row : QUANTISE_ROWS;
-    j->kernels->quantise_u8(rows, j->layer->in, j->x + row * j->ldx, j->ldx,
-                            j->bytes->q + row * j->bytes->ld, j->bytes->ld, j->bytes->scale + row);
+    size_t row = chunk * ROUND_ROWS, in = j->layer->in;
+    size_t rows = j->m - row < ROUND_ROWS ? j->m - row : ROUND_ROWS;
+    char *to = (char *)j->rounded->rows + row * j->rounded->ld;
+    const float *x = j->x + row * j->ldx;
+    if (j->layer->precision == TACIT_PRECISION_INT8) {
+        j->kernels->quantise_u8(rows, in, x, j->ldx, (uint8_t *)to, j->rounded->ld,
+                                j->rounded->scale + row);
+        return;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        uint16_t *y = (uint16_t *)(void *)(to + r * j->rounded->ld);
+        j->kernels->f32_to_bf16(in, x + r * j->ldx, y);
+        if (in % 2)
+            y[in] = 0;
+    }
 }
 
-void tacit_linear_forward_int8(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
-                               size_t m, const float *x, size_t ldx, const tacit_bytes *bytes,
-                               float *y, size_t ldy, const tacit_epilogue *epilogue,
-                               tacit_pool *pool)
+void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
+                          size_t m, const float *x, size_t ldx, const tacit_rounded *rounded,
+                          float *y, size_t ldy, const tacit_epilogue *epilogue, tacit_pool *pool)
 {
     job j = { .layer = layer,
               .kernels = kernels,
@@ -106,8 +126,18 @@ void tacit_linear_forward_int8(const tacit_linear *layer, const tacit_kernels *k
               .ldx = ldx,
               .ldy = ldy,
               .x = x,
-              .bytes = bytes,
+              .rounded = rounded,
               .y = y };
-    tacit_parallel_for(pool, (m + QUANTISE_ROWS - 1) / QUANTISE_ROWS, quantise_chunk, &j);
-    run(&j, epilogue, pool);
+    if (epilogue)
+        j.epilogue = *epilogue;
+    if (!j.epilogue.bias)
+        j.epilogue.bias = layer->bias;
+    j.row_step = tacit_even_chunk(m, ROWS);
+    j.row_chunks = (m + j.row_step - 1) / j.row_step;
+    j.column_step = column_step(layer->in);
+    size_t columns = layer->out - from;
+    if (layer->precision != TACIT_PRECISION_FP32)
+        tacit_parallel_for(pool, (m + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, &j);
+    tacit_parallel_for(pool, j.row_chunks * ((columns + j.column_step - 1) / j.column_step),
+                       run_chunk, &j);
 }

@@ -7,36 +7,43 @@
 
 #include "kernels.h"
 #include "pool.h"
+#include "precision.h"
 
 typedef struct tacit_linear {
     size_t in, out;
-    float *packed;   /* gemm_pack_f32 of (out, in); NULL: in 8 bits */
-    float *bias;     /* (out) */
-    int8_t *packed8; /* tacit_gemm_pack_s8 of them, with */
-    float *scale8;   /* the scales and what is taken off */
+    tacit_precision precision;
+    union {                 /* the weights (out, in): */
+        float *packed;      /* fp32, by gemm_pack_f32           */
+        int8_t *packed8;    /* int8, by tacit_gemm_pack_s8      */
+        uint16_t *packed16; /* bf16, by tacit_gemm_pack_bf16    */
+    };
+    float *bias;   /* (out) */
+    float *scale8; /* int8: the scales and what is taken off */
     int32_t *minus8;
 } tacit_linear;
 
-/* Rows that quantise_u8 has made for a layer in 8 bits. */
-typedef struct tacit_bytes {
-    uint8_t *q;   /* rows ld apart */
-    float *scale; /* of each row */
-    size_t ld;
-} tacit_bytes;
+/* Room for the rows that a layer in int8 or bf16 reads, as bytes or as bfloat16. */
+typedef struct tacit_rounded {
+    void *rows;   /* ld bytes apart */
+    size_t ld;    /* 4 round_up(in, 4) is enough */
+    float *scale; /* int8: of each row */
+} tacit_rounded;
 
 /* Outputs [from, out) of the layer, for m rows: y[:, from ...] = epilogue(...). from must be a
- * multiple of the kernels' gemm_nr. y and the epilogue's pointers are those of output 0; the
- * layer's bias is added where epilogue->bias is NULL. */
+ * multiple of the layer's panel. y and the epilogue's pointers are those of output 0; the layer's
+ * bias is added where epilogue->bias is NULL. Where the layer is not in fp32, x is rounded into
+ * `rounded`, which has room for m rows, and then multiplied; else it may be NULL. */
 void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
-                          size_t m, const float *x, size_t ldx, float *y, size_t ldy,
-                          const tacit_epilogue *epilogue, tacit_pool *pool);
+                          size_t m, const float *x, size_t ldx, const tacit_rounded *rounded,
+                          float *y, size_t ldy, const tacit_epilogue *epilogue, tacit_pool *pool);
 
-/* The same of a layer in 8 bits: x is quantised into `bytes`, which has room for m rows, and then
- * multiplied. from must be a multiple of TACIT_INT8_NR. */
-void tacit_linear_forward_int8(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
-                               size_t m, const float *x, size_t ldx, const tacit_bytes *bytes,
-                               float *y, size_t ldy, const tacit_epilogue *epilogue,
-                               tacit_pool *pool);
+/* Outputs of a panel of packed weights. */
+size_t tacit_linear_panel(tacit_precision precision, const tacit_kernels *kernels);
+
+/* Packs rows [first, first + rows) of the weights, `first` a multiple of the panel, from w (rows,
+ * in) into where the layer's pointers tell. */
+void tacit_linear_pack(const tacit_linear *layer, const tacit_kernels *kernels, size_t first,
+                       size_t rows, const float *w);
 
 /* A number of rows near `target` that cuts m into nearly equal chunks. */
 size_t tacit_even_chunk(size_t m, size_t target);

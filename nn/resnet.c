@@ -260,7 +260,7 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
     size_t ldy = tacit__resnet_ld(l->linear.out), pixels = images * c->rows * c->columns;
     tacit_epilogue e = { .bias = l->linear.bias, .residual = residual, .ldr = ldy, .relu = relu };
     if (c->kernel == 1 && c->stride == 1) {
-        tacit_linear_forward(&l->linear, f->k, 0, pixels, x, c->ldx, y, ldy, &e, f->pool);
+        tacit_linear_forward(&l->linear, f->k, 0, pixels, x, c->ldx, NULL, y, ldy, &e, f->pool);
         return;
     }
     job j = { .f = f, .l = l, .images = images, .ldy = ldy, .x = x, .y = y, .epilogue = e };

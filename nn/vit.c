@@ -27,7 +27,7 @@ typedef struct forward {
     size_t batch, tokens, dim, ld, ld_wide;
     const float *images;
     float *x, *y, *n, *wide, *attention;
-    tacit_bytes bytes;     /* of int8: what a layer reads */
+    tacit_rounded rounded; /* what a layer reads that is not in fp32 */
     size_t attention_size; /* floats for each worker */
 } forward;
 
@@ -55,7 +55,8 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
     if (!tacit_mul_size(batch, vit->tokens, &rows) ||
         !tacit_mul_size(each, tacit_pool_threads(pool), &attention))
         return false;
-    size_t bytes = vit->config.precision == TACIT_INT8 ? (ld_wide + 63) / 64 * 64 : 0;
+    size_t bytes = vit->config.precision == TACIT_PRECISION_INT8 ? ld_wide : 2 * ld_wide;
+    bytes = vit->config.precision == TACIT_PRECISION_FP32 ? 0 : (bytes + 63) / 64 * 64;
     if (!arena)
         return tacit_arena_plan(total, rows, bytes) &&
                tacit_arena_plan(total, bytes ? rows : 0, sizeof(float)) &&
@@ -64,9 +65,9 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
                tacit_arena_plan(total, rows, ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, ld_wide * sizeof(float)) &&
                tacit_arena_plan(total, attention, sizeof(float));
-    f->bytes.q = tacit_arena_take(arena, rows, bytes);
-    f->bytes.scale = tacit_arena_take(arena, bytes ? rows : 0, sizeof(float));
-    f->bytes.ld = bytes;
+    f->rounded.rows = tacit_arena_take(arena, rows, bytes);
+    f->rounded.scale = tacit_arena_take(arena, bytes ? rows : 0, sizeof(float));
+    f->rounded.ld = bytes;
     f->x = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->y = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->n = tacit_arena_take(arena, rows, ld * sizeof(float));
@@ -96,11 +97,7 @@ static void product(const forward *f, const tacit_linear *layer, size_t from, si
                     const float *x, size_t ldx, float *y, size_t ldy,
                     const tacit_epilogue *epilogue)
 {
-    if (layer->packed8)
-        tacit_linear_forward_int8(layer, f->k, from, m, x, ldx, &f->bytes, y, ldy, epilogue,
-                                  f->pool);
-    else
-        tacit_linear_forward(layer, f->k, from, m, x, ldx, y, ldy, epilogue, f->pool);
+    tacit_linear_forward(layer, f->k, from, m, x, ldx, &f->rounded, y, ldy, epilogue, f->pool);
 }
 
 /* Patch embedding ----------------------------------------------------------------------------- */
@@ -250,7 +247,10 @@ static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t image = chunk / j->steps / heads;
     size_t rows = j->queries - first < j->step ? j->queries - first : j->step;
     const float *q = f->wide + image * f->tokens * f->ld_wide + head * width;
-    (f->vit->config.precision == TACIT_INT8 ? f->k->attention_u8s8 : f->k->attention_f32)(
+    tacit_attention_f32_fn *const attention[] = { [TACIT_PRECISION_FP32] = f->k->attention_f32,
+                                                  [TACIT_PRECISION_INT8] = f->k->attention_u8s8,
+                                                  [TACIT_PRECISION_BF16] = f->k->attention_bf16 };
+    attention[f->vit->config.precision](
         rows, f->tokens, width, q + first * f->ld_wide, q + f->dim, q + 2 * f->dim, f->ld_wide,
         1.0f / sqrtf((float)width),
         j->bias ? j->bias + (head * f->tokens + first) * f->tokens : NULL, f->tokens,
@@ -295,8 +295,8 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     size_t ld = step * f->ld, ld_wide = step * f->ld_wide;
 
     normalise(f, &b->norm1, all, f->ld, f->x, f->n);
-    size_t nr = b->qkv.packed8 ? TACIT_INT8_NR : f->k->gemm_nr;
-    size_t from = cls_only && f->dim % nr == 0 ? f->dim : 0;
+    size_t panel = tacit_linear_panel(b->qkv.precision, f->k);
+    size_t from = cls_only && f->dim % panel == 0 ? f->dim : 0;
     product(f, &b->qkv, from, all, f->n, f->ld, f->wide, f->ld_wide, NULL);
     if (from) {
         tacit_linear queries = b->qkv;

@@ -208,7 +208,7 @@ tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
         return tacit_fail(err, TACIT_ELIMIT, "input of %u x %u has too many patches of %u",
                           c->width, c->height, c->patch);
     size_t pixels = (size_t)3 * c->patch * c->patch, widest = c->mlp > pixels ? c->mlp : pixels;
-    if (c->precision == TACIT_INT8 && widest > TACIT_INT8_MOST)
+    if (c->precision == TACIT_PRECISION_INT8 && widest > TACIT_INT8_MOST)
         return tacit_fail(err, TACIT_ELIMIT, "int8 has products of %d values at most, not of %zu",
                           TACIT_INT8_MOST, widest);
     return TACIT_OK;
@@ -399,37 +399,42 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
                                          (uint16_t *)(void *)(floats + l->most), err);
     if (st < 0 || !slot->matrix)
         return st;
-    if (slot->matrix->packed)
-        l->kernels->gemm_pack_f32(p->rows, columns, to, columns, slot->matrix->packed + first);
-    else
-        tacit_gemm_pack_s8(p->rows, columns, to, columns,
-                           slot->matrix->packed8 + p->first * 4 * TACIT_INT8_GROUPS(columns),
-                           slot->matrix->scale8 + p->first, slot->matrix->minus8 + p->first);
+    tacit_linear_pack(slot->matrix, l->kernels, p->first, p->rows, to);
     return TACIT_OK;
 }
 
-/* Which layers are in 8 bits where int8 is asked for: all but the projection of a class token at
- * the end, which is little work. */
-static bool in_int8(const tacit_vit *vit, const tacit__slot *slot)
+/* All layers are in what is asked for but the projection of a class token at the end, which is
+ * little work. */
+static tacit_precision precision_of(const tacit_vit *vit, const tacit__slot *slot)
 {
-    return vit->config.precision == TACIT_INT8 && slot->matrix && slot->matrix != &vit->head;
+    return slot->matrix == &vit->head ? TACIT_PRECISION_FP32 : vit->config.precision;
 }
 
-/* The same as place_slots for a layer in 8 bits. */
-static bool place_int8(const tacit__slot *slot, size_t *total, tacit_arena *arena)
+/* Plans (arena NULL) or takes the memory of a layer's weights. */
+static bool place_matrix(const tacit_vit *vit, const tacit__slot *slot, size_t *total,
+                         tacit_arena *arena)
 {
+    tacit_linear *layer = slot->matrix;
+    tacit_precision precision = precision_of(vit, slot);
     size_t out = slot->shape[0], in = tacit__slot_elements(slot) / out;
-    size_t bytes = tacit_gemm_s8_size(out, in);
-    size_t rows = bytes / (4 * TACIT_INT8_GROUPS(in));
+    size_t panel = tacit_linear_panel(precision, vit->kernels);
+    size_t factors = precision == TACIT_PRECISION_INT8 ? (out + panel - 1) / panel * panel : 0;
+    size_t bytes;
+    switch (precision) {
+    case TACIT_PRECISION_INT8: bytes = tacit_gemm_s8_size(out, in); break;
+    case TACIT_PRECISION_BF16: bytes = tacit_gemm_bf16_size(out, in) * sizeof(uint16_t); break;
+    default: bytes = tacit_gemm_packed_size(vit->kernels, out, in) * sizeof(float);
+    }
     if (!arena)
-        return tacit_arena_plan(total, bytes, 1) && tacit_arena_plan(total, rows, sizeof(float)) &&
-               tacit_arena_plan(total, rows, sizeof(int32_t));
-    *slot->matrix = (tacit_linear){ .in = in,
-                                    .out = out,
-                                    .bias = slot->matrix->bias,
-                                    .packed8 = tacit_arena_take(arena, bytes, 1),
-                                    .scale8 = tacit_arena_take(arena, rows, sizeof(float)),
-                                    .minus8 = tacit_arena_take(arena, rows, sizeof(int32_t)) };
+        return tacit_arena_plan(total, bytes, 1) &&
+               tacit_arena_plan(total, factors, sizeof(float)) &&
+               tacit_arena_plan(total, factors, sizeof(int32_t));
+    layer->in = in;
+    layer->out = out;
+    layer->precision = precision;
+    layer->packed = tacit_arena_take(arena, bytes, 1);
+    layer->scale8 = tacit_arena_take(arena, factors, sizeof(float));
+    layer->minus8 = tacit_arena_take(arena, factors, sizeof(int32_t));
     return true;
 }
 
@@ -437,29 +442,13 @@ static bool place_int8(const tacit__slot *slot, size_t *total, tacit_arena *aren
 static bool place_slots(const tacit_vit *vit, tacit__slot *slots, size_t count, size_t *total,
                         tacit_arena *arena)
 {
-    const tacit_kernels *kernels = vit->kernels;
     for (size_t s = 0; s < count; s++) {
         size_t n = tacit__slot_elements(&slots[s]);
-        if (in_int8(vit, &slots[s])) {
-            if (!place_int8(&slots[s], total, arena))
-                return false;
-            continue;
-        }
-        if (slots[s].matrix)
-            n = tacit_gemm_packed_size(kernels, slots[s].shape[0], n / slots[s].shape[0]);
-        if (!arena) {
-            if (!tacit_arena_plan(total, n, sizeof(float)))
-                return false;
-            continue;
-        }
-        float *to = tacit_arena_take(arena, n, sizeof(float));
-        if (slots[s].matrix) {
-            slots[s].matrix->packed = to;
-            slots[s].matrix->out = slots[s].shape[0];
-            slots[s].matrix->in = tacit__slot_elements(&slots[s]) / slots[s].shape[0];
-        } else {
-            *slots[s].vector = to;
-        }
+        if (slots[s].matrix ? !place_matrix(vit, &slots[s], total, arena)
+                            : !arena && !tacit_arena_plan(total, n, sizeof(float)))
+            return false;
+        if (!slots[s].matrix && arena)
+            *slots[s].vector = tacit_arena_take(arena, n, sizeof(float));
     }
     return true;
 }
@@ -482,8 +471,8 @@ static tacit_status read_all(tacit_vit *vit, const tacit__slot *slots, size_t co
                              tacit_pool *pool, tacit_err *err)
 {
     size_t panel = vit->kernels->gemm_nr, most = 0;
-    if (vit->config.precision == TACIT_INT8 && panel < TACIT_INT8_NR)
-        panel = TACIT_INT8_NR; /* both are powers of two */
+    size_t other = tacit_linear_panel(vit->config.precision, vit->kernels);
+    panel = panel > other ? panel : other; /* both are powers of two */
     for (size_t s = 0; s < count; s++) {
         size_t n = tacit__slot_elements(&slots[s]);
         if (slots[s].matrix)

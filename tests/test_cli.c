@@ -56,7 +56,7 @@ START_TEST(wrong_usage_is_status_2)
         { EXTRACT "--out o --batch 99999999999999999999", "--batch" },
         { EXTRACT "--out o --threads 1.5", "--threads '1.5'" },
         { EXTRACT "--out o --features cl", "--features 'cl': use one of cls|mean" },
-        { EXTRACT "--out o --precision int9", "--precision 'int9': use one of fp32|int8" },
+        { EXTRACT "--out o --precision int9", "--precision 'int9': use one of fp32|int8|bf16" },
         { EXTRACT "--out o --pillow 11", "--pillow '11'" },
         { EXTRACT "--out o --blocks 0", "--blocks '0'" },
         { EXTRACT "--out o --blocks 3", "3 blocks of a network of 2" },
@@ -95,7 +95,7 @@ START_TEST(wrong_usage_is_status_2)
         { "drift --images images", "required: 'weights'" },
         { DRIFT "--k 0", "--k '0'" },
         { DRIFT "--limit 1", "--limit '1'" },
-        { DRIFT "--precision int9", "--precision 'int9': use one of fp32|int8" },
+        { DRIFT "--precision int9", "--precision 'int9': use one of fp32|int8|bf16" },
         { DRIFT "--features patch", "use --features cls, mean" },
         { "predict --classifier c --embeddings o --top 0", "--top '0'" },
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
@@ -254,6 +254,7 @@ START_TEST(recipes_are_told)
           { "\"resize\": 40", "\"resize_by\": \"tensor-u8\"" } },
         { "--blocks 1", { "\"blocks\": 1", "\"precision\": \"fp32\"" } },
         { "--precision int8", { "\"precision\": \"int8\"", "\"features\": \"cls\"" } },
+        { "--precision bf16", { "\"precision\": \"bf16\"", "\"features\": \"cls\"" } },
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         char arguments[512], folder[32];
@@ -465,11 +466,12 @@ START_TEST(int8_of_a_resnet_is_refused)
                      0);
 #define RESNET "--weights r/backbone.safetensors --precision int8"
     fails(1, "", "extract --images images --out o " RESNET,
-          "r/backbone.safetensors: int8 is for ViTs");
-    fails(1, "", "serve </dev/null " RESNET, "r/backbone.safetensors: int8 is for ViTs");
-    fails(1, "", "drift --images images " RESNET, "r/backbone.safetensors: int8 is for ViTs");
+          "r/backbone.safetensors: int8 and bf16 are for ViTs");
+    fails(1, "", "serve </dev/null " RESNET, "r/backbone.safetensors: int8 and bf16 are for ViTs");
+    fails(1, "", "drift --images images " RESNET,
+          "r/backbone.safetensors: int8 and bf16 are for ViTs");
     fails(1, "", "extract --weights default --images images --out o --precision int8",
-          "default: int8 is for ViTs");
+          "default: int8 and bf16 are for ViTs");
     ck_assert_int_ne(access("o", F_OK), 0);
 }
 END_TEST
@@ -960,6 +962,9 @@ START_TEST(drift_is_told)
                                                "--limit 5 --threads 2 --features cls+mean"),
                      0);
     drift_says(4, 1, 3);
+    ck_assert_int_eq(run("", DRIFT "--json --precision bf16"), 0);
+    ck_assert_ptr_nonnull(strstr(err_text, ", bf16, "));
+    drift_says(6, 6, 5);
     ck_assert_int_eq(run("", DRIFT "--precision fp32 --normalize"), 0);
     ck_assert_msg(strstr(out_text, "images         6 used, 6 skipped\n") &&
                       strstr(out_text, "mean 1.000000, worst 1.000000: a/000.png\n") &&

@@ -1,8 +1,7 @@
 /* bench_vit.c - our side of a comparison with other engines: stays alive, does what it is told a
  * line at a time, so that the engines can take turns within one run.
  *
- *     open FILE                    weights                                        -> ok
- *     open8 FILE                   the same, for products in 8 bits               -> ok
+ *     open PRECISION FILE          weights                                        -> ok
  *     images N FILE                N planar images, raw float32, for the network  -> ok
  *     vectors BATCH THREADS FILE   writes the published features of all images to FILE       -> ok
  *     forward WARM COUNT BATCH THREADS   the network alone, first WARM times untimed
@@ -76,8 +75,13 @@ static size_t image_floats(void)
     return (size_t)3 * height * width;
 }
 
-static tacit_status open_model(const char *path, tacit_precision precision, tacit_err *err)
+static tacit_status open_model(const char *path, const char *precision, tacit_err *err)
 {
+    unsigned chosen = 0;
+    while (tacit_precision_name(chosen) && strcmp(tacit_precision_name(chosen), precision))
+        chosen++;
+    if (!tacit_precision_name(chosen))
+        return tacit_fail(err, TACIT_EINVAL, "no precision '%s'", precision);
     tacit_pool *pool;
     tacit_status st = pool_of(2, &pool, err);
     if (st < 0)
@@ -92,7 +96,7 @@ static tacit_status open_model(const char *path, tacit_precision precision, taci
     tacit_model_options options;
     tacit_model_defaults(&options);
     options.weights = path;
-    options.precision = precision;
+    options.precision = (tacit_precision)chosen;
     return tacit_model_open(&model, &options, false, pool, err);
 }
 
@@ -276,15 +280,13 @@ static tacit_status run_photos(size_t count, unsigned threads, enum stage stage,
 
 static tacit_status obey(char *line, tacit_err *err)
 {
-    char path[4096];
+    char path[4096], precision[16];
     size_t n = 0, warm = 0, batch = 0;
     unsigned threads = 0;
     tacit_status st;
     line[strcspn(line, "\n")] = 0;
-    if (sscanf(line, "open8 %4095[^\n]", path) == 1)
-        st = open_model(path, TACIT_INT8, err);
-    else if (sscanf(line, "open %4095[^\n]", path) == 1)
-        st = open_model(path, TACIT_FP32, err);
+    if (sscanf(line, "open %15s %4095[^\n]", precision, path) == 2)
+        st = open_model(path, precision, err);
     else if (sscanf(line, "images %zu %4095[^\n]", &n, path) == 2)
         st = read_images(n, path, err);
     else if (sscanf(line, "photos %4095[^\n]", path) == 1)

@@ -3,7 +3,7 @@
 
     python run.py [--json FILE] [--markdown FILE] [--models ...] [--batches ...] [--threads ...]
                   [--rounds N] [--cell-seconds N] [--parts network preprocess photo] [--quick]
-                  [--precision int8]
+                  [--precision int8|bf16]
 
 All engines of a cell (network, batch, threads) are alive at once and take turns, in a new random
 order each round, until --rounds or --cell-seconds are over. A turn: a pause in which other engines'
@@ -19,7 +19,7 @@ attention, in either memory format where it convolves, and compiled with freezin
 is there. With --precision int8, ours computes products in 8 bits, and so do OpenVINO after NNCF's
 quantisation (calibrated on the photos, for transformers; its other layers in bf16 where the CPU has
 it, which is its default, and in fp32) and ONNX Runtime after its dynamic one; the cosine of each to
-the fp32 vectors is told. What is missing is skipped, and the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
+the fp32 vectors is told; with --precision bf16 OpenVINO and PyTorch are told to use it, too. What is missing is skipped, and the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
 """
 import argparse
 import copy
@@ -48,7 +48,7 @@ except ImportError as error:
 
 MODELS = ["vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16"]
 COSINE = 0.99999  # to ours; below, an engine computes something else
-COSINE_INT8 = 0.9
+COSINE_ROUNDED = 0.9
 PAUSE = 0.02      # seconds; OpenMP's threads spin for a few milliseconds after their work
 SIZE = 224
 
@@ -170,10 +170,24 @@ def onnxruntime_int8(model, onnx, example, threads):
     return build_onnxruntime(quantised, threads)
 
 
+def openvino_bf16(model, onnx, example, threads):
+    import openvino as ov
+    return build_openvino(ov.Core().read_model(onnx), threads, {"INFERENCE_PRECISION_HINT": "bf16"})
+
+
+def in_bf16(build):
+    """The same of a model in bfloat16."""
+    def built(model, onnx, example, threads):
+        run = build(copy.deepcopy(model).bfloat16(), onnx, torch.from_numpy(example).bfloat16(),
+                    threads)
+        return lambda x: run(torch.from_numpy(x).bfloat16())
+    return built
+
+
 def pytorch(model, onnx, example, threads):
     def run(x):
         with torch.inference_mode():
-            return model(torch.from_numpy(x)).numpy()
+            return model(torch.as_tensor(x)).float().numpy()
     return run
 
 
@@ -194,11 +208,11 @@ def pytorch_compiled(model, onnx, example, threads):
     torch._dynamo.reset()
     with config.patch({"cpp.threads": threads, "freezing": True}), torch.no_grad():
         compiled = torch.compile(model)
-        compiled(torch.from_numpy(example))
+        compiled(torch.as_tensor(example))
 
     def run(x):
         with torch.no_grad():
-            return compiled(torch.from_numpy(x)).numpy()
+            return compiled(torch.as_tensor(x)).float().numpy()
     return run
 
 
@@ -207,6 +221,8 @@ ENGINES = {"ONNX Runtime": onnxruntime, "ONNX Runtime, fused": onnxruntime_fused
            "PyTorch, channels last": pytorch_channels_last, "PyTorch, compiled": pytorch_compiled}
 INT8 = {"OpenVINO, NNCF": openvino_int8, "OpenVINO, NNCF, rest fp32": openvino_int8_f32,
         "ONNX Runtime, dynamic": onnxruntime_int8}
+BF16 = {"OpenVINO, bf16": openvino_bf16, "PyTorch, bf16": in_bf16(pytorch),
+        "PyTorch, bf16, compiled": in_bf16(pytorch_compiled)}
 DEFAULT = [name for name in ENGINES if name != "ONNX Runtime, fused"]  # slower than without
 
 
@@ -334,7 +350,7 @@ def build_engines(model, example, threads, args, folder, label):
         try:
             if name[:4] in ("ONNX", "Open") and not os.path.exists(onnx):
                 export(model, example, onnx)
-            runs[name] = {**ENGINES, **INT8}[name](model, onnx, example, threads)
+            runs[name] = {**ENGINES, **INT8, **BF16}[name](model, onnx, example, threads)
         except ImportError as error:
             note(f"{name} skipped: {first_line(error)}")
         except Exception as error:  # whatever an engine raises, the others go on
@@ -372,17 +388,18 @@ def network_cells(ours, args, files, folder):
             x.tofile(raw)
             for threads in args.threads:
                 torch.set_num_threads(threads)
-                ours.ask(f"open {weights}")
+                ours.ask(f"open fp32 {weights}")
                 ours.ask(f"images {batch} {raw}")
                 label = f"{name}-batch{batch}"
                 runs = build_engines(model, x, threads, args, folder, label)
                 vectors = os.path.join(folder, "vectors.f32")
                 ours.ask(f"vectors {batch} {threads} {vectors}")
                 expected = np.fromfile(vectors, np.float32).reshape(batch, -1)
-                int8 = args.precision == "int8"
-                cosines = same_vectors(runs, x, expected, label, COSINE_INT8 if int8 else COSINE)
-                if int8:  # from here on in 8 bits
-                    ours.ask(f"open8 {weights}")
+                rounded = args.precision != "fp32"
+                cosines = same_vectors(runs, x, expected, label,
+                                       COSINE_ROUNDED if rounded else COSINE)
+                if rounded:  # from here on
+                    ours.ask(f"open {args.precision} {weights}")
                     ours.ask(f"images {batch} {raw}")
                     ours.ask(f"vectors {batch} {threads} {vectors}")
                     got = np.fromfile(vectors, np.float32).reshape(batch, -1)
@@ -522,9 +539,9 @@ def main():
                    choices=list(chain.NETWORKS) + list(chain.CONVOLUTIONAL))
     p.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     p.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    p.add_argument("--engines", nargs="+", choices=[*ENGINES, *INT8])
-    p.add_argument("--precision", default="fp32", choices=["fp32", "int8"],
-                   help="int8: the networks alone")
+    p.add_argument("--engines", nargs="+", choices=[*ENGINES, *INT8, *BF16])
+    p.add_argument("--precision", default="fp32", choices=["fp32", "int8", "bf16"],
+                   help="int8, bf16: the networks alone")
     p.add_argument("--parts", nargs="+", default=["network", "preprocess", "photo"],
                    choices=["network", "preprocess", "photo"])
     p.add_argument("--rounds", type=int, default=15)
@@ -538,9 +555,10 @@ def main():
     p.add_argument("--json", help="write all numbers here")
     p.add_argument("--markdown", help="write the tables here, too")
     args = p.parse_args()
-    if args.precision == "int8":
+    if args.precision != "fp32":
         args.parts = ["network"]
-    args.engines = args.engines or (list(INT8) if args.precision == "int8" else DEFAULT)
+    args.engines = args.engines or {"fp32": DEFAULT, "int8": list(INT8),
+                                    "bf16": list(BF16)}[args.precision]
     if args.quick:
         args.models, args.batches, args.rounds, args.photos = MODELS[:1], [1], 2, 4
     allowed = len(os.sched_getaffinity(0))
@@ -564,7 +582,7 @@ def main():
             photo_list = os.path.join(folder, "photos.txt")
             with open(photo_list, "w") as f:
                 f.writelines(os.path.abspath(path) + "\n" for path in paths[:args.photos])
-            ours.ask(f"open {weights}")
+            ours.ask(f"open fp32 {weights}")
             ours.ask(f"photos {photo_list}")
             photos = files[:args.photos]
             if "preprocess" in args.parts:
