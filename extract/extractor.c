@@ -64,8 +64,7 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
     tacit_backbone_name(&config, model->arch, sizeof model->arch); /* with all of its blocks */
     if (options->blocks && (st = tacit_backbone_set_blocks(&config, options->blocks, err)) < 0)
         return st;
-    if ((st = tacit_backbone_set_precision(&config, options->precision, err)) < 0)
-        return st;
+    tacit_backbone_set_precision(&config, options->precision);
     tacit_backbone_input(&config, &height, &width);
     st = tacit_recipe_make(&model->recipe, &dialect->published, height, width, &options->recipe,
                            err);

@@ -82,15 +82,12 @@ tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned b
     return TACIT_OK;
 }
 
-tacit_status tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision,
-                                          tacit_err *err)
+void tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision)
 {
     if (is_vit(config))
         config->vit.precision = precision;
-    else if (precision != TACIT_PRECISION_FP32)
-        return tacit_fail(err, TACIT_EUNSUPPORTED,
-                          "int8 and bf16 are for ViTs, and this is a ResNet");
-    return TACIT_OK;
+    else
+        config->resnet.precision = precision;
 }
 
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,

@@ -45,9 +45,7 @@ tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned he
 tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned blocks,
                                        tacit_err *err);
 
-/* TACIT_EUNSUPPORTED where the family has no such inference: int8 of a ResNet. */
-tacit_status tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision,
-                                          tacit_err *err);
+void tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision);
 
 /* Every tensor of the network, canonical in name and shape, with seeded values. */
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,

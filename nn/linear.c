@@ -37,6 +37,29 @@ size_t tacit_linear_panel(tacit_precision precision, const tacit_kernels *kernel
     }
 }
 
+bool tacit_linear_place(tacit_linear *layer, tacit_precision precision, size_t out, size_t in,
+                        const tacit_kernels *kernels, size_t *total, tacit_arena *arena)
+{
+    size_t panel = tacit_linear_panel(precision, kernels), bytes;
+    size_t factors = precision == TACIT_PRECISION_INT8 ? (out + panel - 1) / panel * panel : 0;
+    switch (precision) {
+    case TACIT_PRECISION_INT8: bytes = tacit_gemm_s8_size(out, in); break;
+    case TACIT_PRECISION_BF16: bytes = tacit_gemm_bf16_size(out, in) * sizeof(uint16_t); break;
+    default: bytes = tacit_gemm_packed_size(kernels, out, in) * sizeof(float);
+    }
+    if (!arena)
+        return tacit_arena_plan(total, bytes, 1) &&
+               tacit_arena_plan(total, factors, sizeof(float)) &&
+               tacit_arena_plan(total, factors, sizeof(int32_t));
+    layer->in = in;
+    layer->out = out;
+    layer->precision = precision;
+    layer->packed = tacit_arena_take(arena, bytes, 1);
+    layer->scale8 = tacit_arena_take(arena, factors, sizeof(float));
+    layer->minus8 = tacit_arena_take(arena, factors, sizeof(int32_t));
+    return true;
+}
+
 void tacit_linear_pack(const tacit_linear *layer, const tacit_kernels *kernels, size_t first,
                        size_t rows, const float *w)
 {
@@ -94,25 +117,37 @@ static void run_chunk(void *ctx, size_t chunk, unsigned worker)
     }
 }
 
+size_t tacit_rounded_ld(tacit_precision precision, size_t n)
+{
+    size_t lines = ((precision == TACIT_PRECISION_INT8 ? n : 2 * n) + 63) / 64;
+    return precision == TACIT_PRECISION_FP32 ? 0 : 64 * (lines | 1);
+}
+
+void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, size_t first,
+                      size_t rows, size_t n, const float *x, size_t ldx,
+                      const tacit_rounded *rounded)
+{
+    char *to = (char *)rounded->rows + first * rounded->ld;
+    if (precision == TACIT_PRECISION_INT8) {
+        kernels->quantise_u8(rows, n, x, ldx, (uint8_t *)to, rounded->ld, rounded->scale + first);
+        return;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        uint16_t *y = (uint16_t *)(void *)(to + r * rounded->ld);
+        kernels->f32_to_bf16(n, x + r * ldx, y);
+        if (n % 2)
+            y[n] = 0;
+    }
+}
+
 static void round_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
     const job *j = ctx;
-    size_t row = chunk * ROUND_ROWS, in = j->layer->in;
-    size_t rows = j->m - row < ROUND_ROWS ? j->m - row : ROUND_ROWS;
-    char *to = (char *)j->rounded->rows + row * j->rounded->ld;
-    const float *x = j->x + row * j->ldx;
-    if (j->layer->precision == TACIT_PRECISION_INT8) {
-        j->kernels->quantise_u8(rows, in, x, j->ldx, (uint8_t *)to, j->rounded->ld,
-                                j->rounded->scale + row);
-        return;
-    }
-    for (size_t r = 0; r < rows; r++) {
-        uint16_t *y = (uint16_t *)(void *)(to + r * j->rounded->ld);
-        j->kernels->f32_to_bf16(in, x + r * j->ldx, y);
-        if (in % 2)
-            y[in] = 0;
-    }
+    size_t row = chunk * ROUND_ROWS;
+    tacit_round_rows(j->layer->precision, j->kernels, row,
+                     j->m - row < ROUND_ROWS ? j->m - row : ROUND_ROWS, j->layer->in,
+                     j->x + row * j->ldx, j->ldx, j->rounded);
 }
 
 void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
@@ -136,7 +171,7 @@ void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernel
     j.row_chunks = (m + j.row_step - 1) / j.row_step;
     j.column_step = column_step(layer->in);
     size_t columns = layer->out - from;
-    if (layer->precision != TACIT_PRECISION_FP32)
+    if (layer->precision != TACIT_PRECISION_FP32 && x)
         tacit_parallel_for(pool, (m + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, &j);
     tacit_parallel_for(pool, j.row_chunks * ((columns + j.column_step - 1) / j.column_step),
                        run_chunk, &j);

@@ -6,6 +6,7 @@
 #define TACIT_LINEAR_H
 
 #include "kernels.h"
+#include "mem.h"
 #include "pool.h"
 #include "precision.h"
 
@@ -24,21 +25,35 @@ typedef struct tacit_linear {
 
 /* Room for the rows that a layer in int8 or bf16 reads, as bytes or as bfloat16. */
 typedef struct tacit_rounded {
-    void *rows;   /* ld bytes apart */
-    size_t ld;    /* 4 round_up(in, 4) is enough */
+    void *rows; /* ld bytes apart: tacit_rounded_ld, or more */
+    size_t ld;
     float *scale; /* int8: of each row */
 } tacit_rounded;
+
+/* Bytes of a row of n values, and a gap where rows would otherwise fall into few sets of the cache;
+ * 0 for fp32. */
+size_t tacit_rounded_ld(tacit_precision precision, size_t n);
+
+/* Rounds rows of n values, ldx apart, to the rows from `first` on. Not for fp32. */
+void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, size_t first,
+                      size_t rows, size_t n, const float *x, size_t ldx,
+                      const tacit_rounded *rounded);
 
 /* Outputs [from, out) of the layer, for m rows: y[:, from ...] = epilogue(...). from must be a
  * multiple of the layer's panel. y and the epilogue's pointers are those of output 0; the layer's
  * bias is added where epilogue->bias is NULL. Where the layer is not in fp32, x is rounded into
- * `rounded`, which has room for m rows, and then multiplied; else it may be NULL. */
+ * `rounded`, which has room for m rows, and then multiplied; x NULL: it has been. Else `rounded`
+ * may be NULL. */
 void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
                           size_t m, const float *x, size_t ldx, const tacit_rounded *rounded,
                           float *y, size_t ldy, const tacit_epilogue *epilogue, tacit_pool *pool);
 
 /* Outputs of a panel of packed weights. */
 size_t tacit_linear_panel(tacit_precision precision, const tacit_kernels *kernels);
+
+/* Plans (arena NULL) or takes the memory of the weights of a layer (out, in), all but its bias. */
+bool tacit_linear_place(tacit_linear *layer, tacit_precision precision, size_t out, size_t in,
+                        const tacit_kernels *kernels, size_t *total, tacit_arena *arena);
 
 /* Packs rows [first, first + rows) of the weights, `first` a multiple of the panel, from w (rows,
  * in) into where the layer's pointers tell. */

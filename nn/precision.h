@@ -4,8 +4,8 @@
 
 typedef enum tacit_precision {
     TACIT_PRECISION_FP32,
-    TACIT_PRECISION_INT8, /* Linear layers and the scores of attention in whole numbers of 8 bits,
-                 see kernels_int8.h; all else in fp32 */
+    TACIT_PRECISION_INT8, /* Linear layers, convolutions and the scores of attention in whole
+                 numbers of 8 bits, see kernels_int8.h; all else in fp32 */
     TACIT_PRECISION_BF16, /* the same layers, and both products of attention, in bfloat16 with sums
                  in fp32, see kernels_bf16.h */
     TACIT_PRECISIONS,

@@ -18,6 +18,8 @@
 #define TILE_CHANNELS 64
 /* Tiles of a chunk that only transforms. */
 #define FORWARD_TILES 8
+/* Windows of a chunk that gathers and rounds them. */
+#define WINDOWS 14
 /* Pixels of a stage that are taken together. */
 #define TOGETHER 400
 
@@ -35,6 +37,8 @@ typedef struct forward {
     float *maps[5];          /* inside a stage: what blocks read and give, between convolutions,
                                 the shortcut */
     float *tiles;            /* Winograd's transformed inputs */
+    tacit_rounded rounded;   /* rows of pixels or of windows, as a layer reads them that is not in
+                                fp32 */
     float *work;             /* for each worker */
     size_t work_size;
 } forward;
@@ -67,7 +71,7 @@ static size_t tile_ld(const tacit__layer *l)
  * more at a time of a smaller batch, so that sizes go by the most of any: they grow with the batch,
  * and room for one is room for all below it. */
 typedef struct needs {
-    size_t together[STAGES], in[STAGES], last, maps[5], tiles, work;
+    size_t together[STAGES], in[STAGES], last, maps[5], tiles, work, rounded, rows;
 } needs;
 
 static size_t pixels_in(const tacit__layer *l)
@@ -97,6 +101,12 @@ static void need_layer(needs *n, const tacit__layer *l, size_t images)
             n->work = max_size(n->work, products * step * channels);
             n->tiles = max_size(n->tiles, products * images * tacit__layer_tiles(l) * ld);
         }
+    } else if (l->linear.precision != TACIT_PRECISION_FP32) {
+        size_t rows = images * pixels_out(l);
+        n->work = max_size(n->work, WINDOWS * l->linear.in);
+        n->rounded =
+            max_size(n->rounded, rows * tacit_rounded_ld(l->linear.precision, l->linear.in));
+        n->rows = max_size(n->rows, rows);
     } else {
         n->work = max_size(n->work, PIXELS * min_size(l->linear.in, TACIT_KC));
     }
@@ -157,7 +167,9 @@ static bool plan(const needs *n, const tacit_pool *pool, size_t *total, forward 
     if (!arena) {
         bool fits = tacit_arena_plan(total, n->last, sizeof(float)) &&
                     tacit_arena_plan(total, n->tiles, sizeof(float)) &&
-                    tacit_arena_plan(total, all, sizeof(float));
+                    tacit_arena_plan(total, all, sizeof(float)) &&
+                    tacit_arena_plan(total, n->rounded, 1) &&
+                    tacit_arena_plan(total, n->rows, sizeof(float));
         for (size_t i = 0; i < STAGES; i++)
             fits = fits && tacit_arena_plan(total, n->in[i], sizeof(float)) &&
                    tacit_arena_plan(total, n->maps[i], sizeof(float));
@@ -167,6 +179,8 @@ static bool plan(const needs *n, const tacit_pool *pool, size_t *total, forward 
     f->tiles = tacit_arena_take(arena, n->tiles, sizeof(float));
     f->work = tacit_arena_take(arena, all, sizeof(float));
     f->work_size = work;
+    f->rounded.rows = tacit_arena_take(arena, n->rounded, 1);
+    f->rounded.scale = tacit_arena_take(arena, n->rows, sizeof(float));
     for (size_t i = 0; i < STAGES; i++) {
         f->in[i] = tacit_arena_take(arena, n->in[i], sizeof(float));
         f->maps[i] = tacit_arena_take(arena, n->maps[i], sizeof(float));
@@ -191,6 +205,7 @@ typedef struct job {
     const float *x;
     float *y;
     tacit_epilogue epilogue;
+    tacit_rounded rounded;
     size_t count, step, steps; /* pixels or tiles: all, of a chunk, chunks of them */
 } job;
 
@@ -208,6 +223,17 @@ static void conv_chunk(void *ctx, size_t chunk, unsigned worker)
                       min_size(CHANNELS, w->out - column), j->x, w->packed + column * w->in,
                       j->y + first * j->ldy + column, j->ldy, &e,
                       j->f->work + worker * j->f->work_size);
+}
+
+/* A few windows, gathered and rounded. */
+static void windows_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    const job *j = ctx;
+    const tacit_linear *w = &j->l->linear;
+    size_t first = chunk * WINDOWS, m = min_size(WINDOWS, j->count - first);
+    float *windows = j->f->work + worker * j->f->work_size;
+    j->f->k->conv_windows_f32(&j->l->shape, first, m, 0, w->in, j->x, windows);
+    tacit_round_rows(w->precision, j->f->k, first, m, w->in, windows, w->in, &j->rounded);
 }
 
 static void forward_tiles_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -259,11 +285,20 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
     const tacit_conv *c = &l->shape;
     size_t ldy = tacit__resnet_ld(l->linear.out), pixels = images * c->rows * c->columns;
     tacit_epilogue e = { .bias = l->linear.bias, .residual = residual, .ldr = ldy, .relu = relu };
+    job j = { .f = f, .l = l, .images = images, .ldy = ldy, .x = x, .y = y, .epilogue = e };
+    j.rounded = f->rounded;
+    j.rounded.ld = tacit_rounded_ld(l->linear.precision, l->linear.in);
     if (c->kernel == 1 && c->stride == 1) {
-        tacit_linear_forward(&l->linear, f->k, 0, pixels, x, c->ldx, NULL, y, ldy, &e, f->pool);
+        tacit_linear_forward(&l->linear, f->k, 0, pixels, x, c->ldx, &j.rounded, y, ldy, &e,
+                             f->pool);
         return;
     }
-    job j = { .f = f, .l = l, .images = images, .ldy = ldy, .x = x, .y = y, .epilogue = e };
+    if (l->linear.precision != TACIT_PRECISION_FP32) {
+        j.count = pixels;
+        tacit_parallel_for(f->pool, (pixels + WINDOWS - 1) / WINDOWS, windows_chunk, &j);
+        tacit_linear_forward(&l->linear, f->k, 0, pixels, NULL, 0, &j.rounded, y, ldy, &e, f->pool);
+        return;
+    }
     if (l->side) {
         j.count = images * tacit__layer_tiles(l);
         j.step = tacit_even_chunk(j.count, tile_target(l));

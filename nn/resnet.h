@@ -14,6 +14,7 @@
 #include "feature.h"
 #include "kernels.h"
 #include "pool.h"
+#include "precision.h"
 #include "tensor.h"
 
 #include <stdbool.h>
@@ -27,6 +28,7 @@ typedef struct tacit_resnet_config {
     bool bottleneck;              /* 1 x 1, 3 x 3, 1 x 1; else two of 3 x 3                     */
     bool small_stem;              /* for CIFAR: 3 x 3 of stride 1 and no pooling; else 7 x 7, 2 */
     unsigned height, image_width; /* of the input */
+    tacit_precision precision;    /* of the inference, no part of the file */
 } tacit_resnet_config;
 
 /* "resnet18", 34, 50, 101, with any ending after "_" or ".": "resnet18_cifar" has the small stem.

@@ -68,6 +68,13 @@ tacit_status tacit__resnet_check(const tacit_resnet_config *c, tacit_err *err)
     if (!fits)
         return tacit_fail(err, TACIT_EINVAL, "no ResNet of those sizes for input of %u x %u",
                           c->height, c->image_width);
+    for (unsigned s = 0; s < 4; s++) {
+        unsigned widest = c->width[s] > c->out[s] ? c->width[s] : c->out[s];
+        if (c->precision == TACIT_PRECISION_INT8 && widest > TACIT_INT8_MOST / 9)
+            return tacit_fail(err, TACIT_ELIMIT,
+                              "int8 has products of %d values at most, not of 9 x %u",
+                              TACIT_INT8_MOST, widest);
+    }
     return TACIT_OK;
 }
 
@@ -187,8 +194,9 @@ size_t tacit__layer_tiles(const tacit__layer *l)
     return ((c->rows + l->side - 1) / l->side) * ((c->columns + l->side - 1) / l->side);
 }
 
-static tacit__layer make_layer(const char *prefix, const char *conv, const char *norm,
-                               const tacit_conv *input, size_t out, size_t kernel, size_t stride)
+static tacit__layer make_layer(const tacit_resnet_config *config, const char *prefix,
+                               const char *conv, const char *norm, const tacit_conv *input,
+                               size_t out, size_t kernel, size_t stride)
 {
     tacit__layer l = { .shape = *input };
     snprintf(l.conv, sizeof l.conv, "%s%s.weight", prefix, conv);
@@ -199,7 +207,11 @@ static tacit__layer make_layer(const char *prefix, const char *conv, const char 
     l.shape.rows = tacit_conv_size(input->height, kernel, stride, l.shape.pad);
     l.shape.columns = tacit_conv_size(input->width, kernel, stride, l.shape.pad);
     l.linear = (tacit_linear){ .in = kernel * kernel * input->channels, .out = out };
-    l.side = tacit__tiles_side(&l.shape, out, WEIGHT_COST);
+    /* Tiles save as much as the instruction for 8 bits does, but not more than that for bf16. */
+    if (config->precision != TACIT_PRECISION_INT8)
+        l.side = tacit__tiles_side(&l.shape, out, WEIGHT_COST);
+    if (!l.side)
+        l.linear.precision = config->precision;
     return l;
 }
 
@@ -222,8 +234,8 @@ size_t tacit__resnet_layers(const tacit_resnet_config *c, tacit__layer *layers,
 {
     size_t n = 0;
     tacit_conv x = { .height = c->height, .width = c->image_width, .channels = 3, .ldx = 3 };
-    tacit__layer l =
-        make_layer("", "conv1", "bn1", &x, c->stem, c->small_stem ? 3 : 7, c->small_stem ? 1 : 2);
+    tacit__layer l = make_layer(c, "", "conv1", "bn1", &x, c->stem, c->small_stem ? 3 : 7,
+                                c->small_stem ? 1 : 2);
     tacit__residual block;
     tacit__layer *stem;
 #define ADD(to)                                                                                    \
@@ -248,21 +260,21 @@ size_t tacit__resnet_layers(const tacit_resnet_config *c, tacit__layer *layers,
             tacit_conv input = x;
             snprintf(prefix, sizeof prefix, "layer%u.%u.", s + 1, j);
             block = (tacit__residual){ 0 };
-            l = make_layer(prefix, "conv1", "bn1", &x, width, c->bottleneck ? 1 : 3,
+            l = make_layer(c, prefix, "conv1", "bn1", &x, width, c->bottleneck ? 1 : 3,
                            c->bottleneck ? 1 : stride);
             ADD(block.conv[0]);
             x = output_of(&l);
-            l = make_layer(prefix, "conv2", "bn2", &x, c->bottleneck ? width : out, 3,
+            l = make_layer(c, prefix, "conv2", "bn2", &x, c->bottleneck ? width : out, 3,
                            c->bottleneck ? stride : 1);
             ADD(block.conv[1]);
             x = output_of(&l);
             if (c->bottleneck) {
-                l = make_layer(prefix, "conv3", "bn3", &x, out, 1, 1);
+                l = make_layer(c, prefix, "conv3", "bn3", &x, out, 1, 1);
                 ADD(block.conv[2]);
                 x = output_of(&l);
             }
             if (stride != 1 || input.channels != out) {
-                l = make_layer(prefix, "downsample.0", "downsample.1", &input, out, 1, stride);
+                l = make_layer(c, prefix, "downsample.0", "downsample.1", &input, out, 1, stride);
                 ADD(block.shortcut);
             }
             if (blocks)
@@ -387,6 +399,10 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     n = p->rows * columns;
     if (!tacit__all_finite(folded, products * n))
         return tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large", at->conv);
+    if (!at->side) {
+        tacit_linear_pack(&at->linear, l->kernels, p->first, p->rows, folded);
+        return TACIT_OK;
+    }
     size_t matrix = tacit_gemm_packed_size(l->kernels, at->linear.out, columns);
     for (size_t m = 0; m < products; m++)
         l->kernels->gemm_pack_f32(p->rows, columns, folded + m * n, columns,
@@ -394,22 +410,23 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     return TACIT_OK;
 }
 
-static size_t packed_size(const tacit_kernels *kernels, const tacit__layer *l)
-{
-    size_t columns = l->side ? l->shape.channels : l->linear.in;
-    return tacit__layer_products(l) * tacit_gemm_packed_size(kernels, l->linear.out, columns);
-}
-
 /* Plans, or takes where arena is given, the memory of all layers. */
 static bool place_layers(tacit_resnet *r, size_t *total, tacit_arena *arena)
 {
     for (size_t i = 0; i < r->layer_count; i++) {
-        tacit_linear *to = &r->layers[i].linear;
-        size_t n = packed_size(r->kernels, &r->layers[i]);
+        tacit__layer *l = &r->layers[i];
+        tacit_linear *to = &l->linear;
+        size_t tiles = l->side ? tacit__layer_products(l) *
+                                     tacit_gemm_packed_size(r->kernels, to->out, l->shape.channels)
+                               : 0;
+        if (!l->side &&
+            !tacit_linear_place(to, to->precision, to->out, to->in, r->kernels, total, arena))
+            return false;
         if (arena) {
-            to->packed = tacit_arena_take(arena, n, sizeof(float));
+            if (l->side)
+                to->packed = tacit_arena_take(arena, tiles, sizeof(float));
             to->bias = tacit_arena_take(arena, to->out, sizeof(float));
-        } else if (!tacit_arena_plan(total, n, sizeof(float)) ||
+        } else if (!tacit_arena_plan(total, tiles, sizeof(float)) ||
                    !tacit_arena_plan(total, to->out, sizeof(float))) {
             return false;
         }
@@ -421,6 +438,8 @@ static bool place_layers(tacit_resnet *r, size_t *total, tacit_arena *arena)
 static size_t cut_pieces(loader *l, piece *pieces)
 {
     size_t n = 0, panel = l->kernels->gemm_nr;
+    size_t other = tacit_linear_panel(l->resnet->config.precision, l->kernels);
+    panel = panel > other ? panel : other; /* both are powers of two */
     for (size_t i = 0; i < l->resnet->layer_count; i++) {
         const tacit__layer *at = &l->resnet->layers[i];
         size_t out = at->linear.out, most = out < panel ? out : panel;

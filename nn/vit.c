@@ -55,8 +55,7 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
     if (!tacit_mul_size(batch, vit->tokens, &rows) ||
         !tacit_mul_size(each, tacit_pool_threads(pool), &attention))
         return false;
-    size_t bytes = vit->config.precision == TACIT_PRECISION_INT8 ? ld_wide : 2 * ld_wide;
-    bytes = vit->config.precision == TACIT_PRECISION_FP32 ? 0 : (bytes + 63) / 64 * 64;
+    size_t bytes = tacit_rounded_ld(vit->config.precision, ld_wide);
     if (!arena)
         return tacit_arena_plan(total, rows, bytes) &&
                tacit_arena_plan(total, bytes ? rows : 0, sizeof(float)) &&

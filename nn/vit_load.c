@@ -410,45 +410,22 @@ static tacit_precision precision_of(const tacit_vit *vit, const tacit__slot *slo
     return slot->matrix == &vit->head ? TACIT_PRECISION_FP32 : vit->config.precision;
 }
 
-/* Plans (arena NULL) or takes the memory of a layer's weights. */
-static bool place_matrix(const tacit_vit *vit, const tacit__slot *slot, size_t *total,
-                         tacit_arena *arena)
-{
-    tacit_linear *layer = slot->matrix;
-    tacit_precision precision = precision_of(vit, slot);
-    size_t out = slot->shape[0], in = tacit__slot_elements(slot) / out;
-    size_t panel = tacit_linear_panel(precision, vit->kernels);
-    size_t factors = precision == TACIT_PRECISION_INT8 ? (out + panel - 1) / panel * panel : 0;
-    size_t bytes;
-    switch (precision) {
-    case TACIT_PRECISION_INT8: bytes = tacit_gemm_s8_size(out, in); break;
-    case TACIT_PRECISION_BF16: bytes = tacit_gemm_bf16_size(out, in) * sizeof(uint16_t); break;
-    default: bytes = tacit_gemm_packed_size(vit->kernels, out, in) * sizeof(float);
-    }
-    if (!arena)
-        return tacit_arena_plan(total, bytes, 1) &&
-               tacit_arena_plan(total, factors, sizeof(float)) &&
-               tacit_arena_plan(total, factors, sizeof(int32_t));
-    layer->in = in;
-    layer->out = out;
-    layer->precision = precision;
-    layer->packed = tacit_arena_take(arena, bytes, 1);
-    layer->scale8 = tacit_arena_take(arena, factors, sizeof(float));
-    layer->minus8 = tacit_arena_take(arena, factors, sizeof(int32_t));
-    return true;
-}
-
 /* Plans (arena NULL) or takes the memory of every slot. */
 static bool place_slots(const tacit_vit *vit, tacit__slot *slots, size_t count, size_t *total,
                         tacit_arena *arena)
 {
     for (size_t s = 0; s < count; s++) {
         size_t n = tacit__slot_elements(&slots[s]);
-        if (slots[s].matrix ? !place_matrix(vit, &slots[s], total, arena)
-                            : !arena && !tacit_arena_plan(total, n, sizeof(float)))
-            return false;
-        if (!slots[s].matrix && arena)
+        if (slots[s].matrix) {
+            if (!tacit_linear_place(slots[s].matrix, precision_of(vit, &slots[s]),
+                                    slots[s].shape[0], n / slots[s].shape[0], vit->kernels, total,
+                                    arena))
+                return false;
+        } else if (arena) {
             *slots[s].vector = tacit_arena_take(arena, n, sizeof(float));
+        } else if (!tacit_arena_plan(total, n, sizeof(float))) {
+            return false;
+        }
     }
     return true;
 }

@@ -42,6 +42,21 @@ static const tacit_resnet_config nets[] = {
       .small_stem = true,
       .height = 27,
       .image_width = 30 },
+    { .blocks = { 2, 1, 1, 1 },
+      .width = { 72, 20, 9, 8 },
+      .out = { 40, 50, 36, 260 },
+      .stem = 17,
+      .bottleneck = true,
+      .height = 64,
+      .image_width = 57,
+      .precision = TACIT_PRECISION_INT8 },
+    { .blocks = { 1, 2, 1, 1 }, /* windows of odd lengths, and Winograd's tiles */
+      .width = { 20, 13, 33, 7 },
+      .out = { 20, 13, 33, 7 },
+      .stem = 20,
+      .height = 45,
+      .image_width = 70,
+      .precision = TACIT_PRECISION_BF16 },
 };
 #define NETS  (sizeof nets / sizeof *nets)
 #define BATCH 9
@@ -215,6 +230,39 @@ START_TEST(features_agree_with_each_other)
     tacit_free(mean);
     tacit_free(images);
     tacit_resnet_close(&resnet);
+}
+END_TEST
+
+/* Other functions, and near ones: the cosine of the vectors. */
+START_TEST(precisions_are_near_fp32)
+{
+    static const double least[] = {
+        [TACIT_PRECISION_INT8] = 0.9995, [TACIT_PRECISION_BF16] = 0.9999
+    };
+    tacit_isa isa;
+    ck_assert_int_eq(tacit_isa_select(NULL, &isa, NULL), TACIT_OK);
+    for (size_t n = 0; n < 3; n++) {
+        tacit_resnet_config config = nets[n];
+        tacit_resnet *resnet = open_net(&config, isa);
+        config.precision = (tacit_precision)_i;
+        tacit_resnet *other = open_net(&config, isa);
+        float *images = make_images(&config, 2);
+        float *a = embed(resnet, images, 2, 2, TACIT_FEATURES_PATCH, NULL);
+        float *b = embed(other, images, 2, 2, TACIT_FEATURES_PATCH, NULL);
+        double ab = 0, aa = 0, bb = 0;
+        for (size_t i = 0; i < 2 * tacit_resnet_feature_count(resnet, TACIT_FEATURES_PATCH); i++) {
+            ab += (double)a[i] * (double)b[i];
+            aa += (double)a[i] * (double)a[i];
+            bb += (double)b[i] * (double)b[i];
+        }
+        double cosine = ab / sqrt(aa * bb);
+        ck_assert_msg(cosine > least[_i] && cosine < 1, "net %zu: cosine %.6f", n, cosine);
+        tacit_free(b);
+        tacit_free(a);
+        tacit_free(images);
+        tacit_resnet_close(&other);
+        tacit_resnet_close(&resnet);
+    }
 }
 END_TEST
 
@@ -504,6 +552,7 @@ int main(void)
     tcase_add_loop_test(t, same_bits_for_isa_threads_and_batch, 0, NETS);
     tcase_add_test(t, room_for_a_batch_is_room_for_less);
     tcase_add_loop_test(t, features_agree_with_each_other, 0, NETS);
+    tcase_add_loop_test(t, precisions_are_near_fp32, TACIT_PRECISION_INT8, TACIT_PRECISIONS);
     tcase_add_test(t, forward_allocates_nothing);
     tcase_add_loop_test(t, open_survives_every_failing_allocation, 0, 2);
     tcase_add_test(t, named_sizes_are_found_and_detected);

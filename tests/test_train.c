@@ -90,8 +90,26 @@ typedef enum kind { VIT, MAE, PROJECTOR, RESNET, BOTTLENECK, KINDS } kind;
 static const char *const sections[] = { "vit", "mae", "mlp", "resnet", "bottleneck" };
 
 static const tacit_resnet_config resnets[] = {
-    { NULL, { 1, 2, 1, 1 }, { 4, 5, 6, 7 }, { 5, 7, 9, 11 }, 5, false, true, 12, 10 },
-    { NULL, { 1, 2, 1, 1 }, { 4, 5, 6, 7 }, { 7, 9, 11, 13 }, 5, true, false, 34, 38 },
+    { NULL,
+      { 1, 2, 1, 1 },
+      { 4, 5, 6, 7 },
+      { 5, 7, 9, 11 },
+      5,
+      false,
+      true,
+      12,
+      10,
+      TACIT_PRECISION_FP32 },
+    { NULL,
+      { 1, 2, 1, 1 },
+      { 4, 5, 6, 7 },
+      { 7, 9, 11, 13 },
+      5,
+      true,
+      false,
+      34,
+      38,
+      TACIT_PRECISION_FP32 },
 };
 
 typedef struct net {

@@ -18,7 +18,7 @@ its transformer optimiser); OpenVINO with fp32 forced and the latency hint; PyTo
 attention, in either memory format where it convolves, and compiled with freezing where a C++ compiler
 is there. With --precision int8, ours computes products in 8 bits, and so do OpenVINO after NNCF's
 quantisation (calibrated on the photos, for transformers; its other layers in bf16 where the CPU has
-it, which is its default, and in fp32) and ONNX Runtime after its dynamic one; the cosine of each to
+it, which is its default, and in fp32) and ONNX Runtime after its dynamic one, of networks that convolve the static one, too; the cosine of each to
 the fp32 vectors is told; with --precision bf16 OpenVINO and PyTorch are told to use it, too. What is missing is skipped, and the output says so. Needs what tests/reference/chain.py needs, and build/bench/bench_vit.
 """
 import argparse
@@ -141,7 +141,16 @@ def openvino(model, onnx, example, threads):
     return build_openvino(ov.Core().read_model(onnx), threads, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
-calibration = []  # images of one, for NNCF
+calibration = []  # images of one
+
+
+def is_convolutional(model):
+    return not hasattr(model, "pos_embed")
+
+
+def calibration_batches(n):
+    """Of n images, as the graph is."""
+    return [np.concatenate(calibration[i:i + n]) for i in range(0, len(calibration) - n + 1, n)]
 
 
 def openvino_int8(model, onnx, example, threads, **hints):
@@ -151,10 +160,10 @@ def openvino_int8(model, onnx, example, threads, **hints):
     path = onnx.replace(".onnx", ".nncf.xml")
     if not os.path.exists(path):
         nncf.set_log_level(logging.ERROR)
-        n = len(example)  # the graph is of so many images
-        batches = [np.concatenate(calibration[i:i + n]) for i in range(0, len(calibration) - n + 1, n)]
+        batches = calibration_batches(len(example))
+        kind = None if is_convolutional(model) else nncf.ModelType.TRANSFORMER
         ov.save_model(nncf.quantize(ov.Core().read_model(onnx), nncf.Dataset(batches),
-                                    model_type=nncf.ModelType.TRANSFORMER), path)
+                                    model_type=kind), path)
     return build_openvino(ov.Core().read_model(path), threads, hints)
 
 
@@ -167,6 +176,27 @@ def onnxruntime_int8(model, onnx, example, threads):
     if not os.path.exists(quantised):
         from onnxruntime.quantization import QuantType, quantize_dynamic
         quantize_dynamic(onnx, quantised, weight_type=QuantType.QInt8, per_channel=True)
+    return build_onnxruntime(quantised, threads)
+
+
+def onnxruntime_static(model, onnx, example, threads):
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.batches = iter(calibration_batches(len(example)))
+
+        def get_next(self):
+            batch = next(self.batches, None)
+            return None if batch is None else {"images": batch}
+
+    quantised = onnx.replace(".onnx", ".static.onnx")
+    if not os.path.exists(quantised):
+        prepared = onnx.replace(".onnx", ".prepared.onnx")
+        quant_pre_process(onnx, prepared)
+        quantize_static(prepared, quantised, Reader(), per_channel=True,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     return build_onnxruntime(quantised, threads)
 
 
@@ -220,7 +250,7 @@ ENGINES = {"ONNX Runtime": onnxruntime, "ONNX Runtime, fused": onnxruntime_fused
            "OpenVINO": openvino, "PyTorch": pytorch,
            "PyTorch, channels last": pytorch_channels_last, "PyTorch, compiled": pytorch_compiled}
 INT8 = {"OpenVINO, NNCF": openvino_int8, "OpenVINO, NNCF, rest fp32": openvino_int8_f32,
-        "ONNX Runtime, dynamic": onnxruntime_int8}
+        "ONNX Runtime, dynamic": onnxruntime_int8, "ONNX Runtime, static": onnxruntime_static}
 BF16 = {"OpenVINO, bf16": openvino_bf16, "PyTorch, bf16": in_bf16(pytorch),
         "PyTorch, bf16, compiled": in_bf16(pytorch_compiled)}
 DEFAULT = [name for name in ENGINES if name != "ONNX Runtime, fused"]  # slower than without
@@ -343,9 +373,8 @@ def build_engines(model, example, threads, args, folder, label):
     """The engines that can be had, by name, as functions of an array."""
     onnx = os.path.join(folder, f"{label}.onnx")
     runs = {}
-    convolutional = not hasattr(model, "pos_embed")
     for name in args.engines:
-        if name == "PyTorch, channels last" and not convolutional:
+        if name in ("PyTorch, channels last", "ONNX Runtime, static") and not is_convolutional(model):
             continue
         try:
             if name[:4] in ("ONNX", "Open") and not os.path.exists(onnx):
