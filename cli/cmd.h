@@ -9,6 +9,7 @@ extern const tacit_command tacit_cmd_serve;
 extern const tacit_command tacit_cmd_merge;
 extern const tacit_command tacit_cmd_inspect;
 extern const tacit_command tacit_cmd_convert;
+extern const tacit_command tacit_cmd_quantize;
 extern const tacit_command tacit_cmd_pack;
 extern const tacit_command tacit_cmd_pretrain;
 extern const tacit_command tacit_cmd_tokenizer;

@@ -3,6 +3,7 @@
 
 #include "mem.h"
 #include "meta.h"
+#include "quantised.h"
 #include "safetensors.h"
 
 #include <math.h>
@@ -96,12 +97,13 @@ tacit_status tacit_convert(const tacit_weights *weights, const char *from, const
 {
     const tacit_tensor_source *source = &weights->dialect.source;
     struct cast cast = { .from = source, .kernels = kernels };
+    tacit_quantised *quantised = NULL;
     uint64_t hash = 0;
     json_t *note = NULL;
     char *text = NULL;
     tacit_status st = tacit_checkpoint_hash(weights->checkpoint, &hash, err);
     if (st >= 0)
-        st = open_cast(&cast, dtype, err);
+        st = open_cast(&cast, dtype == TACIT_I8 ? TACIT_F32 : dtype, err);
     if (st >= 0) {
         note = tacit_canonical_json(&weights->dialect, from, hash);
         text = note ? tacit_json_dump(note, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
@@ -112,8 +114,12 @@ tacit_status tacit_convert(const tacit_weights *weights, const char *from, const
         /* "format" is what transformers looks for. */
         const char *metadata[] = { "format", "pt", TACIT_CANONICAL_KEY, text, NULL };
         tacit_tensor_source as = { cast.tensors, source->count, read_cast, &cast };
-        st = tacit_safetensors_copy(path, &as, metadata, err);
+        if (dtype == TACIT_I8 && (st = tacit_quantise(&quantised, &as, err)) >= 0)
+            as = tacit_quantised_source(quantised);
+        if (st >= 0)
+            st = tacit_safetensors_copy(path, &as, metadata, err);
     }
+    tacit_quantised_close(&quantised);
     json_decref(note);
     tacit_free(text);
     tacit_free(cast.tensors);

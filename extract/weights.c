@@ -51,6 +51,14 @@ static tacit_status open_checkpoint(tacit_weights *w, const char *path, tacit_er
     return tacit_checkpoint_open_bytes(&w->checkpoint, path, bytes, size, err);
 }
 
+static bool has_bytes(const tacit_tensor_source *source)
+{
+    for (size_t i = 0; i < source->count; i++)
+        if (source->tensors[i].dtype == TACIT_I8)
+            return true;
+    return false;
+}
+
 tacit_status tacit_weights_open(tacit_weights *w, const char *path,
                                 const tacit_weights_options *options, tacit_err *err)
 {
@@ -64,6 +72,11 @@ tacit_status tacit_weights_open(tacit_weights *w, const char *path,
         st = tacit_canonical_parse(note, &w->dialect, &w->strings, err);
         w->converted = st >= 0;
         w->dialect.source = w->raw;
+        if (st >= 0 && has_bytes(&w->raw)) {
+            st = tacit_dequantise(&w->quantised, &w->raw, err);
+            if (st >= 0)
+                w->dialect.source = tacit_quantised_source(w->quantised);
+        }
         return st < 0 ? tacit_fail_at(err, st, "%s", path) : TACIT_OK;
     }
     if ((st = tacit_sidecar_read(&w->beside, tacit_checkpoint_path(w->checkpoint), err)) < 0)
@@ -82,6 +95,7 @@ tacit_status tacit_weights_open(tacit_weights *w, const char *path,
 void tacit_weights_close(tacit_weights *w)
 {
     tacit_dialect_close(&w->dialect);
+    tacit_quantised_close(&w->quantised);
     tacit_checkpoint_close(&w->checkpoint);
     *w = (tacit_weights){ 0 };
 }

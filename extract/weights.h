@@ -5,6 +5,7 @@
 #include "canonical.h"
 #include "checkpoint.h"
 #include "dialect.h"
+#include "quantised.h"
 #include "sidecar.h"
 
 /* The path that stands for the backbone in the program (default_backbone.h). */
@@ -21,10 +22,11 @@ typedef struct tacit_weights {
     tacit_sidecar beside;
     tacit_canonical strings;
     tacit_tensor_source raw;
-    tacit_dialect dialect; /* with all that the files beside it say            */
-    bool converted;        /* by tacit convert: every tensor is used as it is  */
-    const char *pixels;    /* the file that decides about the pixels; NULL: the dialect */
-    char note[256];        /* one line on what had to be chosen; empty: nothing */
+    tacit_quantised *quantised; /* raw as floats, where it was written by tacit quantize */
+    tacit_dialect dialect;      /* with all that the files beside it say            */
+    bool converted;             /* by tacit convert: every tensor is used as it is  */
+    const char *pixels;         /* the file that decides about the pixels; NULL: the dialect */
+    char note[256];             /* one line on what had to be chosen; empty: nothing */
 } tacit_weights;
 
 /* path: as tacit_checkpoint_open takes it, or TACIT_WEIGHTS_DEFAULT. Where only the explanation

@@ -350,14 +350,14 @@ static tacit_status load_norm(loader *l, size_t layer, float *values, tacit_err 
     return TACIT_OK;
 }
 
-/* Weights (rows, in, y, x) to (rows, y, x, in), times each row's factor. */
+/* Weights (rows, in, y, x) to (rows, y, x, in), times each row's factor; NULL: 1. */
 static void fold_windows(size_t rows, size_t in, size_t area, const float *w, const double *factor,
                          float *to)
 {
     for (size_t o = 0; o < rows; o++)
         for (size_t i = 0; i < in; i++)
             for (size_t p = 0; p < area; p++)
-                to[(o * area + p) * in + i] = (float)((double)*w++ * factor[o]);
+                to[(o * area + p) * in + i] = (float)((double)*w++ * (factor ? factor[o] : 1));
 }
 
 /* The same to (products, rows, in). */
@@ -389,19 +389,28 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
         tacit__read_floats(l->source, t, p->first * columns, n, l->kernels, w, raw, err);
     if (st < 0)
         return st;
+    const double *factors = l->factors[p->layer] + p->first;
+    /* The numbers of int8 are those of the file, as `tacit quantize` stores them. */
+    bool in_scales = at->linear.precision == TACIT_PRECISION_INT8;
     size_t products = tacit__layer_products(at);
     if (at->side) {
-        fold_tiles(at->side, p->rows, in, w, l->factors[p->layer] + p->first, folded);
+        fold_tiles(at->side, p->rows, in, w, factors, folded);
         columns = in;
     } else {
-        fold_windows(p->rows, in, area, w, l->factors[p->layer] + p->first, folded);
+        fold_windows(p->rows, in, area, w, in_scales ? NULL : factors, folded);
     }
     n = p->rows * columns;
     if (!tacit__all_finite(folded, products * n))
         return tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large", at->conv);
     if (!at->side) {
         tacit_linear_pack(&at->linear, l->kernels, p->first, p->rows, folded);
-        return TACIT_OK;
+        float *scale = at->linear.scale8 + p->first;
+        for (size_t r = 0; in_scales && r < p->rows; r++)
+            scale[r] = (float)((double)scale[r] * factors[r]);
+        return in_scales && !tacit__all_finite(scale, p->rows)
+                   ? tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large",
+                                at->conv)
+                   : TACIT_OK;
     }
     size_t matrix = tacit_gemm_packed_size(l->kernels, at->linear.out, columns);
     for (size_t m = 0; m < products; m++)

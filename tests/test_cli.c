@@ -101,6 +101,7 @@ START_TEST(wrong_usage_is_status_2)
         { "predict --classifier c --embeddings o --json --out f", "--out is of the table" },
         { "inspect", "name one file" },
         { "convert w.safetensors", "name a checkpoint and the file" },
+        { "quantize w.safetensors", "name a checkpoint and the file" },
         { "convert --dtype f64 w.safetensors o", "--dtype 'f64': use one of f32|f16|bf16" },
         { EXTRACT "--out o --size 32x", "--size '32x'" },
         { EXTRACT "--out o --size x32", "--size 'x32'" },
@@ -296,6 +297,15 @@ START_TEST(converted_checkpoints_extract_the_same)
     ck_assert_int_eq(run("", "convert --force --dtype f32 w.safetensors c.safetensors"), 0);
     ck_assert_int_eq(run("", "inspect c.safetensors"), 0);
     ck_assert_ptr_nonnull(strstr(out_text, "written by tacit convert"));
+
+    fails(1, "", "quantize w.safetensors c.safetensors", "add --force");
+    fails(1, "", "quantize nowhere d.safetensors", "nowhere");
+    ck_assert_int_eq(run("", "quantize w.safetensors q.safetensors"), 0);
+    ck_assert_int_eq(run("", EXTRACT "--out of-w --precision int8"), 0);
+    ck_assert_int_eq(run("", "extract --images images --weights q.safetensors --out of-q "
+                             "--precision int8"),
+                     0);
+    ck_assert_int_eq(system("cmp of-w/embeddings.npy of-q/embeddings.npy"), 0);
     ck_assert_int_eq(run("", EXTRACT "--out from-w"), 0);
     ck_assert_int_eq(run("", "extract --weights c.safetensors --images images --out from-c"), 0);
     ck_assert_int_eq(system("cmp -s from-w/embeddings.npy from-c/embeddings.npy"), 0);

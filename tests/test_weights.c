@@ -423,6 +423,8 @@ START_TEST(hostile_files_are_refused_at_once)
 END_TEST
 
 /* The vector of one picture. */
+static tacit_precision precision; /* of embed */
+
 static void embed(const char *path, unsigned size, tacit_model *m, float *out)
 {
     static uint8_t rgb[3 * 50 * 61];
@@ -433,6 +435,7 @@ static void embed(const char *path, unsigned size, tacit_model *m, float *out)
     tacit_model_defaults(&options);
     options.weights = path;
     options.size[0] = options.size[1] = size;
+    options.precision = precision;
     ck_assert_msg(tacit_model_open(m, &options, true, NULL, &err) == TACIT_OK, "%s", err.text);
     ck_assert_uint_le(m->dim, 64);
     ck_assert_msg(tacit_session_open(&session, m, 1, NULL, &err) == TACIT_OK, "%s", err.text);
@@ -533,6 +536,136 @@ START_TEST(converted_files_give_the_same_bits)
 }
 END_TEST
 
+/* Quantised, it gives the bits that int8 makes of the file itself, and nearly those in fp32. */
+START_TEST(quantised_files_give_the_bits_of_int8)
+{
+    clear();
+    put_checkpoint(dialects[_i], model);
+    put_text("config.json", "{\"model_type\": \"?\", \"num_attention_heads\": 2}");
+    const char *to = scratch("quantised.safetensors");
+    tacit_weights w;
+    ck_assert_msg(open_weights(&w, model) == TACIT_OK, "%s: %s", dialects[_i], err.text);
+    ck_assert_msg(tacit_convert(&w, "x", to, TACIT_I8, kernels, &err) == TACIT_OK, "%s", err.text);
+    tacit_weights_close(&w);
+
+    ck_assert_msg(open_weights(&w, to) == TACIT_OK, "%s: %s", dialects[_i], err.text);
+    size_t bytes = 0, scales = 0;
+    for (size_t i = 0; i < w.raw.count; i++) {
+        bytes += w.raw.tensors[i].dtype == TACIT_I8;
+        scales += strstr(w.raw.tensors[i].name, ".weight_scale") != NULL;
+    }
+    ck_assert_uint_gt(bytes, 4);
+    ck_assert_uint_eq(bytes, scales);
+    ck_assert_uint_eq(tacit_quantised_count(w.quantised), bytes);
+    ck_assert_uint_eq(w.dialect.source.count, w.raw.count - scales);
+    /* Any range of values is that of the whole. */
+    for (size_t i = 0; i < w.dialect.source.count; i++) {
+        const tacit_tensor_source *s = &w.dialect.source;
+        size_t n = s->tensors[i].bytes / sizeof(float), from = n / 3, some = n - from;
+        float *whole = tacit_alloc((n + some) * sizeof *whole);
+        ck_assert_int_eq(s->tensors[i].dtype, TACIT_F32);
+        ck_assert_int_eq(s->read(s->ctx, i, 0, n * sizeof(float), whole, &err), TACIT_OK);
+        ck_assert_int_eq(
+            s->read(s->ctx, i, from * sizeof(float), some * sizeof(float), whole + n, &err),
+            TACIT_OK);
+        ck_assert(!memcmp(whole + from, whole + n, some * sizeof(float)));
+        tacit_free(whole);
+    }
+    tacit_weights_close(&w);
+
+    tacit_model m;
+    float want[64] = { 0 }, is[64] = { 0 };
+    precision = TACIT_PRECISION_INT8;
+    embed(model, 0, &m, want);
+    embed(to, 0, &m, is);
+    ck_assert_msg(!memcmp(want, is, sizeof want), "%s", dialects[_i]);
+    precision = TACIT_PRECISION_FP32;
+    embed(model, 0, &m, want);
+    embed(to, 0, &m, is);
+    double ab = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < 64; i++) {
+        ab += (double)want[i] * (double)is[i];
+        aa += (double)want[i] * (double)want[i];
+        bb += (double)is[i] * (double)is[i];
+    }
+    ck_assert_msg(ab > 0.999 * sqrt(aa * bb), "%s: cosine %.5f", dialects[_i], ab / sqrt(aa * bb));
+    unlink(to);
+}
+END_TEST
+
+static void damage_scales(tacit_safetensors_entry *scales, unsigned way)
+{
+    static float bad[4096];
+    memcpy(bad, scales->data, scales->tensor.bytes);
+    scales->data = bad;
+    switch (way) {
+    case 0: bad[1] = NAN; break;
+    case 1: bad[1] = INFINITY; break;
+    case 2: bad[1] = -bad[1]; break;
+    case 3: scales->tensor.shape[0]--; break;
+    case 4: scales->tensor.dtype = TACIT_I32; break;
+    default: scales->tensor.rank = 2; scales->tensor.shape[1] = 1;
+    }
+}
+
+/* A name that is not there is as damaged. */
+START_TEST(damaged_scales_are_refused)
+{
+    clear();
+    put_scene();
+    const char *to = scratch("scales.safetensors"), *scales = "blocks.1.mlp.fc1.weight_scale";
+    tacit_weights w;
+    ck_assert_msg(open_weights(&w, model) == TACIT_OK, "%s", err.text);
+    ck_assert_int_eq(tacit_convert(&w, "x", to, TACIT_I8, kernels, &err), TACIT_OK);
+    tacit_weights_close(&w);
+    ck_assert_int_eq(open_weights(&w, to), TACIT_OK);
+    const char *metadata[] = { TACIT_CANONICAL_KEY,
+                               tacit_checkpoint_metadata(w.checkpoint, TACIT_CANONICAL_KEY), NULL };
+    const tacit_tensor_source *raw = &w.raw;
+    tacit_safetensors_entry *entries = calloc(raw->count, sizeof *entries);
+    void **data = calloc(raw->count, sizeof *data);
+    size_t at = raw->count;
+    for (size_t i = 0; i < raw->count; i++) {
+        data[i] = malloc(raw->tensors[i].bytes);
+        ck_assert_int_eq(raw->read(raw->ctx, i, 0, raw->tensors[i].bytes, data[i], &err), TACIT_OK);
+        entries[i] = (tacit_safetensors_entry){ raw->tensors[i], data[i] };
+        if (!strcmp(raw->tensors[i].name, scales))
+            at = i;
+    }
+    ck_assert_uint_lt(at, raw->count);
+    for (unsigned way = 0; way < 7; way++) {
+        const char *damaged = scratch("damaged.safetensors");
+        tacit_weights again;
+        tacit_model m;
+        tacit_model_options options;
+        entries[at] = (tacit_safetensors_entry){ raw->tensors[at], data[at] };
+        if (way < 6)
+            damage_scales(&entries[at], way);
+        else
+            entries[at].tensor.name = "blocks.1.mlp.fc1.weight_scala";
+        ck_assert_int_eq(tacit_safetensors_write(damaged, entries, raw->count, metadata, &err),
+                         TACIT_OK);
+        tacit_status st = open_weights(&again, damaged);
+        tacit_weights_close(&again);
+        if (way < 6) {
+            ck_assert_int_eq(st, TACIT_EFORMAT);
+            ck_assert_msg(strstr(err.text, scales), "%s", err.text);
+        } else { /* found when the network is made */
+            tacit_model_defaults(&options);
+            options.weights = damaged;
+            ck_assert_int_eq(tacit_model_open(&m, &options, false, NULL, &err), TACIT_EFORMAT);
+            ck_assert_msg(strstr(err.text, "blocks.1.mlp.fc1.weight"), "%s", err.text);
+            tacit_model_close(&m);
+        }
+    }
+    for (size_t i = 0; i < raw->count; i++)
+        free(data[i]);
+    free(data);
+    free(entries);
+    tacit_weights_close(&w);
+}
+END_TEST
+
 /* What its own note says must hold together. */
 START_TEST(damaged_notes_are_refused)
 {
@@ -630,6 +763,7 @@ START_TEST(every_allocation_fails)
     put_text("config.json", HF("dinov2", ""));
     put_text("preprocessor_config.json", besides[3].processor);
     const char *to = scratch("failing.safetensors");
+    unlink(to);
     uint64_t n = 0;
     for (tacit_status st = TACIT_ENOMEM; st != TACIT_OK; n++) {
         tacit_weights w;
@@ -637,8 +771,14 @@ START_TEST(every_allocation_fails)
         tacit_alloc_fail_at(n + 1, n % 2);
         st = open_weights(&w, model);
         if (st >= 0)
-            st = tacit_convert(&w, "x", to, TACIT_F32, kernels, &err);
+            st = tacit_convert(&w, "x", to, _i ? TACIT_I8 : TACIT_F32, kernels, &err);
         tacit_weights_close(&w);
+        if (st >= 0 && _i) { /* and read back */
+            st = open_weights(&w, to);
+            tacit_weights_close(&w);
+            if (st < 0)
+                unlink(to);
+        }
         tacit_alloc_fail_at(0, false);
         ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && err.text[0]),
                       "call %llu: %d, \"%s\"", (unsigned long long)n, st, err.text);
@@ -662,9 +802,11 @@ int main(void)
     tcase_add_test(t, wrong_files_are_refused);
     tcase_add_test(t, hostile_files_are_refused_at_once);
     tcase_add_loop_test(t, converted_files_give_the_same_bits, 0, (int)DIALECTS);
+    tcase_add_loop_test(t, quantised_files_give_the_bits_of_int8, 0, (int)DIALECTS);
+    tcase_add_test(t, damaged_scales_are_refused);
     tcase_add_test(t, damaged_notes_are_refused);
     tcase_add_test(t, conversion_says_what_it_cannot_do);
-    tcase_add_test(t, every_allocation_fails);
+    tcase_add_loop_test(t, every_allocation_fails, 0, 2);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
