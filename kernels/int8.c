@@ -5,18 +5,6 @@
 /* int8_dot.c has it, but for AVX2. */
 tacit_gemm_u8s8_fn TACIT_NAME(tacit_gemm_u8s8_dot);
 
-TACIT_INLINE vf absolute(vf x)
-{
-    return vf_max(x, vf_sub(vf_zero(), x));
-}
-
-/* 128 + round(x inverse) in the lowest byte of each lane: tacit_int8_byte. */
-TACIT_INLINE vf to_bytes(vf x, vf inverse)
-{
-    vf v = vf_max(vf_mul(x, inverse), vf_set1(-127));
-    return vf_add(vf_min(vf_set1(127), v), vf_set1(TACIT_INT8_MAGIC));
-}
-
 static void quantise_row(size_t n, const float *x, uint8_t *q, float *scale)
 {
     vf most = vf_zero();

@@ -13,6 +13,9 @@
  * rounds to nearest even what is not whole: 1.5 x 2^23 + 128. */
 #define TACIT_INT8_MAGIC 12583040.0f
 
+/* What exp(0) is as a whole number of 14 bits. */
+#define TACIT_INT8_EXP 16383.0f
+
 /* 127 / most, and 0 where that is no use. */
 static inline float tacit_int8_inverse(float most)
 {

@@ -98,18 +98,17 @@ size_t tacit_gemm_tn_scratch(const tacit_kernels *kernels, size_t m)
 
 size_t tacit_attention_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)
 {
-    size_t keys = tacit_gemm_packed_size(kernels, tokens, dim);
-    size_t keys8 = (tacit_gemm_s8_size(tokens, dim) + kernels->gemm_mr * round_up(dim, 4)) / 4 +
-                   2 * round_up(tokens, TACIT_INT8_NR); /* and a tile's queries; their factors */
-    size_t floats = (keys > keys8 ? keys : keys8) + round_up(dim, kernels->gemm_nr) * tokens;
-    size_t bf16 =
-        (tacit_gemm_bf16_size(tokens, dim) + tacit_gemm_bf16_size(dim, tokens) +
-         /* of a tile, or more: queries, exponentials */
-         (kernels->gemm_mr + 1) * (round_up(dim, 2) + TACIT_BF16_NR + round_up(tokens, 2))) /
-            2 +
-        1;
-    return (floats > bf16 ? floats : bf16) +
-           kernels->gemm_mr * round_up(tokens, kernels->gemm_nr); /* scores of one tile */
+    const size_t mr = kernels->gemm_mr, nr = kernels->gemm_nr;
+    size_t width = round_up(tokens, nr > 16 ? nr : 16), columns = round_up(dim, nr > 16 ? nr : 16);
+    size_t scores = mr * width;                  /* of a tile, as all that follow without a word */
+    size_t f32 = width * dim + columns * tokens; /* keys, values */
+    size_t int8 = (width + mr) * round_up(dim, 4) / 4 +          /* keys, queries */
+                  (columns + 2 * mr) * round_up(tokens, 4) / 4 + /* values, exponentials */
+                  2 * width + 3 * columns + 2 * mr * columns;    /* factors, parts of outputs */
+    size_t bf16 = (width + mr) * round_up(dim, 2) / 2 +          /* keys, queries */
+                  (columns + mr) * round_up(tokens, 2) / 2 + mr * TACIT_BF16_NR; /* the others */
+    size_t most = f32 > int8 ? f32 : int8;
+    return scores + (most > bf16 ? most : bf16);
 }
 
 size_t tacit_attention_backward_scratch(const tacit_kernels *kernels, size_t tokens, size_t dim)

@@ -37,11 +37,30 @@ void tacit_gemm_u8s8_ref(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
         }
 }
 
+/* Column j of v: the byte of each token, with the scale. */
+static float quantise_column(size_t tokens, const float *v, size_t ld, uint8_t *q)
+{
+    float most = 0;
+    for (size_t t = 0; t < tokens; t++)
+        most = ref_max(most, fabsf(v[t * ld]));
+    for (size_t t = 0; t < tokens; t++)
+        q[t] = tacit_int8_byte(v[t * ld], tacit_int8_inverse(most));
+    return tacit_int8_scale(most);
+}
+
+/* round(min(16383, max(16383 e, 0))) */
+static int32_t exp_number(float e)
+{
+    float x = ref_min(TACIT_INT8_EXP, ref_max(e * TACIT_INT8_EXP, 0));
+    return (int32_t)nearbyintf(x);
+}
+
 void tacit_attention_u8s8_ref(size_t rows, size_t tokens, size_t dim, const float *q,
                               const float *k, const float *v, size_t ld, float scale,
                               const float *bias, size_t ldb, float *out, size_t ldo, float *scratch)
 {
     uint8_t *query = (uint8_t *)(scratch + tokens), *key = query + 4 * TACIT_INT8_GROUPS(dim);
+    uint8_t *value = key;
     for (size_t i = 0; i < rows; i++) {
         float query_scale, key_scale, most, factor = bias ? 1.0f : scale;
         tacit_quantise_u8_ref(1, dim, q + i * ld, ld, query, 0, &query_scale);
@@ -55,7 +74,16 @@ void tacit_attention_u8s8_ref(size_t rows, size_t tokens, size_t dim, const floa
         for (size_t t = 0; bias && t < tokens; t++)
             scratch[t] = fmaf(scratch[t], scale, bias[i * ldb + t]);
         float inverse = 1.0f / exp_row(tokens, scratch, factor, scratch, &most);
-        for (size_t j = 0; j < dim; j++)
-            out[i * ldo + j] = chains(tokens, scratch, v + j, ld) * inverse;
+        for (size_t j = 0; j < dim; j++) {
+            int32_t high = 0, low = 0;
+            float s = quantise_column(tokens, v + j, ld, value);
+            for (size_t t = 0; t < tokens; t++) {
+                int32_t number = exp_number(scratch[t]);
+                high += number / 128 * (value[t] - 128);
+                low += number % 128 * (value[t] - 128);
+            }
+            out[i * ldo + j] =
+                ((float)high * (128 * s) + (float)low * s) * (inverse * (1 / TACIT_INT8_EXP));
+        }
     }
 }

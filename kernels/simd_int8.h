@@ -183,4 +183,16 @@ TACIT_INLINE void vf_store_bytes(uint8_t *p, vf x)
 
 #endif
 
+TACIT_INLINE vf absolute(vf x)
+{
+    return vf_max(x, vf_sub(vf_zero(), x));
+}
+
+/* 128 + round(x inverse) in the lowest byte of each lane: tacit_int8_byte. */
+TACIT_INLINE vf to_bytes(vf x, vf inverse)
+{
+    vf v = vf_max(vf_mul(x, inverse), vf_set1(-127));
+    return vf_add(vf_min(vf_set1(127), v), vf_set1(TACIT_INT8_MAGIC));
+}
+
 #endif

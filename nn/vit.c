@@ -12,10 +12,11 @@
 
 #define PAD       16
 #define NORM_ROWS 16
-/* Queries of a chunk of attention: at least so many, and a part of all, as each chunk packs all
- * keys and values. */
+/* Queries of a chunk of attention: all, as each chunk packs all keys and values; but where heads
+ * are few for the threads, so many at least, and a part. */
 #define QUERIES      112
 #define QUERIES_PART 3
+#define FEW_HEADS    6
 /* Rows that are taken through the network together: enough for the products, few enough that the
  * activations stay in the cache. */
 #define ROWS 256
@@ -307,10 +308,14 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     attention_job a = { .f = f,
                         .bias = f->vit->bias ? f->vit->bias : b->bias,
                         .queries = cls_only ? 1 : f->tokens };
-    size_t part = a.queries / QUERIES_PART;
-    a.step = tacit_even_chunk(a.queries, part > QUERIES ? part : QUERIES);
+    size_t part = a.queries / QUERIES_PART, heads = f->batch * f->vit->config.heads;
+    part = part > QUERIES ? part : QUERIES;
+    size_t threads = tacit_pool_threads(f->pool);
+    if (heads % threads == 0 || heads >= FEW_HEADS * threads)
+        part = a.queries;
+    a.step = tacit_even_chunk(a.queries, part);
     a.steps = (a.queries + a.step - 1) / a.step;
-    tacit_parallel_for(f->pool, f->batch * f->vit->config.heads * a.steps, attention_chunk, &a);
+    tacit_parallel_for(f->pool, heads * a.steps, attention_chunk, &a);
 
     tacit_epilogue add1 = { .scale = b->ls1, .residual = f->x, .ldr = ld };
     product(f, &b->proj, 0, rows, f->n, ld, f->y, ld, &add1);

@@ -208,6 +208,8 @@ tacit_status tacit__vit_check(const tacit_vit_config *c, tacit_err *err)
         return tacit_fail(err, TACIT_ELIMIT, "input of %u x %u has too many patches of %u",
                           c->width, c->height, c->patch);
     size_t pixels = (size_t)3 * c->patch * c->patch, widest = c->mlp > pixels ? c->mlp : pixels;
+    size_t tokens = (size_t)(c->height / c->patch) * (c->width / c->patch) + c->registers + 1;
+    widest = tokens > widest ? tokens : widest;
     if (c->precision == TACIT_PRECISION_INT8 && widest > TACIT_INT8_MOST)
         return tacit_fail(err, TACIT_ELIMIT, "int8 has products of %d values at most, not of %zu",
                           TACIT_INT8_MOST, widest);
