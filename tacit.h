@@ -84,13 +84,15 @@ typedef struct tacit_options {
     const char *precision; /* of the network's products: "fp32", or of a ViT "int8" or, on CPUs
                               with AVX512_BF16, "bf16": faster, and vectors that are near but not
                               the same; tacit drift tells how near */
+    const char *cache;     /* an existing folder in which packed weights are kept, and mapped the
+                              next time; NULL: packed each time */
 } tacit_options;
 
 /* Written so that it is valid C and C++. */
 #define TACIT_OPTIONS_INIT                                                                         \
     {                                                                                              \
         sizeof(tacit_options), NULL, NULL, NULL, 0, 0, NULL, 0, NULL, NULL, 0, 0, 0, 0, 0, NULL,   \
-            NULL, NULL, 0, 0, 0, NULL                                                              \
+            NULL, NULL, 0, 0, 0, NULL, NULL                                                        \
     }
 
 typedef struct tacit_extractor tacit_extractor;

@@ -16,6 +16,7 @@ typedef struct tacit_bench_options {
     const tacit_isa *isa;                /* kernels: only on this one; NULL: on all     */
     bool count;                          /* kernels: a call of each: counts.h           */
     const char *weights, *arch, *images; /* extract                                            */
+    const char *cache;                   /* extract: a folder for packed weights, or NULL      */
     tacit_precision precision;           /* extract                                            */
     bool latency;                        /* extract: only that                                 */
     unsigned batch;                      /* 0: 1 for extract, each network's own for pretrain */

@@ -88,6 +88,7 @@ static tacit_status open_subject(subject *s, const tacit_bench_options *o, tacit
     options.weights = o->weights;
     options.how.arch = o->arch;
     options.precision = o->precision;
+    options.cache = o->cache;
     tacit_status st;
     if ((st = tacit_threads_select(o->threads, &threads, err)) < 0 ||
         (st = tacit_pool_open(&s->pool, threads.use, err)) < 0 ||
@@ -228,13 +229,18 @@ static tacit_status cold_start(const tacit_bench_options *o, const char *program
 {
     char count[16];
     snprintf(count, sizeof count, "%u", threads);
-    const char *argv[16] = { program,     "bench",       "extract",
+    const char *argv[20] = { program,     "bench",       "extract",
                              "--once",    "--precision", tacit_precision_name(o->precision),
                              "--weights", o->weights,    "--images",
                              file,        "--threads",   count };
+    size_t n = 12;
     if (o->arch) {
-        argv[12] = "--arch";
-        argv[13] = o->arch;
+        argv[n++] = "--arch";
+        argv[n++] = o->arch;
+    }
+    if (o->cache) {
+        argv[n++] = "--cache";
+        argv[n++] = o->cache;
     }
     int out[2];
     if (pipe(out))

@@ -25,7 +25,7 @@ score() {
     set -- "$1" "$out/$1.$(basename "$3").$5" "$out/$1.$(basename "$4").$5" "$5"
     printf '%s, %s: k-NN (k = 20) %s %%, linear probe %s %%\n' "$1" "$4" \
         "$("$tacit" knn --train "$2" --test "$3" --k 20 | awk '$1 == 20 && NF == 5 { print $2; exit }')" \
-        "$("$tacit" probe --train "$2" --test "$3" | awk '$1 == "test" { top1 = $2 } END { print top1 }')"
+        "$("$tacit" probe --train "$2" --test "$3" ${sweep[@]+"${sweep[@]}"} | awk '$1 == "test" { top1 = $2 } END { print top1 }')"
 }
 
 # run NAME METHOD TRAIN TEST FEATURES OPTION...
@@ -71,28 +71,43 @@ joint() {
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
 
-# masked NAME: with the ViTs of MAE's runs. BEiT's tokenizer is trained before, on the same images.
+# masked NAME: small ViTs, mostly of 16 patches, for many epochs. MaskFeat predicts features of the default backbone,
+# and BEiT tokens that were distilled from it; SimMIM and I-JEPA see the images alone. The probe's sweep goes further, as features that hardly differ
+# between images want less decay.
 masked() {
-    local name=$1 train test square options=(--preset small32 --batch 64 --set drop_path=0 --set crop_min=0.4
+    local name=$1 train test patch options=(--preset small32 --batch 64 --set crop_min=0.4 --set drop_path=0
         --set log_steps=50)
+    local sweep=(--c 1,10,100,1e3,1e4,1e5,1e6)
     case $name in
-    *-cifar10)
-        train=$data/cifar10/train_20k.bin test=$data/cifar10/test_5k.bin square=8
-        options+=(--epochs 16 --set warmup_epochs=1)
-        ;;
+    *-cifar10) train=$data/cifar10/train_20k.bin test=$data/cifar10/test_5k.bin patch=8 ;;
     *)
-        train=$data/photos/imagenette96/train test=$data/photos/imagenette96/val square=16
-        options+=(--epochs 24 --set warmup_epochs=2 --set size=64 --set patch=8 --set dim=192 --set depth=6
-            --set heads=3)
+        train=$data/photos/imagenette96/train test=$data/photos/imagenette96/val patch=16
+        options+=(--set size=64)
         ;;
     esac
     case $name in
-    simmim-*) options+=(--set mask_unit=$square --set lr=4e-3) ;;
-    maskfeat-*) options+=(--set cell=$((square / 2)) --set lr=4e-3) ;;
+    beit-*) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
+    *) options+=(--set patch="$patch" --set dim=192 --set depth=6 --set heads=3) ;;
+    esac
+    case $name in
+    simmim-*)
+        options+=(--epochs 20 --set warmup_epochs=2 --set mask_unit="$patch" --set layer_scale=0 --set lr=4e-3)
+        ;;
+    maskfeat-cifar10)
+        options+=(--epochs 10 --set warmup_epochs=1 --set target=default --set mask_ratio=0.5 --set lr=4e-3)
+        ;;
+    maskfeat-*)
+        options+=(--epochs 24 --set warmup_epochs=2 --set target=default --set mask_ratio=0.5 --set lr=4e-3)
+        ;;
     beit-*)
-        "$tacit" tokenizer train dvae --images "$train" --out "$out/$name-tokenizer" --seed 1 --resume \
-            --preset small32 --epochs 10 --set log_steps=50
-        options+=(--set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors" --set lr=1e-3)
+        "$tacit" tokenizer train vqkd --images "$train" --out "$out/$name-tokenizer" --seed 1 --resume \
+            --preset small32 --batch 64 --set depth=4 --epochs 3 --set warmup_epochs=0.3 --set log_steps=50
+        options+=(--epochs 10 --set warmup_epochs=1 --set layer_scale=0 --set jitter=0 --set lr=6e-3
+            --set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors")
+        ;;
+    ijepa-*)
+        options+=(--epochs 24 --set warmup_epochs=2 --set lr=1e-3 --set lr_start=1e-4 --set min_keep=3
+            --set predictor_dim=96 --set predictor_depth=3 --set target_momentum=0.99)
         ;;
     esac
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"

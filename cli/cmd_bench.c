@@ -10,6 +10,7 @@ static const tacit_option options[] = {
     { "weights", "FILE|default", "default", "extract: backbone to measure", false },
     { "arch", "NAME", NULL, "extract: architecture by timm's name", false },
     { "precision", "fp32|int8|bf16", "fp32", "extract: of the products", false },
+    { "cache", "DIR", NULL, "extract: an existing folder in which packed weights are kept", false },
     { "images", "PATH", NULL, "extract: images to measure with", false },
     { "batch", "N", NULL,
       "images at a time: extract, in each thread (1); pretrain, a step (32, 128, 16)", false },
@@ -110,6 +111,7 @@ static int run(const tacit_args *args)
         tacit_arg_choice(args, "precision", &precision, &err) < 0 ||
         (tacit_arg(args, "isa") && tacit_arg_choice(args, "isa", &chosen, &err) < 0))
         return tacit_cli_usage(args, &err);
+    o.cache = tacit_arg(args, "cache");
     o.precision = (tacit_precision)precision; /* choices are in its order */
     tacit_isa isa = TACIT_ISA_REF;
     if (tacit_arg(args, "isa")) {

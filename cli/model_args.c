@@ -68,6 +68,7 @@ tacit_status tacit_model_args_read(const tacit_args *args, tacit_model_args *s, 
     s->model.how.checkpoint_key = tacit_arg(args, "checkpoint-key");
     s->model.how.allow_partial = tacit_flag(args, "allow-partial");
     s->model.normalize = tacit_flag(args, "normalize");
+    s->model.cache = tacit_arg(args, "cache");
     unsigned precision = TACIT_PRECISION_FP32;
     tacit_status st;
     if ((st = read_choice(args, "features", &s->model.features, err)) < 0 ||
@@ -95,4 +96,6 @@ void tacit_model_say(const tacit_args *args, const tacit_model *model)
                 args->command->name);
     if (*model->note)
         fprintf(stderr, "tacit %s: note: %s\n", args->command->name, model->note);
+    if (model->cache && *model->cache->note)
+        fprintf(stderr, "tacit %s: note: %s\n", args->command->name, model->cache->note);
 }

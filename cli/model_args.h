@@ -30,6 +30,10 @@
           "only the first N blocks of a ViT, then its last norm: after masked modelling the last " \
           "blocks are often not the best (default: all)",                                          \
           false },                                                                                 \
+        { "cache", "DIR", NULL,                                                                    \
+          "keep the packed weights in DIR, an existing folder, and map them from there the next "  \
+          "time (default: pack them each time)",                                                   \
+          false },                                                                                 \
         { "normalize", NULL, NULL, "bring each vector, or each patch's, to length 1", false },     \
         { "size", "N|HxW", NULL, "input in pixels (default: as published)", false },               \
         { "resize", "N|HxW", NULL,                                                                 \

@@ -66,6 +66,7 @@ static tacit_status convert(const tacit_options *o, tacit_model_options *model, 
     model->normalize = o->normalize != 0;
     model->blocks = o->blocks;
     model->precision = (tacit_precision)precision;
+    model->cache = o->cache;
     model->size[0] = o->size;
     model->size[1] = o->size_width ? o->size_width : o->size;
     recipe->resize[0] = o->resize;

@@ -52,7 +52,8 @@ static void *hash_main(void *arg)
 
 /* dialect: its configuration, features, published pixels and tensors. */
 static tacit_status bind_model(tacit_model *model, const tacit_model_options *options,
-                               const tacit_dialect *dialect, tacit_pool *pool, tacit_err *err)
+                               const tacit_dialect *dialect, uint64_t hash, tacit_pool *pool,
+                               tacit_err *err)
 {
     tacit_backbone_config config = dialect->config;
     unsigned height, width;
@@ -64,7 +65,15 @@ static tacit_status bind_model(tacit_model *model, const tacit_model_options *op
     tacit_backbone_name(&config, model->arch, sizeof model->arch); /* with all of its blocks */
     if (options->blocks && (st = tacit_backbone_set_blocks(&config, options->blocks, err)) < 0)
         return st;
-    tacit_backbone_set_precision(&config, options->precision);
+    tacit_backbone_set_inference(&config, options->precision, NULL);
+    if (options->cache) {
+        if (!(model->cache = tacit_calloc(1, sizeof *model->cache)))
+            return tacit_fail(err, TACIT_ENOMEM, "out of memory");
+        if ((st = tacit_packed_cache_open(model->cache, options->cache, dialect, hash, &config,
+                                          model->kernels, pool, err)) < 0)
+            return st;
+        tacit_backbone_set_inference(&config, options->precision, &model->cache->stash);
+    }
     tacit_backbone_input(&config, &height, &width);
     st = tacit_recipe_make(&model->recipe, &dialect->published, height, width, &options->recipe,
                            err);
@@ -99,13 +108,19 @@ static tacit_status open_file(tacit_model *model, const tacit_model_options *opt
     }
     struct hash_task task = { .file = weights.checkpoint };
     pthread_t thread;
-    bool beside = want_hash && pthread_create(&thread, NULL, hash_main, &task) == 0;
-    st = bind_model(model, options, &weights.dialect, pool, err);
-    if (st < 0)
-        tacit_fail_at(err, st, "%s", options->weights);
+    bool beside = false;
+    if (options->cache) /* it is looked up by the hash */
+        task.status = tacit_packed_cache_hash(options->cache, task.file, &task.hash, &task.err);
+    else
+        beside = want_hash && pthread_create(&thread, NULL, hash_main, &task) == 0;
+    if (beside || task.status >= 0) { /* a running thread has the task */
+        st = bind_model(model, options, &weights.dialect, beside ? 0 : task.hash, pool, err);
+        if (st < 0)
+            tacit_fail_at(err, st, "%s", options->weights);
+    }
     if (beside)
         pthread_join(thread, NULL);
-    else if (want_hash && st >= 0)
+    else if (want_hash && !options->cache && st >= 0)
         hash_main(&task);
     if (st >= 0 && task.status < 0) {
         st = task.status;
@@ -138,6 +153,9 @@ tacit_status tacit_model_open(tacit_model *model, const tacit_model_options *opt
 void tacit_model_close(tacit_model *model)
 {
     tacit_backbone_close(&model->backbone);
+    if (model->cache)
+        tacit_packed_cache_close(model->cache);
+    tacit_free(model->cache);
     *model = (tacit_model){ 0 };
 }
 

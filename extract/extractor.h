@@ -11,6 +11,7 @@
 #include "backbone.h"
 #include "image.h"
 #include "kernels.h"
+#include "packed_cache.h"
 #include "pool.h"
 #include "precision.h"
 #include "preprocess.h"
@@ -30,6 +31,7 @@ typedef struct tacit_model_options {
     unsigned size[2]; /* height and width of the input; 0: what was published               */
     unsigned blocks;  /* of a ViT, the first that run; 0: all                               */
     tacit_precision precision;
+    const char *cache; /* a folder for packed weights, see packed_cache.h; NULL: none        */
     tacit_recipe_options recipe;
 } tacit_model_options;
 
@@ -44,6 +46,7 @@ const char *tacit_precision_name(unsigned precision);
 
 typedef struct tacit_model {
     tacit_backbone *backbone;
+    tacit_packed_cache *cache; /* NULL: none */
     const tacit_kernels *kernels;
     tacit_recipe recipe;
     tacit_features features;

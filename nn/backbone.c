@@ -82,12 +82,16 @@ tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned b
     return TACIT_OK;
 }
 
-void tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision)
+void tacit_backbone_set_inference(tacit_backbone_config *config, tacit_precision precision,
+                                  const tacit_stash *stash)
 {
-    if (is_vit(config))
+    if (is_vit(config)) {
         config->vit.precision = precision;
-    else
+        config->vit.stash = stash;
+    } else {
         config->resnet.precision = precision;
+        config->resnet.stash = stash;
+    }
 }
 
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,

@@ -45,7 +45,9 @@ tacit_status tacit_backbone_set_input(tacit_backbone_config *config, unsigned he
 tacit_status tacit_backbone_set_blocks(tacit_backbone_config *config, unsigned blocks,
                                        tacit_err *err);
 
-void tacit_backbone_set_precision(tacit_backbone_config *config, tacit_precision precision);
+/* How it is run: what is no part of the file. */
+void tacit_backbone_set_inference(tacit_backbone_config *config, tacit_precision precision,
+                                  const tacit_stash *stash);
 
 /* Every tensor of the network, canonical in name and shape, with seeded values. */
 tacit_status tacit_backbone_seeded(const tacit_backbone_config *config, uint64_t seed,

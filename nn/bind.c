@@ -123,6 +123,21 @@ tacit_status tacit__read_floats(const tacit_tensor_source *s, size_t t, size_t f
                             s->tensors[t].name);
 }
 
+tacit_status tacit__take_memory(tacit_arena *arena, size_t size, const tacit_stash *stash,
+                                bool *kept, tacit_err *err)
+{
+    void *bytes = stash ? stash->take(stash->ctx, size) : NULL;
+    *kept = bytes != NULL;
+    if (bytes) {
+        *arena = (tacit_arena){ .base = bytes, .size = size, .borrowed = true };
+        return TACIT_OK;
+    }
+    tacit_status st = tacit_arena_open(arena, size, err);
+    if (st >= 0 && stash)
+        memset(arena->base, 0, size);
+    return st;
+}
+
 typedef struct loading {
     tacit__piece_fn *load;
     void *ctx;

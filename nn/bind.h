@@ -7,7 +7,9 @@
 
 #include "kernels.h"
 #include "linear.h"
+#include "mem.h"
 #include "pool.h"
+#include "stash.h"
 #include "tensor.h"
 
 /* One tensor of a network: its name, its shape, and where its values go. */
@@ -37,6 +39,11 @@ tacit_status tacit__read_floats(const tacit_tensor_source *source, size_t t, siz
                                 const tacit_kernels *kernels, float *to, uint16_t *raw,
                                 tacit_err *err);
 bool tacit__all_finite(const float *x, size_t n);
+
+/* The memory of a network: what the stash (or NULL) kept, *kept is then set, or new and, where it
+ * is to be kept, zeros, so that no byte between the tensors is of anything else. */
+tacit_status tacit__take_memory(tacit_arena *arena, size_t size, const tacit_stash *stash,
+                                bool *kept, tacit_err *err);
 
 /* Loads pieces [0, count) on the pool, each with a buffer of `size` bytes, 64-byte aligned. Of the
  * pieces that fail, the first one's error is reported. */

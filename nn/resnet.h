@@ -15,6 +15,7 @@
 #include "kernels.h"
 #include "pool.h"
 #include "precision.h"
+#include "stash.h"
 #include "tensor.h"
 
 #include <stdbool.h>
@@ -29,6 +30,7 @@ typedef struct tacit_resnet_config {
     bool small_stem;              /* for CIFAR: 3 x 3 of stride 1 and no pooling; else 7 x 7, 2 */
     unsigned height, image_width; /* of the input */
     tacit_precision precision;    /* of the inference, no part of the file */
+    const tacit_stash *stash;     /* likewise; NULL: packed weights are not kept */
 } tacit_resnet_config;
 
 /* "resnet18", 34, 50, 101, with any ending after "_" or ".": "resnet18_cifar" has the small stem.

@@ -531,10 +531,14 @@ tacit_status tacit_resnet_open(tacit_resnet **out, const tacit_resnet_config *co
         st = tacit_fail(err, TACIT_ELIMIT, "the model is too large for this machine");
         goto end;
     }
-    if ((st = tacit_arena_open(&r->arena, total, err)) < 0)
+    bool kept;
+    if ((st = tacit__take_memory(&r->arena, total, config->stash, &kept, err)) < 0)
         goto end;
     place_layers(r, NULL, &r->arena);
-    st = read_all(r, source, index, pool, err);
+    if (!kept)
+        st = read_all(r, source, index, pool, err);
+    if (st >= 0 && !kept && config->stash)
+        config->stash->keep(config->stash->ctx, r->arena.base, total);
 end:
     tacit_free(slots);
     tacit_free(index);

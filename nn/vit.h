@@ -11,6 +11,7 @@
 #include "kernels.h"
 #include "pool.h"
 #include "precision.h"
+#include "stash.h"
 #include "tensor.h"
 
 #include <stdbool.h>
@@ -87,6 +88,7 @@ typedef struct tacit_vit_config {
     tacit_last_norm last_norm;
     unsigned projection;       /* outputs of "head.weight" on the normalised class token: CLIP */
     tacit_precision precision; /* of the inference, no part of the file                  */
+    const tacit_stash *stash;  /* likewise; NULL: packed weights are not kept            */
 } tacit_vit_config;
 
 /* The i-th named size (224 x 224 input, no layer scale), NULL past the last. */

@@ -513,15 +513,21 @@ tacit_status tacit_vit_open(tacit_vit **out, const tacit_vit_config *config,
         st = tacit_fail(err, TACIT_ELIMIT, "the model is too large for this machine");
         goto end;
     }
-    if ((st = tacit_arena_open(&vit->arena, total, err)) < 0)
+    bool kept;
+    if ((st = tacit__take_memory(&vit->arena, total, config->stash, &kept, err)) < 0)
         goto end;
     place_slots(vit, slots, count, NULL, &vit->arena);
     vit->zeros = tacit_arena_take(&vit->arena, widest, sizeof(float));
-    memset(vit->zeros, 0, widest * sizeof(float));
+    if (!kept)
+        memset(vit->zeros, 0, widest * sizeof(float));
     for (size_t s = 0; s < count; s++)
         if (slots[s].matrix && !slots[s].matrix->bias)
             slots[s].matrix->bias = vit->zeros;
-    if ((st = read_all(vit, slots, count, index, source, pool, err)) >= 0)
+    if (!kept)
+        st = read_all(vit, slots, count, index, source, pool, err);
+    if (st >= 0 && !kept && config->stash)
+        config->stash->keep(config->stash->ctx, vit->arena.base, total);
+    if (st >= 0)
         st = tacit__vit_position(vit, err);
 end:
     tacit_free(index);

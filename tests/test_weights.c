@@ -424,6 +424,8 @@ END_TEST
 
 /* The vector of one picture. */
 static tacit_precision precision; /* of embed */
+static const char *cache;
+static bool mapped; /* what embed took was in the cache */
 
 static void embed(const char *path, unsigned size, tacit_model *m, float *out)
 {
@@ -436,7 +438,9 @@ static void embed(const char *path, unsigned size, tacit_model *m, float *out)
     options.weights = path;
     options.size[0] = options.size[1] = size;
     options.precision = precision;
+    options.cache = cache;
     ck_assert_msg(tacit_model_open(m, &options, true, NULL, &err) == TACIT_OK, "%s", err.text);
+    mapped = m->cache && m->cache->map;
     ck_assert_uint_le(m->dim, 64);
     ck_assert_msg(tacit_session_open(&session, m, 1, NULL, &err) == TACIT_OK, "%s", err.text);
     ck_assert_msg(tacit_session_put_rgb8(&session, 0, rgb, 61, 50, &err) == TACIT_OK, "%s",
@@ -590,6 +594,197 @@ START_TEST(quantised_files_give_the_bits_of_int8)
     }
     ck_assert_msg(ab > 0.999 * sqrt(aa * bb), "%s: cosine %.5f", dialects[_i], ab / sqrt(aa * bb));
     unlink(to);
+}
+END_TEST
+
+/* The names in the cache that end so, the last of them to `path`. */
+static unsigned kept(const char *ending, char *path, size_t size)
+{
+    unsigned n = 0;
+    DIR *entries = opendir(cache);
+    ck_assert_ptr_nonnull(entries);
+    for (struct dirent *e; (e = readdir(entries));) {
+        size_t length = strlen(e->d_name), end = strlen(ending);
+        if (length > end && !strcmp(e->d_name + length - end, ending)) {
+            snprintf(path, size, "%s/%s", cache, e->d_name);
+            n++;
+        }
+        ck_assert_msg(!strstr(e->d_name, ".tmp"), "%s", e->d_name);
+    }
+    closedir(entries);
+    return n;
+}
+
+static void empty_cache(void)
+{
+    char path[4096];
+    cache = scratch("cache");
+    mkdir(cache, 0777);
+    while (kept("", path, sizeof path) > 2) /* but . and .. */
+        for (int i = 0; i < 2; i++)
+            if (kept(i ? ".sum" : ".packed", path, sizeof path))
+                ck_assert(!unlink(path) || !rmdir(path));
+}
+
+/* Vectors do not depend on the cache; each way to run the network has its own file. */
+START_TEST(packed_weights_are_kept)
+{
+    static const char *const names[] = { "dinov2", "beit", "transformers_dinov3", "mocov2" };
+    char path[4096];
+    tacit_model m;
+    clear();
+    put_checkpoint(names[_i], model);
+    put_text("config.json", "{\"model_type\": \"?\", \"num_attention_heads\": 2}");
+    empty_cache();
+    for (unsigned p = 0; p < TACIT_PRECISIONS; p++) {
+        const char *same = cache;
+        float want[64] = { 0 }, is[64] = { 0 };
+        precision = (tacit_precision)p;
+        cache = NULL;
+        embed(model, 0, &m, want);
+        cache = same;
+        for (int again = 0; again < 3; again++) {
+            memset(is, 0, sizeof is);
+            embed(model, 0, &m, is);
+            ck_assert_int_eq(mapped, again > 0);
+            ck_assert_msg(!memcmp(want, is, sizeof want), "%s, precision %u", names[_i], p);
+        }
+        ck_assert_uint_eq(kept(".packed", path, sizeof path), p + 1);
+    }
+    precision = TACIT_PRECISION_FP32;
+    if (_i != 1) { /* another size: another map of tiles, another table of positions */
+        float want[64] = { 0 }, is[64] = { 0 };
+        embed(model, 64, &m, want);
+        ck_assert(!mapped);
+        embed(model, 64, &m, is);
+        ck_assert(mapped && !memcmp(want, is, sizeof want));
+    }
+    cache = NULL;
+}
+END_TEST
+
+static void change_byte(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fseek(f, at, at < 0 ? SEEK_END : SEEK_SET), 0);
+    int byte = fgetc(f);
+    fseek(f, -1, SEEK_CUR);
+    fputc(byte ^ 1, f);
+    fclose(f);
+}
+
+/* Whatever is not what was written is made again. */
+START_TEST(damaged_packed_weights_are_not_used)
+{
+    char path[4096];
+    float want[64] = { 0 }, is[64] = { 0 };
+    tacit_model m;
+    struct stat info;
+    clear();
+    put_scene();
+    empty_cache();
+    embed(model, 0, &m, want);
+    ck_assert_uint_eq(kept(".packed", path, sizeof path), 1);
+    ck_assert_int_eq(stat(path, &info), 0);
+    for (long at = 0; at < info.st_size; at += at < 64 ? 1 : info.st_size / 17) {
+        change_byte(path, at);
+        embed(model, 0, &m, is);
+        ck_assert_msg(!mapped, "byte %ld", at);
+        ck_assert(!memcmp(want, is, sizeof want));
+        embed(model, 0, &m, is);
+        ck_assert(mapped && !memcmp(want, is, sizeof want));
+    }
+    ck_assert_int_eq(truncate(path, info.st_size - 1), 0);
+    embed(model, 0, &m, is);
+    ck_assert(!mapped && !memcmp(want, is, sizeof want));
+    ck_assert_int_eq(truncate(path, 10), 0);
+    embed(model, 0, &m, is);
+    ck_assert(!mapped && !memcmp(want, is, sizeof want));
+
+    /* What cannot be written is told, and no more. */
+    tacit_model_options options;
+    ck_assert(!unlink(path) && !mkdir(path, 0777));
+    tacit_model_defaults(&options);
+    options.weights = model;
+    options.cache = cache;
+    ck_assert_int_eq(tacit_model_open(&m, &options, false, NULL, &err), TACIT_OK);
+    ck_assert_msg(strstr(m.cache->note, "not kept"), "%s", m.cache->note);
+    tacit_model_close(&m);
+    embed(model, 0, &m, is);
+    ck_assert(!mapped && !memcmp(want, is, sizeof want));
+    options.cache = "nowhere/at/all";
+    ck_assert_int_eq(tacit_model_open(&m, &options, false, NULL, &err), TACIT_EINVAL);
+    ck_assert_msg(strstr(err.text, "nowhere/at/all: no folder"), "%s", err.text);
+    cache = NULL;
+}
+END_TEST
+
+/* A checkpoint's sum is kept once its last change is long enough ago, and is not used after the
+ * next one. */
+START_TEST(sums_are_of_the_file_as_it_is)
+{
+    char path[4096];
+    uint64_t first = 0, second = 0;
+    tacit_model m;
+    tacit_model_options options;
+    clear();
+    put_scene();
+    empty_cache();
+    tacit_model_defaults(&options);
+    options.weights = model;
+    options.cache = cache;
+    for (int late = 0; late < 2; late++) {
+        ck_assert_int_eq(tacit_model_open(&m, &options, true, NULL, &err), TACIT_OK);
+        first = m.hash;
+        tacit_model_close(&m);
+        ck_assert_uint_eq(kept(".sum", path, sizeof path), (unsigned)late);
+        if (!late)
+            sleep(4);
+    }
+    ck_assert_int_eq(tacit_model_open(&m, &options, true, NULL, &err), TACIT_OK);
+    ck_assert_uint_eq(m.hash, first);
+    tacit_model_close(&m);
+    change_byte(path, -9); /* the sum's own */
+    ck_assert_int_eq(tacit_model_open(&m, &options, true, NULL, &err), TACIT_OK);
+    ck_assert_uint_eq(m.hash, first);
+    tacit_model_close(&m);
+    change_byte(model, -1);
+    ck_assert_int_eq(tacit_model_open(&m, &options, true, NULL, &err), TACIT_OK);
+    second = m.hash;
+    ck_assert_uint_ne(second, first);
+    ck_assert_ptr_null(m.cache->map);
+    tacit_model_close(&m);
+    ck_assert_uint_eq(kept(".packed", path, sizeof path), 2);
+    cache = NULL;
+}
+END_TEST
+
+START_TEST(every_allocation_with_a_cache_fails)
+{
+    clear();
+    put_scene();
+    empty_cache();
+    tacit_model_options options;
+    tacit_model_defaults(&options);
+    options.weights = model;
+    options.cache = cache;
+    for (int turn = 0; turn < 2; turn++) { /* kept, then taken */
+        uint64_t n = 0;
+        for (tacit_status st = TACIT_ENOMEM; st != TACIT_OK; n++) {
+            tacit_model m;
+            err.text[0] = 0;
+            tacit_alloc_fail_at(n + 1, n % 2);
+            st = tacit_model_open(&m, &options, false, NULL, &err);
+            tacit_alloc_fail_at(0, false);
+            ck_assert_msg(st == TACIT_OK || (st == TACIT_ENOMEM && err.text[0]),
+                          "call %llu: %d, \"%s\"", (unsigned long long)n, st, err.text);
+            if (st == TACIT_OK)
+                tacit_model_close(&m);
+            ck_assert_uint_lt(n, 10000);
+        }
+    }
+    cache = NULL;
 }
 END_TEST
 
@@ -804,6 +999,10 @@ int main(void)
     tcase_add_loop_test(t, converted_files_give_the_same_bits, 0, (int)DIALECTS);
     tcase_add_loop_test(t, quantised_files_give_the_bits_of_int8, 0, (int)DIALECTS);
     tcase_add_test(t, damaged_scales_are_refused);
+    tcase_add_loop_test(t, packed_weights_are_kept, 0, 4);
+    tcase_add_test(t, damaged_packed_weights_are_not_used);
+    tcase_add_test(t, sums_are_of_the_file_as_it_is);
+    tcase_add_test(t, every_allocation_with_a_cache_fails);
     tcase_add_test(t, damaged_notes_are_refused);
     tcase_add_test(t, conversion_says_what_it_cannot_do);
     tcase_add_loop_test(t, every_allocation_fails, 0, 2);

@@ -162,6 +162,7 @@ void *tacit_arena_take(tacit_arena *arena, size_t count, size_t size)
 
 void tacit_arena_close(tacit_arena *arena)
 {
-    tacit_free(arena->base);
+    if (!arena->borrowed)
+        tacit_free(arena->base);
     *arena = (tacit_arena){ 0 };
 }

@@ -46,6 +46,7 @@ uint64_t tacit_alloc_bytes(void);
 typedef struct tacit_arena {
     unsigned char *base;
     size_t size, used;
+    bool borrowed; /* base is not freed with it */
 } tacit_arena;
 
 /* Adds a block of count elements of size bytes to *total, rounded up to 64; false on overflow. */
