@@ -32,8 +32,8 @@ typedef void tacit_gemm_u8s8_fn(size_t m, size_t n, size_t k, const uint8_t *a, 
                                 const tacit_epilogue *epilogue);
 
 /* attention_f32 with both of its products in 8 bits. Rows of q and of k by quantise_u8:
- * score = float(sum of (q[p] - 128) (k[p] - 128)) * (q_scale * k_scale). Columns of v likewise, each
- * over all tokens, w with scale s. The exponentials e are whole numbers of 14 bits,
+ * score = float(sum of (q[p] - 128) (k[p] - 128)) * (q_scale * k_scale). Columns of v likewise,
+ * each over all tokens, w with scale s. The exponentials e are whole numbers of 14 bits,
  * round(min(16383, max(16383 e, 0))) = 128 h + l:
  * out = (float(sum_t h w) * (128 s) + float(sum_t l w) * s) * ((1 / sum_t e) * (1 / 16383)).
  * tokens and dim are at most TACIT_INT8_MOST. */

@@ -99,7 +99,8 @@ static const tacit_resnet_config resnets[] = {
       true,
       12,
       10,
-      TACIT_PRECISION_FP32, NULL },
+      TACIT_PRECISION_FP32,
+      NULL },
     { NULL,
       { 1, 2, 1, 1 },
       { 4, 5, 6, 7 },
@@ -109,7 +110,8 @@ static const tacit_resnet_config resnets[] = {
       false,
       34,
       38,
-      TACIT_PRECISION_FP32, NULL },
+      TACIT_PRECISION_FP32,
+      NULL },
 };
 
 typedef struct net {
