@@ -305,7 +305,15 @@ START_TEST(converted_checkpoints_extract_the_same)
     ck_assert_int_eq(run("", "extract --images images --weights q.safetensors --out of-q "
                              "--precision int8"),
                      0);
-    ck_assert_int_eq(system("cmp of-w/embeddings.npy of-q/embeddings.npy"), 0);
+    ck_assert_int_eq(system("cmp of-w/embeddings.npy of-q/embeddings.npy && mkdir kept"), 0);
+
+    fails(1, "", EXTRACT "--out of-k --cache nowhere", "nowhere: no folder to keep packed weights");
+    ck_assert_int_eq(run("", EXTRACT "--out of-k1 --cache kept --precision int8"), 0);
+    ck_assert_int_eq(run("", EXTRACT "--out of-k2 --cache kept --precision int8"), 0);
+    ck_assert_int_eq(system("cmp of-w/embeddings.npy of-k1/embeddings.npy && "
+                            "cmp of-w/embeddings.npy of-k2/embeddings.npy && "
+                            "ls kept/*.packed >kept.txt"),
+                     0);
     ck_assert_int_eq(run("", EXTRACT "--out from-w"), 0);
     ck_assert_int_eq(run("", "extract --weights c.safetensors --images images --out from-c"), 0);
     ck_assert_int_eq(system("cmp -s from-w/embeddings.npy from-c/embeddings.npy"), 0);
