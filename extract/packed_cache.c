@@ -188,7 +188,7 @@ tacit_status tacit_packed_cache_open(tacit_packed_cache *cache, const char *fold
     *cache = (tacit_packed_cache){ .stash = { take, keep, cache }, .pool = pool };
     struct stat info;
     if (stat(folder, &info) || !S_ISDIR(info.st_mode))
-        return tacit_fail(err, TACIT_EINVAL, "%s: no folder to keep packed weights in", folder);
+        return tacit_fail(err, TACIT_EIO, "%s: no folder to keep packed weights in", folder);
     char *text = key_text(dialect, hash, config, kernels);
     if (!text)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory");

@@ -714,7 +714,7 @@ START_TEST(damaged_packed_weights_are_not_used)
     embed(model, 0, &m, is);
     ck_assert(!mapped && !memcmp(want, is, sizeof want));
     options.cache = "nowhere/at/all";
-    ck_assert_int_eq(tacit_model_open(&m, &options, false, NULL, &err), TACIT_EINVAL);
+    ck_assert_int_eq(tacit_model_open(&m, &options, false, NULL, &err), TACIT_EIO);
     ck_assert_msg(strstr(err.text, "nowhere/at/all: no folder"), "%s", err.text);
     cache = NULL;
 }
