@@ -81,9 +81,9 @@ typedef struct tacit_options {
     size_t batch; /* images that go through the network together, at most; changes no bit; 0: one,
                      and in a server as many as threads, up to 8 */
     unsigned blocks;       /* of a ViT, the first that run, before its last norm; 0: all */
-    const char *precision; /* of the network's products: "fp32", or of a ViT "int8" or, on CPUs
-                              with AVX512_BF16, "bf16": faster, and vectors that are near but not
-                              the same; tacit drift tells how near */
+    const char *precision; /* of the network's products: "fp32", "int8" or, on CPUs with
+                              AVX512_BF16, "bf16": faster, and vectors that are near but not the
+                              same; tacit drift tells how near */
     const char *cache;     /* an existing folder in which packed weights are kept, and mapped the
                               next time; NULL: packed each time */
 } tacit_options;

@@ -63,9 +63,9 @@
 #define TACIT_PRECISION_OPTION(fallback)                                                           \
     {                                                                                              \
         "precision", "fp32|int8|bf16", fallback,                                                   \
-            "what the network multiplies in: int8 and bf16, of ViTs, are faster, bf16 on CPUs "    \
-            "with AVX512_BF16 alone, and their vectors are near those of fp32; 'tacit drift' "     \
-            "tells how near",                                                                      \
+            "what the network multiplies in: int8 and bf16 are faster, bf16 on CPUs with "         \
+            "AVX512_BF16 alone, and their vectors are near those of fp32; 'tacit drift' tells "    \
+            "how near",                                                                            \
             false                                                                                  \
     }
 
