@@ -10,6 +10,7 @@
 #include "loss_simmim.h"
 #include "masked_modelling.h"
 #include "masks.h"
+#include "norm_targets.h"
 #include "panels.h"
 #include "view_settings.h"
 
@@ -21,6 +22,10 @@ static const tacit_setting settings[] = {
       "share of the squares that is masked, rounded up", false },
     { "mask_unit", TACIT_SETTING_WHOLE, "32", 1, 16384, NULL,
       "side of a square in pixels: a multiple of the patch, and the image is one of it", false },
+    { "norm_target", TACIT_SETTING_WHOLE, "0", 0, 16385, NULL,
+      "side of the window whose mean and deviation each pixel is normalised by before it is "
+      "predicted, odd (47 in SwinV2's configurations); 0: it is not",
+      false },
     { 0 },
 };
 
@@ -79,6 +84,11 @@ typedef struct state {
     uint32_t *order; /* of the squares */
     float *pixels;   /* (3 patch^2), of a panel */
     double count;    /* masked pixels of a step */
+    size_t window;   /* of norm_target, 0: none; and then of a part: */
+    size_t part;
+    float *targets; /* (part, 3, size, size) */
+    float *spread;  /* mean and root of a plane, for pictures */
+    double *sums;   /* for each worker */
 } state;
 
 static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
@@ -105,6 +115,11 @@ static tacit_status declare(void *ctx, const tacit_learner *l, tacit_err *err)
     size_t values = (size_t)3 * vit->patch * vit->patch;
     s->count = (double)l->whole * (double)masked * (double)(vit->patch * vit->patch);
     s->panels = tacit_panels_of(l->config, vit->height, vit->patch);
+    s->part = l->part;
+    s->window = tacit_config_whole(l->config, "norm_target");
+    if (s->window && (s->window % 2 == 0 || s->window == 1))
+        return tacit_fail(err, TACIT_EINVAL, "norm_target = %zu must be odd, and more than 1",
+                          s->window);
     tacit_simmim_loss_declare(l->part, l->work);
     tacit_status st =
         tacit_masked_modelling_declare(&s->masked, l, &config, masked, values, "decoder.0", err);
@@ -120,11 +135,31 @@ static size_t squares_of(const state *s)
     return (s->units.side / s->units.unit) * (s->units.side / s->units.unit);
 }
 
+static size_t plane_of(const state *s)
+{
+    return s->panels.size * s->panels.size;
+}
+
+static size_t target_values(const state *s)
+{
+    return s->window ? s->part * 3 * plane_of(s) : 0;
+}
+
+static size_t sum_values(const state *s)
+{
+    return s->window ? tacit_pool_threads(s->masked.work->pool) *
+                           tacit_norm_targets_scratch(s->panels.size)
+                     : 0;
+}
+
 static bool plan(const void *ctx, size_t *total)
 {
     const state *s = ctx;
     return tacit_arena_plan(total, squares_of(s), sizeof *s->order) &&
            tacit_arena_plan(total, s->masked.net.predict.out, sizeof *s->pixels) &&
+           tacit_arena_plan(total, target_values(s), sizeof *s->targets) &&
+           tacit_arena_plan(total, s->window ? 2 * plane_of(s) : 0, sizeof *s->spread) &&
+           tacit_arena_plan(total, sum_values(s), sizeof *s->sums) &&
            tacit_masked_modelling_plan(&s->masked, total);
 }
 
@@ -133,6 +168,9 @@ static void take(void *ctx, tacit_arena *arena)
     state *s = ctx;
     s->order = tacit_arena_take(arena, squares_of(s), sizeof *s->order);
     s->pixels = tacit_arena_take(arena, s->masked.net.predict.out, sizeof *s->pixels);
+    s->targets = tacit_arena_take(arena, target_values(s), sizeof *s->targets);
+    s->spread = tacit_arena_take(arena, s->window ? 2 * plane_of(s) : 0, sizeof *s->spread);
+    s->sums = tacit_arena_take(arena, sum_values(s), sizeof *s->sums);
     tacit_masked_modelling_take(&s->masked, arena);
 }
 
@@ -146,14 +184,51 @@ static void forward(void *ctx, const tacit_part *part)
     tacit_masked_modelling_forward(&s->masked, part);
 }
 
+typedef struct targets_job {
+    const state *s;
+    const float *images;
+} targets_job;
+
+static void targets_chunk(void *ctx, size_t plane, unsigned worker)
+{
+    const targets_job *j = ctx;
+    const state *s = j->s;
+    size_t at = plane * plane_of(s);
+    tacit_norm_targets(s->panels.size, s->window, j->images + at, s->targets + at, NULL, NULL,
+                       s->sums + worker * tacit_norm_targets_scratch(s->panels.size));
+}
+
 static double loss(void *ctx, const tacit_part *part, double *parts)
 {
     state *s = ctx;
     tacit_masked_vit *net = &s->masked.net;
+    const float *images = part->batch->views[0];
     (void)parts;
-    return tacit_simmim_loss(s->masked.work, part->batch->views[0], s->panels.size, s->panels.patch,
-                             part->images, net->first, net->patches, s->count, net->predictions,
-                             net->ld);
+    if (s->window) {
+        targets_job j = { s, images };
+        tacit_parallel_for(s->masked.work->pool, 3 * part->images, targets_chunk, &j);
+        images = s->targets;
+    }
+    return tacit_simmim_loss(s->masked.work, images, s->panels.size, s->panels.patch, part->images,
+                             net->first, net->patches, s->count, net->predictions, net->ld);
+}
+
+/* A channel of all predictions of image i, as pixels: with norm_target they are told the mean and
+ * the deviation that they were normalised by. */
+static void denormalise(const state *s, const tacit_part *part, size_t i, size_t c)
+{
+    const tacit_masked_vit *net = &s->masked.net;
+    size_t size = s->panels.size, patch = s->panels.patch, across = size / patch;
+    float *mean = s->spread, *root = mean + plane_of(s);
+    const float *x = part->batch->views[0] + (3 * i + c) * plane_of(s);
+    tacit_norm_targets(size, s->window, x, s->targets, mean, root, s->sums);
+    for (size_t row = net->first[i]; row < net->first[i + 1]; row++) {
+        float *to = net->predictions + row * net->ld + c * patch * patch;
+        size_t at = net->patches[row] / across * patch * size + net->patches[row] % across * patch;
+        for (size_t v = 0; v < patch; v++)
+            for (size_t u = 0; u < patch; u++, to++)
+                *to = *to * root[at + v * size + u] + mean[at + v * size + u];
+    }
 }
 
 /* A prediction with its channels last. */
@@ -173,6 +248,8 @@ static void picture(void *ctx, const tacit_part *part, size_t i, float *panels)
     const tacit_masked_vit *net = &s->masked.net;
     size_t values = 3 * s->panels.size * s->panels.size;
     float *seen = panels + values, *made = seen + values;
+    for (size_t c = 0; s->window && c < 3; c++)
+        denormalise(s, part, i, c);
     tacit_panel_image(&s->panels, part->batch->views[0] + i * values, panels);
     memcpy(seen, panels, values * sizeof *seen);
     memcpy(made, panels, values * sizeof *made);

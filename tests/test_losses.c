@@ -5,6 +5,7 @@
 #include "loss_simmim.h"
 #include "loss_smooth_l1.h"
 #include "loss_tokens.h"
+#include "norm_targets.h"
 #include "rng.h"
 
 #include <check.h>
@@ -306,6 +307,44 @@ static double smooth_l1(double d)
 
 /* By the definition, its gradient against differences of that, on both sides of 1 and at it; the
  * same bits with all threads, and nothing beside the rows is touched. */
+/* Window by window, also where it is wider than the image; a plane of one value is all zeros. */
+START_TEST(pixels_normalised_by_their_window)
+{
+    enum { SIZE = 13 };
+    static const size_t windows[] = { 3, 5, 13, 25, 47 };
+    size_t reach = windows[_i] / 2;
+    float x[SIZE * SIZE], y[SIZE * SIZE], mean[SIZE * SIZE], root[SIZE * SIZE];
+    double *scratch = tacit_alloc(tacit_norm_targets_scratch(SIZE) * sizeof *scratch);
+    memset(scratch, 0xff, tacit_norm_targets_scratch(SIZE) * sizeof *scratch);
+    for (size_t i = 0; i < SIZE * SIZE; i++)
+        x[i] = tacit_rng_uniform(9, 1, i) * 4 - 1;
+    tacit_norm_targets(SIZE, windows[_i], x, y, mean, root, scratch);
+    for (size_t i = 0; i < SIZE * SIZE; i++) {
+        double sum = 0, square = 0, n = 0;
+        for (size_t j = 0; j < SIZE * SIZE; j++)
+            if (j / SIZE + reach >= i / SIZE && j / SIZE <= i / SIZE + reach &&
+                j % SIZE + reach >= i % SIZE && j % SIZE <= i % SIZE + reach) {
+                sum += (double)x[j];
+                n++;
+            }
+        for (size_t j = 0; j < SIZE * SIZE; j++)
+            if (j / SIZE + reach >= i / SIZE && j / SIZE <= i / SIZE + reach &&
+                j % SIZE + reach >= i % SIZE && j % SIZE <= i % SIZE + reach)
+                square += ((double)x[j] - sum / n) * ((double)x[j] - sum / n);
+        double want = sqrt(square / (n - 1) + 1e-6);
+        ck_assert_double_eq_tol((double)mean[i], sum / n, 1e-6);
+        ck_assert_double_eq_tol((double)root[i], want, 1e-6);
+        ck_assert_double_eq_tol((double)y[i], ((double)x[i] - sum / n) / want, 1e-5);
+    }
+    for (size_t i = 0; i < SIZE * SIZE; i++)
+        x[i] = 0.1f;
+    tacit_norm_targets(SIZE, windows[_i], x, y, NULL, NULL, scratch);
+    for (size_t i = 0; i < SIZE * SIZE; i++)
+        ck_assert_double_eq_tol((double)y[i], 0, 1e-6);
+    tacit_free(scratch);
+}
+END_TEST
+
 START_TEST(smooth_l1_loss)
 {
     enum { ROWS = 201, D = 19, LD = 24 };
@@ -357,6 +396,7 @@ int main(void)
     tcase_add_loop_test(t, simmim_loss, 0, (int)isa_count);
     tcase_add_loop_test(t, tokens_loss, 0, (int)isa_count);
     tcase_add_loop_test(t, smooth_l1_loss, 0, (int)isa_count);
+    tcase_add_loop_test(t, pixels_normalised_by_their_window, 0, 5);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

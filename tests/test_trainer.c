@@ -138,6 +138,8 @@ static const struct {
     { "maskfeat", { "mask_ratio=0.01" }, "mask_ratio = 0.01 of 4 x 4 patches is none" },
     { "simmim", { "mask_unit=6" }, "mask_unit = 6 must be a multiple of the patch, 4" },
     { "simmim", { "mask_unit=12" }, "divide the image, 16" },
+    { "simmim", { "norm_target=6" }, "norm_target = 6 must be odd, and more than 1" },
+    { "simmim", { "norm_target=1" }, "norm_target = 1 must be odd, and more than 1" },
     { "simmim", { "mask_ratio=0.8" }, "leaves none of 4 squares" },
     { "beit", { "tokenizer=" }, "tokenizer is empty: name the tokenizer.safetensors" },
     { "beit", { "patch=8", "mask_patches=2" }, "has 4 x 4 tokens of an image, which has 2 x 2" },

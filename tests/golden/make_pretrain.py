@@ -329,6 +329,7 @@ if __name__ == "__main__":
     make_pretrain_dino.make(this)
     make_pretrain_maskfeat.make(this, sys.argv[1])
     make_pretrain_simmim.make(this)
+    make_pretrain_simmim.make(this, "simmim-2", 5, 82)
     make_pretrain_beit.make(this, sys.argv[1])
     make_pretrain_ijepa.make(this)
     save_file(golden, os.path.join(sys.argv[1], "pretrain_golden.safetensors"))

@@ -134,9 +134,19 @@ def run(to, section, net, loss_of, rate_of, clip, betas):
     to.golden[f"{section}.losses"] = torch.stack(losses).float()
 
 
+def norm_targets(x, window):
+    """(x - mean) / deviation of what of the window lies in the image."""
+    pool = N.AvgPool2d(window, 1, window // 2, count_include_pad=False)
+    count = N.AvgPool2d(window, 1, window // 2, divisor_override=1)(torch.ones_like(x))
+    mean = pool(x)
+    variance = ((pool(x * x) - mean * mean) * count / (count - 1)).clamp(min=0)
+    return (x - mean) / (variance + 1e-6).sqrt()
+
+
 class SimMIM(N.Module):
-    def __init__(self):
+    def __init__(self, window):
         super().__init__()
+        self.window = window
         self.encoder = Vit()
         self.decoder = N.Sequential(N.Conv2d(DIM, PATCH ** 2 * 3, 1), N.PixelShuffle(PATCH))
 
@@ -144,13 +154,15 @@ class SimMIM(N.Module):
         z, side = self.encoder(image, mask.flatten(1)), IMAGE // PATCH
         made = self.decoder(z.permute(0, 2, 1).reshape(len(z), DIM, side, side))
         mask = mask.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2).unsqueeze(1)
+        if self.window:
+            image = norm_targets(image, self.window)
         return ((image - made).abs() * mask).sum() / (mask.sum() + 1e-5) / 3
 
 
-def make(to):
+def make(to, section="simmim", window=0, seed=81):
     """to: the module that collects, make_pretrain."""
-    net = SimMIM().double()
-    begin(net, 81, 0.3)
+    net = SimMIM(window).double()
+    begin(net, seed, 0.3)
     warmup, side, unit = to.WARMUP * to.EPOCH, IMAGE // PATCH, UNIT // PATCH
 
     def loss_of(step):
@@ -163,4 +175,4 @@ def make(to):
         t = max(step - 1, 0)  # the scheduler is called behind the optimiser
         return START + t * (BASE - START) / warmup if t < warmup else BASE * DROP ** (t >= 3 * to.EPOCH)
 
-    run(to, "simmim", net, loss_of, rate_of, CLIP, (0.9, 0.999))
+    run(to, section, net, loss_of, rate_of, CLIP, (0.9, 0.999))
