@@ -86,12 +86,14 @@ masked() {
         ;;
     esac
     case $name in
-    beit-*) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
+    beit-cifar10 | ijepa-cifar10) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
+    beit-* | ijepa-*) options+=(--set patch=8 --set dim=128 --set depth=4 --set heads=4) ;;
     *) options+=(--set patch="$patch" --set dim=192 --set depth=6 --set heads=3) ;;
     esac
     case $name in
     simmim-*)
-        options+=(--epochs 20 --set warmup_epochs=2 --set mask_unit="$patch" --set layer_scale=0 --set lr=4e-3)
+        options+=(--epochs 20 --set warmup_epochs=2 --set mask_unit="$patch" --set norm_target=$((patch + 1))
+            --set layer_scale=0 --set lr=4e-3)
         ;;
     maskfeat-cifar10)
         options+=(--epochs 10 --set warmup_epochs=1 --set target=default --set mask_ratio=0.5 --set lr=4e-3)
@@ -106,8 +108,8 @@ masked() {
             --set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors")
         ;;
     ijepa-*)
-        options+=(--epochs 24 --set warmup_epochs=2 --set lr=1e-3 --set lr_start=1e-4 --set min_keep=3
-            --set predictor_dim=96 --set predictor_depth=3 --set target_momentum=0.99)
+        options+=(--epochs 20 --set warmup_epochs=2 --set lr=1e-3 --set lr_start=1e-4 --set predictor_dim=64
+            --set predictor_depth=2 --set predictor_heads=2 --set target_momentum=0.99 --set flip=0.5)
         ;;
     esac
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"

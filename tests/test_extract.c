@@ -754,9 +754,17 @@ START_TEST(the_library_gives_the_rows)
     ck_assert_msg(!tacit_extractor_open(&extractor, &options, &err), "%s", err.text);
     ck_assert_int_eq(tacit_extractor_embed(extractor, png, size, vector, &err), TACIT_OK);
     tacit_extractor_close(&extractor);
-    options.weights = NULL; /* a ResNet */
-    ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EUNSUPPORTED);
-    options.weights = weights;
+    options.cache = scratch_folder; /* kept, then taken */
+    for (int i = 0; i < 2; i++) {
+        float again[64];
+        ck_assert_msg(!tacit_extractor_open(&extractor, &options, &err), "%s", err.text);
+        ck_assert_int_eq(tacit_extractor_embed(extractor, png, size, again, &err), TACIT_OK);
+        ck_assert_mem_eq(again, vector, sizeof vector);
+        tacit_extractor_close(&extractor);
+    }
+    options.cache = scratch("nowhere");
+    ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EIO);
+    options.cache = NULL;
     options.precision = "int9";
     ck_assert_int_eq(tacit_extractor_open(&extractor, &options, &err), TACIT_EINVAL);
     ck_assert_str_eq(err.text, "unknown precision 'int9'");
