@@ -23,9 +23,9 @@ const char *tacit_features_name(unsigned features)
 
 const char *tacit_precision_name(unsigned precision)
 {
-    static const char *const names[] = {
-        [TACIT_PRECISION_FP32] = "fp32", [TACIT_PRECISION_INT8] = "int8", [TACIT_BF16] = "bf16"
-    };
+    static const char *const names[] = { [TACIT_PRECISION_FP32] = "fp32",
+                                         [TACIT_PRECISION_INT8] = "int8",
+                                         [TACIT_PRECISION_BF16] = "bf16" };
     return precision < sizeof names / sizeof *names ? names[precision] : NULL;
 }
 
