@@ -43,31 +43,32 @@ size_t tacit_gemm_s8_size(size_t n, size_t k)
     return round_up(n, TACIT_INT8_NR) * round_up(k, 4);
 }
 
-/* A row of a panel, its groups nr apart; w NULL: zeros. */
-static void pack_s8_row(size_t k, const float *w, int8_t *packed, float *scale, int32_t *minus)
+void tacit_gemm_pack_s8(const tacit_kernels *kernels, size_t n, size_t k, const float *w,
+                        size_t ldw, int8_t *packed, float *scale, int32_t *minus)
 {
-    float most = 0;
-    int32_t sum = 0;
-    for (size_t p = 0; w && p < k; p++)
-        most = most > fabsf(w[p]) ? most : fabsf(w[p]);
-    float inverse = tacit_int8_inverse(most);
-    for (size_t p = 0; p < round_up(k, 4); p++) {
-        int byte = w && p < k ? tacit_int8_byte(w[p], inverse) - 128 : 0;
-        packed[p / 4 * 4 * TACIT_INT8_NR + p % 4] = (int8_t)byte;
-        sum += byte;
+    const size_t nr = TACIT_INT8_NR, groups = TACIT_INT8_GROUPS(k);
+    uint8_t row[TACIT_INT8_MOST];
+    assert(k <= TACIT_INT8_MOST);
+    if (n % nr) /* the last panel, of which rows are missing */
+        memset(packed + n / nr * nr * 4 * groups, 0, nr * 4 * groups);
+    for (size_t j = 0; j < n; j++) {
+        int8_t *to = packed + 4 * (j / nr * nr * groups + j % nr);
+        kernels->quantise_u8(1, k, w + j * ldw, ldw, row, 4 * groups, scale + j);
+        int32_t sum = 0;
+        for (size_t p = 0; p < 4 * groups; p++)
+            sum += row[p] - 128;
+        minus[j] = 128 * sum;
+        for (size_t p = 0; p < groups; p++) {
+            uint32_t four;
+            memcpy(&four, row + 4 * p, 4);
+            four ^= 0x80808080u; /* takes 128 off each */
+            memcpy(to + 4 * nr * p, &four, 4);
+        }
     }
-    *scale = tacit_int8_scale(most);
-    *minus = 128 * sum;
-}
-
-void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *packed,
-                        float *scale, int32_t *minus)
-{
-    size_t panel = TACIT_INT8_NR * round_up(k, 4);
-    for (size_t j = 0; j < round_up(n, TACIT_INT8_NR); j++)
-        pack_s8_row(k, j < n ? w + j * ldw : NULL,
-                    packed + j / TACIT_INT8_NR * panel + j % TACIT_INT8_NR * 4, scale + j,
-                    minus + j);
+    for (size_t j = n; j < round_up(n, nr); j++) {
+        scale[j] = 0;
+        minus[j] = 0;
+    }
 }
 
 size_t tacit_gemm_bf16_size(size_t n, size_t k)

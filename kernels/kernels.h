@@ -236,8 +236,8 @@ size_t tacit_gemm_s8_size(size_t n, size_t k);
 /* Packs w (n, k), rows ldw apart, for gemm_u8s8, on every ISA in the same way: output j's group p
  * is at packed[(j / nr * nr * groups + p * nr + j % nr) * 4]. scale[j] = max |w[j]| / 127, minus[j]
  * is 128 times the sum of the row's bytes. Missing rows are zeros. */
-void tacit_gemm_pack_s8(size_t n, size_t k, const float *w, size_t ldw, int8_t *packed,
-                        float *scale, int32_t *minus);
+void tacit_gemm_pack_s8(const tacit_kernels *kernels, size_t n, size_t k, const float *w,
+                        size_t ldw, int8_t *packed, float *scale, int32_t *minus);
 
 /* Values of weights (n, k) packed for gemm_bf16. */
 size_t tacit_gemm_bf16_size(size_t n, size_t k);

@@ -66,7 +66,8 @@ void tacit_linear_pack(const tacit_linear *layer, const tacit_kernels *kernels, 
     size_t in = layer->in;
     switch (layer->precision) {
     case TACIT_PRECISION_INT8:
-        tacit_gemm_pack_s8(rows, in, w, in, layer->packed8 + first * 4 * TACIT_INT8_GROUPS(in),
+        tacit_gemm_pack_s8(kernels, rows, in, w, in,
+                           layer->packed8 + first * 4 * TACIT_INT8_GROUPS(in),
                            layer->scale8 + first, layer->minus8 + first);
         break;
     case TACIT_PRECISION_BF16:

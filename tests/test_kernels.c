@@ -426,12 +426,11 @@ static void gemm_u8s8_shape(testcase *c)
 
 static void gemm_u8s8_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
-    (void)kernels;
     size_t m = c->n[0], n = c->n[1], k = c->n[2];
     tacit_epilogue epilogue = epilogue_of(c, 4, 5, 6);
     int8_t *packed = (int8_t *)u8(c, 2);
     int32_t *minus = (int32_t *)u32(c, 9);
-    tacit_gemm_pack_s8(n, k, f32(c, 1), k, packed, f32(c, 8), minus);
+    tacit_gemm_pack_s8(kernels, n, k, f32(c, 1), k, packed, f32(c, 8), minus);
     tacit__cpu_dots_hide((c->flags & NO_DOT) != 0);
     ((tacit_gemm_u8s8_fn *)kernel)(m, n, k, u8(c, 0), c->operands[0].ld, f32(c, 7), packed,
                                    f32(c, 8), minus, f32(c, 3), c->operands[3].ld,

@@ -113,7 +113,7 @@ START_TEST(gemm_u8s8_is_near_the_product)
         int32_t *minus = malloc(panels * sizeof *minus);
         ck_assert(q && packed && minus);
         ref->quantise_u8(m, k, a, k, q, whole, a_scale);
-        tacit_gemm_pack_s8(n, k, w, k, packed, scale, minus);
+        tacit_gemm_pack_s8(ref, n, k, w, k, packed, scale, minus);
         ref->gemm_u8s8(m, n, k, q, whole, a_scale, packed, scale, minus, c, n, NULL);
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) {
