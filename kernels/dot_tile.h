@@ -38,7 +38,7 @@ TACIT_INLINE void finish_sum(const product *p, vsum sum, size_t row, size_t colu
         if (e->bias)
             y = vf_add(y, load_some(e->bias + column, left));
         if (e->gelu)
-            y = vf_gelu(y);
+            y = vf_gelu_short(y);
         if (e->scale)
             y = vf_mul(y, load_some(e->scale + column, left));
         if (e->residual)

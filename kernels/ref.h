@@ -65,13 +65,26 @@ static inline float ref_gelu(float x)
     return 0.5f * x * ref_erf_more(x);
 }
 
-/* The epilogue (or none) of output (i, j). */
-static inline float finish(float y, const tacit_epilogue *e, size_t i, size_t j)
+/* The same by TACIT_ERF_SHORT. */
+static inline float ref_gelu_short(float x)
+{
+    static const float p[] = TACIT_ERF_SHORT;
+    float z = ref_min(TACIT_ERF_SHORT_MOST, ref_max(-TACIT_ERF_SHORT_MOST, x));
+    float t = z * z, e = p[7], half = 0.5f * x;
+    for (int i = 6; i >= 0; i--)
+        e = fmaf(e, t, p[i]);
+    return fmaf(half, ref_min(1.0f, ref_max(-1.0f, z * e)), half);
+}
+
+/* The epilogue (or none) of output (i, j); of products in 8 bits and in bfloat16, with the short
+ * gelu. */
+static inline float finish_by(float gelu(float), float y, const tacit_epilogue *e, size_t i,
+                              size_t j)
 {
     if (e && e->bias)
         y += e->bias[j];
     if (e && e->gelu)
-        y = ref_gelu(y);
+        y = gelu(y);
     if (e && e->scale)
         y *= e->scale[j];
     if (e && e->residual)
@@ -79,6 +92,16 @@ static inline float finish(float y, const tacit_epilogue *e, size_t i, size_t j)
     if (e && e->relu)
         y = ref_max(0.0f, y);
     return y;
+}
+
+static inline float finish(float y, const tacit_epilogue *e, size_t i, size_t j)
+{
+    return finish_by(ref_gelu, y, e, i, j);
+}
+
+static inline float finish_rounded(float y, const tacit_epilogue *e, size_t i, size_t j)
+{
+    return finish_by(ref_gelu_short, y, e, i, j);
 }
 
 /* The tree over 16 lanes. */

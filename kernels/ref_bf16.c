@@ -19,7 +19,7 @@ void tacit_gemm_bf16_ref(size_t m, size_t n, size_t k, const uint16_t *a, size_t
             float sum = 0;
             for (size_t p = 0; p < pairs; p++)
                 sum = add_pair(sum, a + i * lda + 2 * p, w + 2 * p * nr);
-            c[i * ldc + j] = finish(sum, e, i, j);
+            c[i * ldc + j] = finish_rounded(sum, e, i, j);
         }
 }
 

@@ -33,7 +33,7 @@ void tacit_gemm_u8s8_ref(size_t m, size_t n, size_t k, const uint8_t *a, size_t 
             int32_t sum = 0;
             for (size_t p = 0; p < k; p++)
                 sum += (a[i * lda + p] - 128) * w[p / 4 * 4 * nr + p % 4];
-            c[i * ldc + j] = finish((float)sum * (a_scale[i] * scale[j]), e, i, j);
+            c[i * ldc + j] = finish_rounded((float)sum * (a_scale[i] * scale[j]), e, i, j);
         }
 }
 

@@ -56,4 +56,17 @@ TACIT_INLINE vf vf_gelu(vf x)
     return vf_mul(vf_mul(vf_set1(0.5f), x), vf_erf_more(x));
 }
 
+/* The same by TACIT_ERF_SHORT. */
+TACIT_INLINE vf vf_gelu_short(vf x)
+{
+    static const float p[] = TACIT_ERF_SHORT;
+    vf z = vf_min(vf_set1(TACIT_ERF_SHORT_MOST), vf_max(vf_set1(-TACIT_ERF_SHORT_MOST), x));
+    vf t = vf_mul(z, z), e = vf_set1(p[7]), half = vf_mul(vf_set1(0.5f), x);
+#pragma GCC unroll 7
+    for (int i = 6; i >= 0; i--)
+        e = vf_fma(e, t, vf_set1(p[i]));
+    e = vf_min(vf_set1(1), vf_max(vf_set1(-1), vf_mul(z, e)));
+    return vf_fma(half, e, half);
+}
+
 #endif

@@ -387,6 +387,22 @@ START_TEST(gelu_is_exact)
 }
 END_TEST
 
+/* Of products in 8 bits: one of 1 by 1, whose scale is x. */
+START_TEST(gelu_of_few_bits_is_near)
+{
+    const uint8_t one[4] = { 129, 128, 128, 128 };
+    const float unit[TACIT_INT8_NR] = { 1 };
+    const int32_t minus[TACIT_INT8_NR] = { 128 };
+    const int8_t packed[4 * TACIT_INT8_NR] = { 1 };
+    const tacit_epilogue e = { .gelu = true };
+    for (int i = -13000; i <= 13000; i++) {
+        float x = (float)i * 1e-3f, y;
+        ref->gemm_u8s8(1, 1, 1, one, 4, &x, packed, unit, minus, &y, 1, &e);
+        check_near((double)y, gelu((double)x), 7.4e-5, "gelu of few bits", (size_t)(i + 13000));
+    }
+}
+END_TEST
+
 /* The value of a 16-bit float with that many bits of exponent and fraction; its infinity counts as
  * the next power of two, which is how rounding treats it. */
 static double value16(uint32_t bits, int exponent_bits, int fraction_bits)
@@ -527,6 +543,7 @@ int main(void)
     tcase_add_test(t, rows_are_normalised);
     tcase_add_test(t, swish_is_x_times_a_logistic);
     tcase_add_test(t, gelu_is_exact);
+    tcase_add_test(t, gelu_of_few_bits_is_near);
     tcase_add_test(t, sixteen_bit_floats);
     tcase_add_test(t, patches_and_packing);
     tcase_add_loop_test(t, oriented_gradients, 0, 3);

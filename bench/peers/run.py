@@ -3,7 +3,7 @@
 
     python run.py [--json FILE] [--markdown FILE] [--models ...] [--batches ...] [--threads ...]
                   [--rounds N] [--cell-seconds N] [--parts network preprocess photo] [--quick]
-                  [--precision int8|bf16]
+                  [--precision int8|bf16] [--photo-models ...]
 
 All engines of a cell (network, batch, threads) are alive at once and take turns, in a new random
 order each round, until --rounds or --cell-seconds are over. A turn: a pause in which other engines'
@@ -477,25 +477,31 @@ def preprocess_cells(ours, args, files, folder):
     return cells
 
 
-def photo_cells(ours, args, files, model, folder):
+def photo_cells(ours, args, files, photo_list, folder):
     """One photo after the other, JPEG bytes to vector: each engine behind Pillow and torchvision."""
     transform = chain.transform()
 
     def prepare(data):
         return transform(chain.decode(data)).unsqueeze(0).numpy()
     cells = []
-    example = prepare(files[0])
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        runs = build_engines(model, example, threads, args, folder, "photo")
-        entrants = [Entrant(ours.name, lambda _, n: ours.times(f"embed {n} {threads}"))]
-        entrants += [Entrant(k, timed(lambda run=run: [run(prepare(f)) for f in files]))
-                     for k, run in runs.items()]
-        rounds_of(entrants, ours, threads, args)
-        cell = {"part": "photo", "model": "vit_tiny_patch16", "threads": threads,
-                "photos": len(files), **report(entrants, 0, len(files))}
-        cells.append(cell)
-        say(cell)
+    calibration[:] = [prepare(f) for f in files]
+    for name in args.photo_models:
+        model = chain.network(name)
+        weights = os.path.join(folder, "photo.safetensors")
+        chain.save(model, weights)
+        ours.ask(f"open {args.precision} {weights}")
+        ours.ask(f"photos {photo_list}")
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            runs = build_engines(model, calibration[0], threads, args, folder, f"photo-{name}")
+            entrants = [Entrant(ours.name, lambda _, n: ours.times(f"embed {n} {threads}"))]
+            entrants += [Entrant(k, timed(lambda run=run: [run(prepare(f)) for f in files]))
+                         for k, run in runs.items()]
+            rounds_of(entrants, ours, threads, args)
+            cell = {"part": "photo", "model": name, "threads": threads,
+                    "photos": len(files), **report(entrants, 0, len(files))}
+            cells.append(cell)
+            say(cell)
     return cells
 
 
@@ -570,9 +576,11 @@ def main():
     p.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     p.add_argument("--engines", nargs="+", choices=[*ENGINES, *INT8, *BF16])
     p.add_argument("--precision", default="fp32", choices=["fp32", "int8", "bf16"],
-                   help="int8, bf16: the networks alone")
+                   help="of the networks; preprocess is left out with int8 and bf16")
     p.add_argument("--parts", nargs="+", default=["network", "preprocess", "photo"],
                    choices=["network", "preprocess", "photo"])
+    p.add_argument("--photo-models", nargs="+", default=MODELS[:1], choices=MODELS,
+                   help="networks of the part photo")
     p.add_argument("--rounds", type=int, default=15)
     p.add_argument("--cell-seconds", type=float, default=60,
                    help="no further rounds after that, once --least-rounds are done")
@@ -585,7 +593,7 @@ def main():
     p.add_argument("--markdown", help="write the tables here, too")
     args = p.parse_args()
     if args.precision != "fp32":
-        args.parts = ["network"]
+        args.parts = [part for part in args.parts if part != "preprocess"]
     args.engines = args.engines or {"fp32": DEFAULT, "int8": list(INT8),
                                     "bf16": list(BF16)}[args.precision]
     if args.quick:
@@ -605,19 +613,17 @@ def main():
               "settings": {k: getattr(args, k) for k in ("precision", "rounds", "turn_ms", "photos")}}
     with tempfile.TemporaryDirectory(prefix="tacit-peers-") as folder:
         if "preprocess" in args.parts or "photo" in args.parts:
-            model = chain.network("vit_tiny_patch16")
-            weights = os.path.join(folder, "photo.safetensors")
-            chain.save(model, weights)
             photo_list = os.path.join(folder, "photos.txt")
             with open(photo_list, "w") as f:
                 f.writelines(os.path.abspath(path) + "\n" for path in paths[:args.photos])
-            ours.ask(f"open fp32 {weights}")
-            ours.ask(f"photos {photo_list}")
             photos = files[:args.photos]
             if "preprocess" in args.parts:
+                chain.save(chain.network(MODELS[0]), os.path.join(folder, "photo.safetensors"))
+                ours.ask(f"open fp32 {os.path.join(folder, 'photo.safetensors')}")
+                ours.ask(f"photos {photo_list}")
                 result["cells"] += preprocess_cells(ours, args, photos, folder)
             if "photo" in args.parts:
-                result["cells"] += photo_cells(ours, args, photos, model, folder)
+                result["cells"] += photo_cells(ours, args, photos, photo_list, folder)
         if "network" in args.parts:
             result["cells"] += network_cells(ours, args, files, folder)
     ours.close()
