@@ -63,4 +63,10 @@ void tacit_linear_pack(const tacit_linear *layer, const tacit_kernels *kernels, 
 /* A number of rows near `target` that cuts m into nearly equal chunks. */
 size_t tacit_even_chunk(size_t m, size_t target);
 
+/* The same, but with a smaller target, down to `least`, where fewer than two chunks would come to a
+ * thread; each of the chunks of rows comes `others` times. For work no output of which depends on
+ * its cutting. */
+size_t tacit_chunk_for(const tacit_pool *pool, size_t m, size_t target, size_t least,
+                       size_t others);
+
 #endif

@@ -13,6 +13,9 @@
 /* Outputs of a chunk: pixels and channels. */
 #define PIXELS   112
 #define CHANNELS 128
+/* The least of them and of tiles, where threads would wait: two or one register tiles of rows. */
+#define LEAST_PIXELS 28
+#define LEAST_TILES  14
 /* Tiles and channels of a chunk of Winograd's products: with 36 of them they take half a MiB. */
 #define TILES         56
 #define TILE_CHANNELS 64
@@ -301,7 +304,8 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
     }
     if (l->side) {
         j.count = images * tacit__layer_tiles(l);
-        j.step = tacit_even_chunk(j.count, tile_target(l));
+        j.step = tacit_chunk_for(f->pool, j.count, tile_target(l), LEAST_TILES,
+                                 (l->linear.out + TILE_CHANNELS - 1) / TILE_CHANNELS);
         j.steps = (j.count + j.step - 1) / j.step;
         if (l->linear.out > TILE_CHANNELS)
             tacit_parallel_for(f->pool, (j.count + FORWARD_TILES - 1) / FORWARD_TILES,
@@ -311,7 +315,8 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
         return;
     }
     j.count = pixels;
-    j.step = tacit_even_chunk(pixels, PIXELS);
+    j.step = tacit_chunk_for(f->pool, pixels, PIXELS, LEAST_PIXELS,
+                             (l->linear.out + CHANNELS - 1) / CHANNELS);
     j.steps = (pixels + j.step - 1) / j.step;
     tacit_parallel_for(f->pool, j.steps * ((l->linear.out + CHANNELS - 1) / CHANNELS), conv_chunk,
                        &j);

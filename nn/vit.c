@@ -17,6 +17,8 @@
 #define QUERIES      112
 #define QUERIES_PART 3
 #define FEW_HEADS    6
+/* Where there are more threads than such chunks, they become as small as this. */
+#define LEAST_QUERIES 28
 /* Rows that are taken through the network together: enough for the products, few enough that the
  * activations stay in the cache. */
 #define ROWS 256
@@ -313,7 +315,7 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     size_t threads = tacit_pool_threads(f->pool);
     if (heads % threads == 0 || heads >= FEW_HEADS * threads)
         part = a.queries;
-    a.step = tacit_even_chunk(a.queries, part);
+    a.step = tacit_chunk_for(f->pool, a.queries, part, LEAST_QUERIES, 2 * heads);
     a.steps = (a.queries + a.step - 1) / a.step;
     tacit_parallel_for(f->pool, heads * a.steps, attention_chunk, &a);
 
