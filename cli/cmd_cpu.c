@@ -36,12 +36,6 @@ static const struct {
 
 #define ROWS (sizeof rows / sizeof *rows)
 
-/* Whether products in 8 bits go by one instruction: the rung in use must be for it. */
-static bool dot8(const tacit_kernels *used)
-{
-    return (used->isa == TACIT_ISA_AVX512 || used->isa == TACIT_ISA_NEON) && tacit_cpu_dot8();
-}
-
 static bool bf16(const tacit_kernels *used)
 {
     return used->isa == TACIT_ISA_AVX512 && tacit_cpu_bf16();
@@ -56,9 +50,10 @@ static json_t *describe(const char *cpu, const tacit_kernels *used, const tacit_
     for (size_t i = 0; i < ROWS; i++)
         json_object_set_new(kernels, rows[i].slot, json_string(rows[i].variant(used)));
     return json_pack("{s:s, s:o, s:s, s:b, s:b, s:o, s:i, s:s, s:i, s:f}", "cpu", cpu, "isa_found",
-                     found, "isa", tacit_isa_name(used->isa), "dot8", dot8(used), "bf16",
-                     bf16(used), "kernels", kernels, "threads", (int)threads->use, "threads_why",
-                     threads->why, "affinity", (int)threads->affinity, "quota", threads->quota);
+                     found, "isa", tacit_isa_name(used->isa), "dot8", tacit_cpu_dot8(used->isa),
+                     "bf16", bf16(used), "kernels", kernels, "threads", (int)threads->use,
+                     "threads_why", threads->why, "affinity", (int)threads->affinity, "quota",
+                     threads->quota);
 }
 
 static void print_text(const char *cpu, const tacit_kernels *used, const tacit_threads *threads)
@@ -68,7 +63,7 @@ static void print_text(const char *cpu, const tacit_kernels *used, const tacit_t
         if (tacit_isa_available((tacit_isa)i))
             printf(" %s", tacit_isa_name((tacit_isa)i));
     printf("\nISA used   %s%s%s\n", tacit_isa_name(used->isa),
-           dot8(used) ? ", with its instruction for int8" : "",
+           tacit_cpu_dot8(used->isa) ? ", with its instruction for int8" : "",
            bf16(used) ? ", with that for bf16" : "");
     printf("threads    %u, by %s (affinity %u, quota ", threads->use, threads->why,
            threads->affinity);

@@ -2,7 +2,7 @@
 #define TACIT_DOT 0
 #include "int8_tile.h"
 
-/* int8_dot.c has it, but for AVX2. */
+/* int8_dot.c has it. */
 tacit_gemm_u8s8_fn TACIT_NAME(tacit_gemm_u8s8_dot);
 
 static void quantise_row(size_t n, const float *x, uint8_t *q, float *scale)
@@ -38,12 +38,10 @@ void TACIT_NAME(tacit_gemm_u8s8)(size_t m, size_t n, size_t k, const uint8_t *a,
                                  const int32_t *minus, float *c, size_t ldc,
                                  const tacit_epilogue *epilogue)
 {
-#if TACIT_ISA_NUMBER != TACIT_ISA_IS_avx2
-    if (tacit_cpu_dot8()) {
+    if (tacit_cpu_dot8(TACIT_TILE_ISA)) {
         TACIT_NAME(tacit_gemm_u8s8_dot)
         (m, n, k, a, lda, a_scale, packed, scale, minus, c, ldc, epilogue);
         return;
     }
-#endif
     gemm_u8s8(m, n, k, a, lda, a_scale, packed, scale, minus, c, ldc, epilogue);
 }

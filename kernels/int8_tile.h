@@ -6,15 +6,16 @@
 #include "simd_int8.h"
 
 /* Rows of a tile, and panels that lie side by side in it: what the registers hold. avx512: 14 x 2
- * sums, 2 panels, 1 row; in pairs of 16 bits 12 x 2, 4 and 2. avx2: 4 sums of 2 registers, 4, 2.
- * neon: 6 sums of 4, 4 and 1; in pairs 4 of 4, as they need some more. */
+ * sums, 2 panels, 1 row; in pairs of 16 bits 12 x 2, 4 and 2. avx2: 6 sums of 2 registers, 2
+ * and 1; in pairs 4 of 2, 4 and 2. neon: 6 sums of 4, 4 and 1; in pairs 4 of 4, as they need some
+ * more. */
 #if TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512 && TACIT_DOT
 #define ROWS   14
 #define PANELS 2
 #elif TACIT_ISA_NUMBER == TACIT_ISA_IS_avx512
 #define ROWS   12
 #define PANELS 2
-#elif TACIT_ISA_NUMBER == TACIT_ISA_IS_neon && TACIT_DOT
+#elif TACIT_DOT
 #define ROWS   6
 #define PANELS 1
 #else

@@ -78,14 +78,34 @@ TACIT_INLINE void vf_store_bytes(uint8_t *p, vf x)
 typedef struct vsum {
     __m256i lo, hi;
 } vsum;
-typedef struct vgroup {
-    __m256i even[2], odd[2]; /* a row's are all the same */
-} vgroup;
 
 TACIT_INLINE vsum sum_zero(void)
 {
     return (vsum){ _mm256_setzero_si256(), _mm256_setzero_si256() };
 }
+#if TACIT_DOT
+typedef vsum vgroup; /* a row's halves are the same */
+
+TACIT_INLINE vgroup group_of_row(const uint8_t *p)
+{
+    __m256i whole = _mm256_set1_epi32(load_group(p));
+    return (vgroup){ whole, whole };
+}
+TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
+{
+    const __m256i *w = (const __m256i *)(const void *)p;
+    return (vgroup){ _mm256_loadu_si256(w), _mm256_loadu_si256(w + 1) };
+}
+TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
+{
+    return (vsum){ _mm256_dpbusd_avx_epi32(sum.lo, a.lo, w.lo),
+                   _mm256_dpbusd_avx_epi32(sum.hi, a.hi, w.hi) };
+}
+#else
+typedef struct vgroup {
+    __m256i even[2], odd[2]; /* a row's are all the same */
+} vgroup;
+
 TACIT_INLINE vgroup group_of_row(const uint8_t *p)
 {
     __m256i whole = _mm256_set1_epi32(load_group(p));
@@ -111,6 +131,7 @@ TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
     sum.hi = _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.odd[1], w.odd[1]));
     return sum;
 }
+#endif
 TACIT_INLINE vf sum_float(vsum sum, const int32_t *minus)
 {
     const __m256i *m = (const __m256i *)(const void *)minus;

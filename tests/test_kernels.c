@@ -1102,7 +1102,8 @@ int main(int argc, char **argv)
         cases = only_case + 1;
     for (unsigned i = 0; i < TACIT_ISA_COUNT; i++)
         if (tacit_isa_available((tacit_isa)i)) {
-            printf("%s ", tacit_isa_name((tacit_isa)i));
+            printf("%s%s ", tacit_isa_name((tacit_isa)i),
+                   tacit_cpu_dot8((tacit_isa)i) ? " (bytes by one instruction, and without)" : "");
             isas[isa_count++] = (tacit_isa)i;
         }
     printf("with TACIT_SEED=%llu\n", (unsigned long long)seed);

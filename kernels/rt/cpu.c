@@ -81,6 +81,14 @@ static bool x86_has(tacit_isa isa)
 
 static bool dots_hidden;
 
+#if defined(__x86_64__)
+static bool avx_vnni_found(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI);
+}
+#endif
+
 static bool dot8_found(void)
 {
 #if defined(__x86_64__)
@@ -114,10 +122,17 @@ static bool found_once(int *known, bool (*find)(void))
     return found == 2 && !dots_hidden;
 }
 
-bool tacit_cpu_dot8(void)
+bool tacit_cpu_dot8(tacit_isa isa)
 {
-    static int known;
-    return found_once(&known, dot8_found);
+    static int known, known_avx;
+    (void)known_avx;
+    switch (isa) {
+    case TACIT_ISA_REF: return false;
+#if defined(__x86_64__)
+    case TACIT_ISA_AVX2: return found_once(&known_avx, avx_vnni_found);
+#endif
+    default: return found_once(&known, dot8_found);
+    }
 }
 
 bool tacit_cpu_bf16(void)

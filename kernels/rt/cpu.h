@@ -30,10 +30,10 @@ bool tacit_isa_available(tacit_isa isa);
  * names. A forced rung that this CPU lacks is TACIT_EUNSUPPORTED. */
 tacit_status tacit_isa_select(const char *forced, tacit_isa *isa, tacit_err *err);
 
-/* Whether the CPU multiplies and adds four bytes in one instruction: AVX-512 VNNI, Arm's dot
- * product. Where the rung is not for that, it does not matter. */
-bool tacit_cpu_dot8(void);
-/* Whether it has AVX512_BF16, likewise. */
+/* Whether the CPU multiplies and adds four bytes in one instruction that goes with the rung:
+ * AVX-512 VNNI, AVX-VNNI, Arm's dot product. */
+bool tacit_cpu_dot8(tacit_isa isa);
+/* Whether it has AVX512_BF16. Where the rung is not AVX-512, it does not matter. */
 bool tacit_cpu_bf16(void);
 /* For tests: as if it had neither. */
 void tacit__cpu_dots_hide(bool hide);
