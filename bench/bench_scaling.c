@@ -7,22 +7,22 @@
  * over several forwards. What T threads would take is then counted out: whoever is free takes the
  * next chunk, as in the real pool, and each parallel loop costs BARRIER besides. Memory and clocks
  * are taken to be as fast for each thread as they are for one, so the figures are bounds from the
- * cutting alone; the last column tells how fast weights would have to come.
+ * cutting alone.
  */
-#include "cpu.h"
+#include "extractor.h"
 #include "measure.h"
 #include "mem.h"
-#include "extractor.h"
 #include "pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ROUNDS 7
-#define LOOPS  4096
-#define BARRIER                                                                                    \
-    3e-6 /* seconds: a job handed over and waited for, spinning; two threads here need 1 */
+#define ROUNDS  7
+#define LOOPS   4096
+#define MOST    64   /* threads */
+#define BARRIER 3e-6 /* seconds that a job takes to be handed over and waited for: an assumption   \
+                      */
 
 /* The pool: a number, and a record of the loops that ran. */
 struct tacit_pool {
@@ -89,7 +89,7 @@ static void forget_loops(void)
 /* One loop on so many threads: who is free takes the next chunk. */
 static double makespan(const loop *l, unsigned threads)
 {
-    double free_at[1024] = { 0 }, end = 0;
+    double free_at[MOST] = { 0 }, end = 0;
     for (size_t i = 0; i < l->chunks; i++) {
         unsigned first = 0;
         for (unsigned t = 1; t < threads; t++)
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
     double alone = 0;
     if (st == TACIT_OK)
         printf("threads  ms, forward  speed-up  efficiency  loops   chunks\n");
-    for (unsigned threads = 1; st == TACIT_OK && threads <= 64; threads *= 2)
+    for (unsigned threads = 1; st == TACIT_OK && threads <= MOST; threads *= 2)
         st = simulate(&model, batch, threads, &alone, &err);
     tacit_model_close(&model);
     if (st < 0)

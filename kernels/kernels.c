@@ -1,6 +1,5 @@
 /* kernels.c - choosing a table, and sizes that go with it. Baseline code. */
 #include "kernels.h"
-#include "int8.h"
 #include "winograd.h"
 
 #include <assert.h>

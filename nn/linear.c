@@ -6,8 +6,8 @@
  * and there are enough chunks that a thread which loses its CPU for a while holds up little. */
 #define ROWS       112
 #define ROUND_ROWS 16
-/* Where many threads would wait for few chunks, these become smaller, down to two tiles of rows and
- * the widest panel: a third more of the caches' bandwidth, in many caches. */
+/* Where many threads would wait for few chunks, these become smaller, down to two register tiles of
+ * rows and the widest panel, though each then reads more for what it computes. */
 #define LEAST_ROWS    28
 #define LEAST_COLUMNS 32
 
