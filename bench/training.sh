@@ -86,15 +86,18 @@ masked() {
         ;;
     esac
     case $name in
-    beit-cifar10 | ijepa-cifar10) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
-    beit-* | ijepa-*) options+=(--set patch=8 --set dim=128 --set depth=4 --set heads=4) ;;
+    beit-cifar10) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
+    beit-*) options+=(--set patch=8 --set dim=128 --set depth=4 --set heads=4) ;;
+    simmim-cifar10) options+=(--set size=64 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
+    ijepa-*) options+=(--set size=96 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
     *) options+=(--set patch="$patch" --set dim=192 --set depth=6 --set heads=3) ;;
     esac
     case $name in
-    simmim-*)
-        options+=(--epochs 20 --set warmup_epochs=2 --set mask_unit="$patch" --set norm_target=$((patch + 1))
-            --set layer_scale=0 --set lr=4e-3)
+    simmim-cifar10)
+        options+=(--epochs 30 --set warmup_epochs=2 --set mask_unit=16 --set norm_target=17 --set layer_scale=0
+            --set lr=6e-3)
         ;;
+    simmim-*) options+=(--epochs 48 --set warmup_epochs=2 --set mask_unit=16 --set layer_scale=0 --set lr=4e-3) ;;
     maskfeat-cifar10)
         options+=(--epochs 10 --set warmup_epochs=1 --set target=default --set mask_ratio=0.5 --set lr=4e-3)
         ;;
@@ -108,8 +111,8 @@ masked() {
             --set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors")
         ;;
     ijepa-*)
-        options+=(--epochs 20 --set warmup_epochs=2 --set lr=1e-3 --set lr_start=1e-4 --set predictor_dim=64
-            --set predictor_depth=2 --set predictor_heads=2 --set target_momentum=0.99 --set flip=0.5)
+        options+=(--epochs 24 --set warmup_epochs=2 --set lr=3e-4 --set lr_start=3e-5 --set predictor_heads=3
+            --set min_keep=3 --set flip=0.5)
         ;;
     esac
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
@@ -119,6 +122,8 @@ masked() {
     {moco,swav,byol,vicreg,mae}-imagenette96
 for name; do
     case $name in
+    simmim-cifar10) side=64 ;;
+    ijepa-*) side=96 ;;
     *-cifar10) side=32 ;;
     *) side=64 ;;
     esac
