@@ -118,8 +118,8 @@ masked() {
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
 
-[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae}-cifar10 \
-    {moco,swav,byol,vicreg,mae}-imagenette96
+[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae,maskfeat,beit,dvae}-cifar10 \
+    {moco,swav,byol,vicreg,mae,maskfeat,beit,simmim,ijepa}-imagenette96
 for name; do
     case $name in
     simmim-cifar10) side=64 ;;
@@ -143,6 +143,11 @@ for name; do
             --preset small32 --epochs 24 --batch 64 --set size=64 --set patch=8 --set dim=192 \
             --set depth=6 --set heads=3 --set warmup_epochs=2 --set lr=4e-3 --set decoder_dim=96 \
             --set decoder_heads=3 --set crop_min=0.4 --set log_steps=50
+        ;;
+    dvae-cifar10) # BEiT's first tokenizer, and what it makes again of photos that it has not seen
+        "$tacit" tokenizer train dvae --images "$data/cifar10/train_20k.bin" --out "$out/$name" --seed 1 --resume \
+            --preset quick --epochs 8 --set lr=1e-3 --set lr_final=1e-5 --set log_steps=50
+        "$tacit" reconstruct "$out/$name" --images "$(dirname "$0")/../demo/photos" --out "$out/$name.png" --columns 4
         ;;
     simmim-cifar10 | maskfeat-cifar10 | beit-cifar10 | ijepa-cifar10 | \
         simmim-imagenette96 | maskfeat-imagenette96 | beit-imagenette96 | ijepa-imagenette96)
