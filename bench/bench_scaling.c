@@ -20,9 +20,9 @@
 
 #define ROUNDS  7
 #define LOOPS   4096
-#define MOST    64   /* threads */
-#define BARRIER 3e-6 /* seconds that a job takes to be handed over and waited for: an assumption   \
-                      */
+#define THREADS 64
+/* Seconds that a job takes to be handed over and waited for: an assumption. */
+#define BARRIER 3e-6
 
 /* The pool: a number, and a record of the loops that ran. */
 struct tacit_pool {
@@ -89,7 +89,7 @@ static void forget_loops(void)
 /* One loop on so many threads: who is free takes the next chunk. */
 static double makespan(const loop *l, unsigned threads)
 {
-    double free_at[MOST] = { 0 }, end = 0;
+    double free_at[THREADS] = { 0 }, end = 0;
     for (size_t i = 0; i < l->chunks; i++) {
         unsigned first = 0;
         for (unsigned t = 1; t < threads; t++)
@@ -169,7 +169,7 @@ int main(int argc, char **argv)
     double alone = 0;
     if (st == TACIT_OK)
         printf("threads  ms, forward  speed-up  efficiency  loops   chunks\n");
-    for (unsigned threads = 1; st == TACIT_OK && threads <= MOST; threads *= 2)
+    for (unsigned threads = 1; st == TACIT_OK && threads <= THREADS; threads *= 2)
         st = simulate(&model, batch, threads, &alone, &err);
     tacit_model_close(&model);
     if (st < 0)
