@@ -66,7 +66,11 @@ void tacit_parallel_for(tacit_pool *pool, size_t chunks, tacit_chunk_fn *fn, voi
     if (l && !l->seconds) {
         l->chunks = chunks;
         l->seconds = tacit_alloc((chunks + 1) * sizeof *l->seconds);
-        for (size_t i = 0; l->seconds && i < chunks; i++)
+        if (!l->seconds) {
+            fprintf(stderr, "bench_scaling: out of memory\n");
+            exit(1);
+        }
+        for (size_t i = 0; i < chunks; i++)
             l->seconds[i] = 1e9;
     }
     for (size_t i = 0; i < chunks; i++) {
@@ -74,7 +78,7 @@ void tacit_parallel_for(tacit_pool *pool, size_t chunks, tacit_chunk_fn *fn, voi
         fn(ctx, i, 0);
         double took = tacit_now() - start;
         in_chunks += took;
-        if (l && l->seconds && took < l->seconds[i])
+        if (l && took < l->seconds[i])
             l->seconds[i] = took;
     }
 }
