@@ -5,7 +5,7 @@
  * This program has a pool of its own in place of kernels/rt/pool.c: it says that it has T threads,
  * so that work is cut as for T, runs every chunk on the caller, and keeps the least time of each
  * over several forwards. What T threads would take is then counted out: whoever is free takes the
- * next chunk, as in the real pool, and each parallel loop costs BARRIER besides. Memory and clocks
+ * next run, as in the real pool, and each parallel loop costs BARRIER besides. Memory and clocks
  * are taken to be as fast for each thread as they are for one, so the figures are bounds from the
  * cutting alone.
  */
@@ -90,16 +90,17 @@ static void forget_loops(void)
     memset(loops, 0, sizeof loops);
 }
 
-/* One loop on so many threads: who is free takes the next chunk. */
+/* One loop on so many threads: who is free takes the next run of chunks. */
 static double makespan(const loop *l, unsigned threads)
 {
     double free_at[THREADS] = { 0 }, end = 0;
-    for (size_t i = 0; i < l->chunks; i++) {
+    for (size_t i = 0; i < l->chunks;) {
         unsigned first = 0;
         for (unsigned t = 1; t < threads; t++)
             if (free_at[t] < free_at[first])
                 first = t;
-        free_at[first] += l->seconds[i];
+        for (size_t run = tacit_pool_run(l->chunks - i, threads); run && i < l->chunks; run--)
+            free_at[first] += l->seconds[i++];
         end = free_at[first] > end ? free_at[first] : end;
     }
     return threads > 1 && l->chunks > 1 ? end + BARRIER : end;

@@ -54,6 +54,18 @@ static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const f
     }
 }
 
+/* Asks for what a tile ends with, at its beginning. */
+TACIT_INLINE void ask(size_t rows, size_t columns, const float *c, size_t ldc,
+                      const tacit_epilogue *e)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j += LINE) {
+            __builtin_prefetch(c + i * ldc + j, 1);
+            if (e && e->residual)
+                __builtin_prefetch(e->residual + i * e->ldr + j);
+        }
+}
+
 /* c (m, n) = or += a (m, kc) times rows [p, p + kc) of the packed (n, k). */
 TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, const float *a,
                              size_t lda, const float *packed, float *c, size_t ldc,
@@ -82,6 +94,8 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
                 here = moved(epilogue, i, j);
                 e = &here;
             }
+            if (m > FEW_ROWS)
+                ask(rows, columns, at, ldc, e);
             if (wide)
                 wide_tile(rows, kc, a + i * lda, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
             else

@@ -163,8 +163,11 @@ void TACIT_NAME(tacit_gemm_tn_f32)(size_t m, size_t n, size_t k, const float *a,
                 copy_rows(TACIT_NR, columns, kc, at, ldb, panel);
             coming next_a = { tiles && left ? rows + (kc + from) * lda : NULL,
                               left * (t + 1) / panels - from, m, lda };
-            coming next_b = { copied && j + TACIT_NR < n ? at + TACIT_NR : NULL, kc, TACIT_NR,
-                              ldb };
+            coming next_b = { NULL, kc, TACIT_NR, ldb };
+            if (copied && j + TACIT_NR < n)
+                next_b.x = at + TACIT_NR;
+            else if (copied && left)
+                next_b = (coming){ b + (p + kc) * ldb, left, TACIT_NR, ldb };
             tn_panel(m, columns, kc, rows, lda, tiles, copied ? panel : at, copied ? TACIT_NR : ldb,
                      c + j, ldc, more, &next_a, &next_b);
         }

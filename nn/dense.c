@@ -11,6 +11,9 @@
 #define ROWS      112
 #define COLUMNS   128
 #define NORM_ROWS 64
+/* Rows that GELU's memory is asked for ahead of time, and floats of a cache line. */
+#define AHEAD 4
+#define LINE  16
 /* Most rows of a block of dW. */
 #define WEIGHT_ROWS 196
 
@@ -109,8 +112,12 @@ static void finish(const dense_job *j, size_t row, size_t rows, size_t column, s
 {
     const tacit_kernels *k = j->work->kernels;
     const tacit_after *a = &j->after;
+    float *wide = a->gelu ? a->gelu : a->gelu_input; /* long since written, so not in a cache */
     for (size_t i = row; i < row + rows; i++) {
         float *y = j->y + i * j->ldy + column;
+        if (wide && i + AHEAD < row + rows)
+            for (size_t c = 0; c < columns; c += LINE)
+                __builtin_prefetch(wide + (i + AHEAD) * a->ldg + column + c, 1);
         if (a->scale)
             k->scale_add_f32(columns, y, a->scale[i / a->group],
                              a->residual ? a->residual + i * a->ldr + column : NULL, y);

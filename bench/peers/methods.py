@@ -21,7 +21,8 @@ network is a ResNet-18 with CIFAR's stem at 32 pixels, half as wide and half as 
 Of methods that mask, torch_masked.py is the peer, which tells how it does them. It begins with the
 weights, views and masks of ours; the first step's losses are printed, with a warning where they
 differ by more than rounding. Its layout is tried channels last and first, and where there are
-relative biases its attention as published, too. The default network is a ViT-Tiny of patches of 4
+relative biases its attention as published, too; and all as published at once, the allocator being
+the one PyTorch has by itself. The default network is a ViT-Tiny of patches of 4
 at 32 pixels, half as wide and a third as deep; --set dim=0 --set depth=0 --set heads=0 makes it
 whole. ViT-S/16 at 224 pixels, with heads and decoders of the published recipes:
 
@@ -194,6 +195,8 @@ def open_sides(program, args):
     """Ours first; what PyTorch cannot do is told and left out."""
     method, sides = program.method, [ours_of(program, args)]
     hows = [["channels-last"]]
+    if method in MASKED:
+        hows.append(["as-published"])
     if method == "moco" or method in MASKED:
         hows.append([])
     if method in ("simmim", "beit"):
@@ -206,7 +209,8 @@ def open_sides(program, args):
         command = [sys.executable, os.path.join(turns.HERE, script), method, program.config,
                    str(args.threads), *how]
         try:
-            sides.append(turns.Side(name, command, args.environment, greets=True))
+            sides.append(turns.Side(name, command, args.published if how == ["as-published"]
+                                    else args.environment, greets=True))
         except RuntimeError as error:
             print(f"{method}: left out: {error}", flush=True)
     if len(sides) < 2:
@@ -412,6 +416,7 @@ def main():
         sys.exit(f"methods.py: {args.images} images are not two batches of {args.batch}")
     args.trial_images = max(args.trial_images, args.batch)
     args.environment = turns.torch_environment(args.threads, args.allocator)
+    args.published = turns.torch_environment(args.threads, "glibc")
     print(f"{turns.cpu_name()}, {args.threads} threads; {turns.versions(*PACKAGES)}, "
           f"allocator {args.allocator}", flush=True)
     end, rows = time.monotonic() + 60 * args.minutes, []

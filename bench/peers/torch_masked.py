@@ -2,6 +2,7 @@
 """PyTorch's side of methods.py for methods that mask: as torch_methods.py, whose program it is.
 
     python torch_masked.py METHOD CONFIG THREADS [channels-last] [plain-attention] [compiled]
+    python torch_masked.py METHOD CONFIG THREADS as-published
 
 Steps are those of the published code: microsoft/SimMIM (models/simmim.py), microsoft/unilm
 (beit/engine_for_pretraining.py, modeling_pretrain.py), facebookresearch/SlowFast
@@ -9,8 +10,9 @@ Steps are those of the published code: microsoft/SimMIM (models/simmim.py), micr
 src/models/vision_transformer.py), facebookresearch/mae. Networks are timm's, of which BEiT's is
 that of microsoft/unilm; attention is PyTorch's scaled_dot_product_attention, with relative biases
 as its attn_mask, unless it is to be `plain`: products and a softmax, as published. The moving
-average goes through all tensors at once. BEiT's tokenizer is the DiscreteVAE of microsoft/unilm,
-with the weights of the setting `tokenizer`.
+average goes through all tensors at once and AdamW is fused. `as-published` has neither, nor
+channels last: plain attention, a tensor after the other. BEiT's tokenizer is the DiscreteVAE of
+microsoft/unilm, with the weights of the setting `tokenizer`.
 
 Beside CONFIG lie first_weights.safetensors and first_batch.safetensors of bench_methods: the
 network begins with the very weights of ours, and what stays in memory for "step" are the very
@@ -151,6 +153,7 @@ class MaskedViews(Views):
 
 class Masked(Method):
     """masks: of the images. names: how a tensor here begins, and as what in our file."""
+    published = False
     names = (("encoder.", ""), ("patch_embed.weight", "patch_embed.proj.weight"),
              ("patch_embed.bias", "patch_embed.proj.bias"))
 
@@ -412,8 +415,12 @@ class IJepa(Masked):
 
     @torch.no_grad()
     def after(self):
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.encoder.parameters()),
-                             1 - self.momentum)
+        ema, trained = list(self.target.parameters()), list(self.encoder.parameters())
+        if not self.published:
+            torch._foreach_lerp_(ema, trained, 1 - self.momentum)
+            return
+        for mean, value in zip(ema, trained):
+            mean.mul_(self.momentum).add_((1 - self.momentum) * value)
 
 
 class MAE(Masked):

@@ -454,15 +454,15 @@ METHODS = {"moco": MoCo, "swav": SwAV, "deepcluster": DeepCluster, "byol": BYOL,
 
 # ---- training
 
-def optimiser_of(c, model):
+def optimiser_of(c, model, fused):
     c.need("optimiser", "adamw", "sgd")
     c.need("accumulate", "1")
     rate = c("lr") * (c("batch") / 256 if c["lr_scale"] == "linear" else 1)
     if c["optimiser"] == "sgd":
         return torch.optim.SGD(groups_of(model), rate, c("momentum"), nesterov=c("nesterov"),
-                               weight_decay=c("weight_decay"), fused=True)
+                               weight_decay=c("weight_decay"), fused=fused)
     return torch.optim.AdamW(groups_of(model), rate, (c("beta1"), c("beta2")), c("eps"),
-                             c("weight_decay"), fused=True)
+                             c("weight_decay"), fused=fused)
 
 
 def clip_each(parameters, most):
@@ -477,13 +477,14 @@ class Program:
         self.batch, self.clip, self.clip_each = c.whole("batch"), c("clip"), c("clip_tensor")
         self.layout = torch.channels_last if "channels-last" in how else torch.contiguous_format
         self.model = make(c, "channels-last" in how).to(memory_format=self.layout)
-        if "plain-attention" in how:
+        published = self.model.published = "as-published" in how
+        if published or "plain-attention" in how:
             for module in self.model.modules():
                 if hasattr(module, "fused_attn"):
                     module.fused_attn = False
         self.images = self.model.images(c)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = optimiser_of(c, self.model)
+        self.optimiser = optimiser_of(c, self.model, fused=not published)
         self.loader = self.load(0, len(self.images))
         self.model.survey(self.loader)
         self.model.begin_epoch()

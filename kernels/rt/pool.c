@@ -1,4 +1,4 @@
-/* pool.c - threads that take chunks from a shared counter. See pool.h.
+/* pool.c - threads that take runs of chunks from a shared counter. See pool.h.
  *
  * Invariants:
  *  (1) `state` holds, in one word, the number of the current job, whether it is open, and how many
@@ -61,10 +61,14 @@ static inline void relax(void)
 static void run_chunks(tacit_pool *pool, unsigned worker)
 {
     for (;;) {
-        size_t chunk = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+        /* May be out of date: then the run is a little longer than it should be. */
+        size_t next = atomic_load_explicit(&pool->next, memory_order_relaxed);
+        size_t run = tacit_pool_run(next < pool->chunks ? pool->chunks - next : 0, pool->threads);
+        size_t chunk = atomic_fetch_add_explicit(&pool->next, run, memory_order_relaxed);
         if (chunk >= pool->chunks)
             return;
-        pool->fn(pool->ctx, chunk, worker);
+        for (size_t i = 0; i < run && chunk + i < pool->chunks; i++)
+            pool->fn(pool->ctx, chunk + i, worker);
     }
 }
 
