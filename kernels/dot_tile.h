@@ -12,6 +12,8 @@
 
 #include "simd.h"
 
+#define LINE 16 /* floats of a cache line */
+
 TACIT_INLINE vf load_some(const float *p, size_t left)
 {
     return left == VF ? vf_load(p) : vf_load_n(p, left);
@@ -50,6 +52,19 @@ TACIT_INLINE void finish_sum(const product *p, vsum sum, size_t row, size_t colu
         vf_store(c + column, y);
     else
         vf_store_n(c + column, y, left);
+}
+
+/* Asks for what a tile ends with, at its beginning. */
+TACIT_INLINE void ask(const product *p, size_t rows, size_t panels, size_t row, size_t column,
+                      const float *c)
+{
+    const float *residual = p->e && p->e->residual ? p->e->residual : NULL;
+    for (size_t i = row; i < row + rows; i++)
+        for (size_t j = column; j < column + panels * VF; j += LINE) {
+            __builtin_prefetch(c + i * p->ldc + j, 1);
+            if (residual)
+                __builtin_prefetch(residual + i * p->e->ldr + j);
+        }
 }
 
 /* rows and panels are constants at every call. */
@@ -103,6 +118,7 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, size_t 
         for (size_t row = 0, rows; row < m; row += rows, tiles--) {                                \
             const uint8_t *at = a + row * p->lda;                                                  \
             rows = (m - row + tiles - 1) / tiles;                                                  \
+            ask(p, rows, panels, row, column, c);                                                  \
             switch (rows) {                                                                        \
                 TILE(1)                                                                            \
                 TILE(2)                                                                            \
