@@ -58,7 +58,7 @@ ROWS_OF_768(l2norm_backward_f32, 12.0,
 ROWS_OF_768(soft_cross_entropy_f32, 12.0,
             c->k->soft_cross_entropy_f32(rows, n, c->a, n, c->b, n, c->c, n, c->c + size))
 ROWS_OF_768(moments_f32, 4.0, c->k->moments_f32(rows, n, c->a, n, sums, sums + n))
-ROWS_OF_768(batchnorm_f32, 8.0, c->k->batchnorm_f32(rows, n, c->a, n, &norm, c->c, n))
+ROWS_OF_768(batchnorm_f32, 8.0, c->k->batchnorm_f32(rows, n, c->a, n, &norm, NULL, 0, c->c, n))
 ROWS_OF_768(batchnorm_sums_f32, 8.0,
             c->k->batchnorm_sums_f32(rows, n, c->a, n, &norm, c->b, n, sums, sums + n))
 ROWS_OF_768(batchnorm_backward_f32, 12.0,
@@ -156,7 +156,6 @@ static void bench_maxpool_backward_f32(call *c)
     }
 ELEMENTS(gelu_backward_f32, 8192, "8192", 16.0,
          c->k->gelu_backward_f32(n, c->a, c->b, c->c, c->c + n))
-ELEMENTS(add_relu_f32, 8192, "8192", 12.0, c->k->add_relu_f32(n, c->a, c->b, c->c))
 ELEMENTS(relu_backward_f32, 8192, "8192", 12.0, c->k->relu_backward_f32(n, c->a, c->b, c->c))
 ELEMENTS(scale_add_f32, 8192, "8192", 12.0, c->k->scale_add_f32(n, c->a, 0.5f, c->b, c->c))
 ELEMENTS(squared_error_f32, 8192, "8192", 12.0,

@@ -178,14 +178,6 @@ double TACIT_NAME(tacit_squared_error_f32)(size_t n, const float *x, const float
     return vd_sum(sum);
 }
 
-void TACIT_NAME(tacit_add_relu_f32)(size_t n, const float *x, const float *y, float *z)
-{
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i);
-        STORE(z + i, vf_max(vf_add(LOAD(x + i), LOAD(y + i)), vf_zero()));
-    }
-}
-
 void TACIT_NAME(tacit_relu_backward_f32)(size_t n, const float *y, const float *dy, float *dx)
 {
     for (size_t i = 0; i < n; i += VF) {

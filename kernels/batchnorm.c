@@ -24,21 +24,41 @@ TACIT_INLINE void store_sums(double *p, vd x, size_t left)
     }
 }
 
+/* Vectors of columns whose sums fit into the registers: so many lines of a row are read at a time.
+ */
+#define WIDE 4
+
+/* width is a constant at every call. */
+TACIT_INLINE void moments(size_t width, size_t rows, size_t n, const float *x, size_t ldx,
+                          double *sum, double *square)
+{
+    const vf one = vf_set1(1);
+    vd s[WIDE], q[WIDE];
+    for (size_t j = 0; j < width; j++) {
+        s[j] = load_sums(sum + j * VF, VF_LEFT(n, j * VF));
+        q[j] = load_sums(square + j * VF, VF_LEFT(n, j * VF));
+    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < width; j++) {
+            size_t left = VF_LEFT(n, j * VF);
+            vf v = LOAD(x + r * ldx + j * VF);
+            s[j] = vd_fma(v, one, s[j]);
+            q[j] = vd_fma(v, v, q[j]);
+        }
+    for (size_t j = 0; j < width; j++) {
+        store_sums(sum + j * VF, s[j], VF_LEFT(n, j * VF));
+        store_sums(square + j * VF, q[j], VF_LEFT(n, j * VF));
+    }
+}
+
 void TACIT_NAME(tacit_moments_f32)(size_t rows, size_t n, const float *x, size_t ldx, double *sum,
                                    double *square)
 {
-    const vf one = vf_set1(1);
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i);
-        vd s = load_sums(sum + i, left), q = load_sums(square + i, left);
-        for (size_t r = 0; r < rows; r++) {
-            vf v = LOAD(x + r * ldx + i);
-            s = vd_fma(v, one, s);
-            q = vd_fma(v, v, q);
-        }
-        store_sums(sum + i, s, left);
-        store_sums(square + i, q, left);
-    }
+    size_t i = 0;
+    for (; i + WIDE * VF <= n; i += WIDE * VF)
+        moments(WIDE, rows, WIDE * VF, x + i, ldx, sum + i, square + i);
+    for (; i < n; i += VF)
+        moments(1, rows, n - i, x + i, ldx, sum + i, square + i);
 }
 
 /* h and y of 16 columns. */
@@ -64,20 +84,49 @@ TACIT_INLINE vf open_only(const columns *c, vf h, vf dy)
 }
 
 void TACIT_NAME(tacit_batchnorm_f32)(size_t rows, size_t n, const float *x, size_t ldx,
-                                     const tacit_batchnorm *norm, float *y, size_t ldy)
+                                     const tacit_batchnorm *norm, const float *beside, size_t ldb,
+                                     float *y, size_t ldy)
 {
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i);
-        columns c = columns_of(norm, i, left);
-        for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i += VF) {
+            size_t left = VF_LEFT(n, i);
+            columns c = columns_of(norm, i, left);
             vf v = vf_fma(hat(&c, LOAD(x + r * ldx + i)), c.gamma, c.beta);
-            if (norm->relu)
+            if (beside)
+                v = vf_add(v, LOAD(beside + r * ldb + i));
+            if (norm->relu || beside)
                 v = vf_max(v, vf_zero());
             if (left == VF)
                 vf_store(y + r * ldy + i, v);
             else
                 vf_store_n(y + r * ldy + i, v, left);
         }
+}
+
+/* Of the columns from i on; width is a constant at every call. */
+TACIT_INLINE void sums(size_t width, size_t rows, size_t n, size_t i, const float *x, size_t ldx,
+                       const tacit_batchnorm *norm, const float *dy, size_t lddy, double *sum,
+                       double *dot)
+{
+    const vf one = vf_set1(1);
+    vd s[WIDE], q[WIDE];
+    for (size_t j = 0; j < width; j++) {
+        s[j] = load_sums(sum + i + j * VF, VF_LEFT(n, i + j * VF));
+        q[j] = load_sums(dot + i + j * VF, VF_LEFT(n, i + j * VF));
+    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < width; j++) {
+            size_t at = i + j * VF, left = VF_LEFT(n, at);
+            columns c = columns_of(norm, at, left);
+            vf h = hat(&c, LOAD(x + r * ldx + at)), d = LOAD(dy + r * lddy + at);
+            if (norm->relu)
+                d = open_only(&c, h, d);
+            s[j] = vd_fma(d, one, s[j]);
+            q[j] = vd_fma(d, h, q[j]);
+        }
+    for (size_t j = 0; j < width; j++) {
+        store_sums(sum + i + j * VF, s[j], VF_LEFT(n, i + j * VF));
+        store_sums(dot + i + j * VF, q[j], VF_LEFT(n, i + j * VF));
     }
 }
 
@@ -85,21 +134,11 @@ void TACIT_NAME(tacit_batchnorm_sums_f32)(size_t rows, size_t n, const float *x,
                                           const tacit_batchnorm *norm, const float *dy, size_t lddy,
                                           double *sum, double *dot)
 {
-    const vf one = vf_set1(1);
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i);
-        columns c = columns_of(norm, i, left);
-        vd s = load_sums(sum + i, left), q = load_sums(dot + i, left);
-        for (size_t r = 0; r < rows; r++) {
-            vf h = hat(&c, LOAD(x + r * ldx + i)), d = LOAD(dy + r * lddy + i);
-            if (norm->relu)
-                d = open_only(&c, h, d);
-            s = vd_fma(d, one, s);
-            q = vd_fma(d, h, q);
-        }
-        store_sums(sum + i, s, left);
-        store_sums(dot + i, q, left);
-    }
+    size_t i = 0;
+    for (; i + WIDE * VF <= n; i += WIDE * VF)
+        sums(WIDE, rows, i + WIDE * VF, i, x, ldx, norm, dy, lddy, sum, dot);
+    for (; i < n; i += VF)
+        sums(1, rows, n, i, x, ldx, norm, dy, lddy, sum, dot);
 }
 
 void TACIT_NAME(tacit_batchnorm_backward_f32)(size_t rows, size_t n, const float *x, size_t ldx,
@@ -107,20 +146,18 @@ void TACIT_NAME(tacit_batchnorm_backward_f32)(size_t rows, size_t n, const float
                                               size_t lddy, const float *a, const float *b,
                                               float *dx, size_t lddx)
 {
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i);
-        columns c = columns_of(norm, i, left);
-        vf mean_d = LOAD(a + i), minus_b = vf_sub(vf_set1(-0.0f), LOAD(b + i));
-        vf factor = vf_mul(c.gamma, c.rstd);
-        for (size_t r = 0; r < rows; r++) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i += VF) {
+            size_t left = VF_LEFT(n, i);
+            columns c = columns_of(norm, i, left);
             vf h = hat(&c, LOAD(x + r * ldx + i)), d = LOAD(dy + r * lddy + i);
             if (norm->relu)
                 d = open_only(&c, h, d);
-            d = vf_mul(vf_fma(h, minus_b, vf_sub(d, mean_d)), factor);
+            vf minus_b = vf_sub(vf_set1(-0.0f), LOAD(b + i));
+            d = vf_mul(vf_fma(h, minus_b, vf_sub(d, LOAD(a + i))), vf_mul(c.gamma, c.rstd));
             if (left == VF)
                 vf_store(dx + r * lddx + i, d);
             else
                 vf_store_n(dx + r * lddx + i, d, left);
         }
-    }
 }

@@ -81,10 +81,12 @@ typedef struct tacit_batchnorm {
 typedef void tacit_moments_f32_fn(size_t rows, size_t n, const float *x, size_t ldx, double *sum,
                                   double *square);
 
-/* y = fma(h, gamma, beta), h = (x - mean) * rstd; then the relu. y may be x.
- * Bound: 8 rows n bytes. */
+/* y = fma(h, gamma, beta), h = (x - mean) * rstd; then the relu. With beside (rows, n), or NULL, it
+ * is max(y + beside, 0), the end of a residual block, whose norm has no relu of its own. y may be x
+ * or beside. Bound: 8 rows n bytes, 12 with beside. */
 typedef void tacit_batchnorm_f32_fn(size_t rows, size_t n, const float *x, size_t ldx,
-                                    const tacit_batchnorm *norm, float *y, size_t ldy);
+                                    const tacit_batchnorm *norm, const float *beside, size_t ldb,
+                                    float *y, size_t ldy);
 
 /* sum += dy and dot += dy * h for each column: the gradients of beta and gamma. With relu, dy
  * counts as 0 unless y > 0. Bound: 8 rows n bytes. */
@@ -150,9 +152,6 @@ typedef void tacit_maxpool_backward_f32_fn(const tacit_conv *conv, const float *
  * erf)). y may be x, dx may be dy. */
 typedef void tacit_gelu_backward_f32_fn(size_t n, const float *x, const float *dy, float *y,
                                         float *dx);
-
-/* z = max(x + y, 0): the end of a residual block. z may be x or y. */
-typedef void tacit_add_relu_f32_fn(size_t n, const float *x, const float *y, float *z);
 
 /* dx = y > 0 ? dy : 0, y being what the relu gave. dx may be dy. */
 typedef void tacit_relu_backward_f32_fn(size_t n, const float *y, const float *dy, float *dx);

@@ -144,13 +144,16 @@ void tacit_moments_f32_ref(size_t rows, size_t n, const float *x, size_t ldx, do
 }
 
 void tacit_batchnorm_f32_ref(size_t rows, size_t n, const float *x, size_t ldx,
-                             const tacit_batchnorm *norm, float *y, size_t ldy)
+                             const tacit_batchnorm *norm, const float *beside, size_t ldb, float *y,
+                             size_t ldy)
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < n; i++) {
             float h = (x[r * ldx + i] - norm->mean[i]) * norm->rstd[i];
             float v = fmaf(h, norm->gamma[i], norm->beta[i]);
-            y[r * ldy + i] = norm->relu ? ref_max(v, 0) : v;
+            if (beside)
+                v += beside[r * ldb + i];
+            y[r * ldy + i] = norm->relu || beside ? ref_max(v, 0) : v;
         }
 }
 
@@ -249,12 +252,6 @@ void tacit_maxpool_backward_f32_ref(const tacit_conv *c, const float *x, const f
                     d = most > value ? d : 0;
                 }
         }
-}
-
-void tacit_add_relu_f32_ref(size_t n, const float *x, const float *y, float *z)
-{
-    for (size_t i = 0; i < n; i++)
-        z[i] = ref_max(x[i] + y[i], 0);
 }
 
 void tacit_relu_backward_f32_ref(size_t n, const float *y, const float *dy, float *dx)

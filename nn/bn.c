@@ -56,8 +56,8 @@ typedef struct bn_job {
     const tacit_work *work;
     const tacit_bn *bn;
     tacit_batchnorm norm;
-    size_t rows, ldx, lddy, ldy;
-    const float *x, *dy;
+    size_t rows, ldx, ldb, lddy, ldy;
+    const float *x, *beside, *dy;
     float *y;
 } bn_job;
 
@@ -117,7 +117,8 @@ static void forward_chunk(void *ctx, size_t chunk, unsigned worker)
     const bn_job *j = ctx;
     size_t row = chunk * ROWS;
     j->work->kernels->batchnorm_f32(rows_of(j, chunk), j->bn->n, j->x + row * j->ldx, j->ldx,
-                                    &j->norm, j->y + row * j->ldy, j->ldy);
+                                    &j->norm, j->beside ? j->beside + row * j->ldb : NULL, j->ldb,
+                                    j->y + row * j->ldy, j->ldy);
 }
 
 static tacit_batchnorm norm_of(const tacit_bn *bn, size_t group)
@@ -152,13 +153,16 @@ static void take_statistics(const bn_job *j, size_t group)
 }
 
 void tacit_bn_forward(const tacit_work *work, tacit_bn *bn, size_t rows, const float *x, size_t ldx,
-                      float *y, size_t ldy)
+                      const float *beside, size_t ldb, float *y, size_t ldy)
 {
-    bn_job j = { .work = work, .bn = bn, .rows = rows / bn->groups, .ldx = ldx, .ldy = ldy };
-    assert(rows && rows % bn->groups == 0);
+    bn_job j = {
+        .work = work, .bn = bn, .rows = rows / bn->groups, .ldx = ldx, .ldb = ldb, .ldy = ldy
+    };
+    assert(rows && rows % bn->groups == 0 && !(beside && bn->relu));
     for (size_t g = 0; g < bn->groups; g++) {
         j.norm = norm_of(bn, g);
         j.x = x + g * j.rows * ldx;
+        j.beside = beside ? beside + g * j.rows * ldb : NULL;
         j.y = y + g * j.rows * ldy;
         tacit_parallel_for(work->pool, chunks_of(j.rows), moments_chunk, &j);
         take_statistics(&j, g);

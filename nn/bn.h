@@ -41,10 +41,11 @@ tacit_status tacit_bn_declare(tacit_bn *bn, const char *name, size_t n, bool rel
 bool tacit_bn_plan(const tacit_bn *bn, size_t *total);
 void tacit_bn_take(tacit_bn *bn, tacit_arena *arena);
 
-/* y may be x only where x is not needed for a backward. rows > 0, divisible into the groups.
- * Updates the running statistics. */
+/* y may be x only where x is not needed for a backward. rows > 0, divisible into the groups. With
+ * beside (rows, n), or NULL, y is max(norm + beside, 0), behind a norm without relu, whose backward
+ * begins at the sum. Updates the running statistics. */
 void tacit_bn_forward(const tacit_work *work, tacit_bn *bn, size_t rows, const float *x, size_t ldx,
-                      float *y, size_t ldy);
+                      const float *beside, size_t ldb, float *y, size_t ldy);
 /* x is the input of the last forward; dx may be dy. */
 void tacit_bn_backward(const tacit_work *work, tacit_bn *bn, size_t rows, const float *x,
                        size_t ldx, const float *dy, size_t lddy, float *dx, size_t lddx);

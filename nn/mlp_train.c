@@ -122,7 +122,8 @@ const float *tacit_mlp_forward(tacit_mlp *mlp, size_t rows, const float *x, size
         size_t out = mlp->layers[i].out;
         tacit_dense_forward(mlp->work, &mlp->dense[i], rows, x, ldx, mlp->before[i], out, NULL);
         if (has_norm(mlp, i))
-            tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, mlp->after[i], out);
+            tacit_bn_forward(mlp->work, &mlp->bn[i], rows, mlp->before[i], out, NULL, 0,
+                             mlp->after[i], out);
         else if (mlp->layers[i].relu)
             relu(rows * out, mlp->after[i]);
         if (mlp->layers[i].gelu)

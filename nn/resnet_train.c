@@ -220,11 +220,6 @@ static void over_maps(const tacit_resnet_train *net, size_t count,
     tacit_parallel_for(net->work->pool, (count + ELEMENTS - 1) / ELEMENTS, map_chunk, &j);
 }
 
-static void run_add_relu(const tacit_kernels *k, size_t n, const float *x, const float *y, float *z)
-{
-    k->add_relu_f32(n, x, y, z);
-}
-
 static void run_relu_back(const tacit_kernels *k, size_t n, const float *y, const float *dy,
                           float *dx)
 {
@@ -238,30 +233,30 @@ static size_t pixels_of(const tacit_conv_bn *part)
     return part->conv.shape.rows * part->conv.shape.columns;
 }
 
+/* beside: what the result is added to, or NULL. */
 static void part_forward(const tacit_resnet_train *net, tacit_conv_bn *part, const float *x,
-                         float *y)
+                         const float *beside, float *y)
 {
     size_t out = part->conv.out;
     tacit_convolution_forward(&part->conv, net->batch, x, part->z);
-    tacit_bn_forward(net->work, &part->bn, net->batch * pixels_of(part), part->z, out, y, out);
+    tacit_bn_forward(net->work, &part->bn, net->batch * pixels_of(part), part->z, out, beside, out,
+                     y, out);
 }
 
 static void block_forward(tacit_resnet_train *net, tacit_residual *b, const float *x)
 {
-    const tacit_conv_bn *last = &b->part[b->parts - 1];
     const float *beside = x;
     b->x = x;
+    if (b->shortcut.conv.out) {
+        part_forward(net, &b->shortcut, x, NULL, net->turn[0]);
+        beside = net->turn[0];
+    }
     for (size_t i = 0; i < b->parts; i++) {
-        float *y = i + 1 < b->parts ? b->part[i].y : net->turn[0];
-        part_forward(net, &b->part[i], x, y);
+        bool last = i + 1 == b->parts;
+        float *y = last ? b->out : b->part[i].y;
+        part_forward(net, &b->part[i], x, last ? beside : NULL, y);
         x = y;
     }
-    if (b->shortcut.conv.out) {
-        part_forward(net, &b->shortcut, b->x, net->turn[1]);
-        beside = net->turn[1];
-    }
-    over_maps(net, net->batch * tacit_convolution_size(&last->conv), run_add_relu, x, beside,
-              b->out);
 }
 
 /* An image to channels last. */
@@ -312,7 +307,7 @@ const float *tacit_resnet_train_forward(tacit_resnet_train *net, const float *im
     net->images = images;
     tacit_parallel_for(pool, batch, input_chunk, net);
     net->images = NULL;
-    part_forward(net, &net->stem, net->input, net->stem.y);
+    part_forward(net, &net->stem, net->input, NULL, net->stem.y);
     const float *x = net->stem.y;
     if (net->pool.kernel) {
         tacit_parallel_for(pool, batch, pool_chunk, net);

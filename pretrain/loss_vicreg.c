@@ -89,7 +89,7 @@ double tacit_vicreg_loss(const tacit_vicreg *v, size_t n, const float *z, float 
         const float *x = z + view * values;
         float *dx = dz + view * values;
         parts[TACIT_VICREG_VARIANCE] += variance(v, n, x);
-        k->batchnorm_f32(n, dim, x, dim, &centre, v->centred, dim);
+        k->batchnorm_f32(n, dim, x, dim, &centre, NULL, 0, v->centred, dim);
         parts[TACIT_VICREG_COVARIANCE] += tacit_correlation_loss(&v->correlation, n, v->centred,
                                                                  v->centred, turn, &cov, dx, NULL);
         for (size_t i = 0; i < n; i++)

@@ -136,7 +136,7 @@ static void soft_cross_entropy_run(const testcase *c, const tacit_kernels *kerne
 static void batchnorm_operands(testcase *c)
 {
     sizes(c, 2, (const size_t[]){ 500, 40 });
-    c->flags = draw(c) % 4; /* 1: relu, 2: in place */
+    c->flags = draw(c) % 8; /* 1: relu, 2: in place, 4: with something beside */
     for (size_t i = 0; i < 4; i++)
         add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
     add_operand(c, IN, F32, c->n[1], c->n[0], stride(c, c->n[0]));
@@ -168,6 +168,7 @@ static void batchnorm_shape(testcase *c)
     if (c->flags & 2)
         c->operands[4].role = INPUT_AND_OUTPUT;
     add_operand(c, OUT, F32, c->flags & 2 ? 0 : c->n[1], c->n[0], stride(c, c->n[0]));
+    add_operand(c, IN, F32, c->flags & 4 ? c->n[1] : 0, c->n[0], stride(c, c->n[0]));
 }
 
 static void batchnorm_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
@@ -176,6 +177,7 @@ static void batchnorm_run(const testcase *c, const tacit_kernels *kernels, any_f
     tacit_batchnorm norm = batchnorm_of(c);
     size_t to = c->flags & 2 ? 4 : 5;
     ((tacit_batchnorm_f32_fn *)kernel)(c->n[1], c->n[0], f32(c, 4), c->operands[4].ld, &norm,
+                                       c->flags & 4 ? f32(c, 6) : NULL, c->operands[6].ld,
                                        f32(c, to), c->operands[to].ld);
 }
 
@@ -386,17 +388,6 @@ static void maxpool_backward_run(const testcase *c, const tacit_kernels *kernels
     (void)kernels;
     ((tacit_maxpool_backward_f32_fn *)kernel)(&c->conv, f32(c, 0), f32(c, 1), c->operands[1].ld,
                                               f32(c, 2));
-}
-
-static void add_relu_shape(testcase *c)
-{
-    two_and_result(c, 3);
-}
-
-static void add_relu_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
-{
-    (void)kernels;
-    ((tacit_add_relu_f32_fn *)kernel)(c->n[0], f32(c, 0), f32(c, 1), in_place(c));
 }
 
 static void relu_backward_shape(testcase *c)

@@ -282,7 +282,7 @@ START_TEST(batchnorm_gradients)
                 rstd[i] = (float)(1 / sqrt(square[i] / (double)rows - middle * middle + 1e-3));
             }
             tacit_batchnorm norm = { mean, rstd, gf, bf, relu };
-            ref->batchnorm_f32(rows, n, xf, n, &norm, yf, n);
+            ref->batchnorm_f32(rows, n, xf, n, &norm, NULL, 0, yf, n);
             double total = 0;
             for (size_t i = 0; i < rows * n; i++)
                 total += (double)yf[i] * weight[i];

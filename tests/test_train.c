@@ -904,7 +904,7 @@ START_TEST(batch_norm_in_groups)
         ck_assert_int_eq(tacit_work_open(&work[k], NULL), TACIT_OK);
         tacit_params_init(&params[k], 1, NULL);
         for (size_t at = 0; at < ALL; at += rows * N) {
-            tacit_bn_forward(&work[k], &bn[k], rows, x + at, N, y[k] + at, N);
+            tacit_bn_forward(&work[k], &bn[k], rows, x + at, N, NULL, 0, y[k] + at, N);
             tacit_bn_backward(&work[k], &bn[k], rows, x + at, N, dy + at, N, dx[k] + at, N);
         }
     }
