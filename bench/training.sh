@@ -89,12 +89,13 @@ masked() {
     beit-cifar10) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
     beit-*) options+=(--set patch=8 --set dim=128 --set depth=4 --set heads=4) ;;
     simmim-cifar10) options+=(--set size=64 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
+    ijepa-cifar10) options+=(--set size=64 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
     ijepa-*) options+=(--set size=96 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
     *) options+=(--set patch="$patch" --set dim=192 --set depth=6 --set heads=3) ;;
     esac
     case $name in
     simmim-cifar10)
-        options+=(--epochs 30 --set warmup_epochs=2 --set mask_unit=16 --set norm_target=17 --set layer_scale=0
+        options+=(--epochs 80 --set warmup_epochs=2 --set mask_unit=16 --set norm_target=17 --set layer_scale=0
             --set lr=6e-3)
         ;;
     simmim-*) options+=(--epochs 48 --set warmup_epochs=2 --set mask_unit=16 --set layer_scale=0 --set lr=4e-3) ;;
@@ -113,16 +114,17 @@ masked() {
     ijepa-*)
         options+=(--epochs 24 --set warmup_epochs=2 --set lr=3e-4 --set lr_start=3e-5 --set predictor_heads=3
             --set min_keep=3 --set flip=0.5)
-        ;;
+        ;;&
+    ijepa-cifar10) options+=(--epochs 50 --set target_min=0.25 --set target_max=0.3) ;;
     esac
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
 
-[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae,maskfeat,beit,dvae}-cifar10 \
+[ $# -gt 0 ] || set -- {simclr,moco,swav,deepcluster,byol,dino,barlow,vicreg,mae,maskfeat,beit,simmim,ijepa,dvae}-cifar10 \
     {moco,swav,byol,vicreg,mae,maskfeat,beit,simmim,ijepa}-imagenette96
 for name; do
     case $name in
-    simmim-cifar10) side=64 ;;
+    simmim-cifar10 | ijepa-cifar10) side=64 ;;
     ijepa-*) side=96 ;;
     *-cifar10) side=32 ;;
     *) side=64 ;;

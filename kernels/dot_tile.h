@@ -60,7 +60,7 @@ TACIT_INLINE void ask(const product *p, size_t rows, size_t panels, size_t row, 
 {
     const float *residual = p->e && p->e->residual ? p->e->residual : NULL;
     for (size_t i = row; i < row + rows; i++)
-        for (size_t j = column; j < column + panels * VF; j += LINE) {
+        for (size_t j = column; j < column + panels * VF && j < p->n; j += LINE) {
             __builtin_prefetch(c + i * p->ldc + j, 1);
             if (residual)
                 __builtin_prefetch(residual + i * p->e->ldr + j);
