@@ -112,7 +112,7 @@ static void finish(const dense_job *j, size_t row, size_t rows, size_t column, s
 {
     const tacit_kernels *k = j->work->kernels;
     const tacit_after *a = &j->after;
-    float *wide = a->gelu ? a->gelu : a->gelu_input; /* long since written, so not in a cache */
+    float *wide = a->gelu ? a->gelu : a->gelu_input; /* in no cache yet */
     for (size_t i = row; i < row + rows; i++) {
         float *y = j->y + i * j->ldy + column;
         if (wide && i + AHEAD < row + rows)
