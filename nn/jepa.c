@@ -94,7 +94,6 @@ static bool plan(const tacit_jepa *j, size_t *total, tacit_jepa *to, tacit_arena
         float **at;
     } parts[] = {
         { j->max_batch * j->config.max_kept, narrow, arena ? &to->embedded : NULL },
-        { max_rows(j), narrow, arena ? &to->tokens : NULL },
         { max_rows(j), ld, arena ? &to->predictions : NULL },
         { max_rows(j), ld, arena ? &to->targets : NULL },
         { j->max_batch, j->config.encoder.dim, arena ? &to->features : NULL },
@@ -105,7 +104,9 @@ static bool plan(const tacit_jepa *j, size_t *total, tacit_jepa *to, tacit_arena
             *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
         else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
             return false;
-    return true;
+    if (arena)
+        to->wanted = tacit_arena_take(arena, max_rows(j), sizeof *j->wanted);
+    return arena || tacit_arena_plan(total, max_rows(j), sizeof *j->wanted);
 }
 
 bool tacit_jepa_plan(const tacit_jepa *jepa, size_t *total)
@@ -184,22 +185,16 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     const float *positions = j->positions->value;
     const float *seen = j->embedded + image * j->kept * ld;
     for (size_t b = 0; b < j->config.blocks; b++) {
-        float *x = tacit_trunk_input(&j->predictor) + row_of(j, image, b, tokens) * ld;
+        size_t first = row_of(j, image, b, tokens);
+        uint32_t *wanted = j->wanted + row_of(j, image, b, j->asked);
+        float *x = tacit_trunk_input(&j->predictor) + first * ld;
         for (size_t i = 0; i < j->kept; i++, x += ld)
             k->add_f32(dim, seen + i * ld, positions + j->context[image * j->kept + i] * dim, x);
-        for (size_t i = 0; i < j->asked; i++, x += ld)
+        for (size_t i = 0; i < j->asked; i++, x += ld) {
             k->add_f32(dim, j->mask_token->value, positions + block_of(j, image, b)[i] * dim, x);
+            wanted[i] = (uint32_t)(first + j->kept + i);
+        }
     }
-}
-
-/* What was asked for among the predictor's results. */
-static void gather_chunk(void *ctx, size_t sequence, unsigned worker)
-{
-    (void)worker;
-    tacit_jepa *j = ctx;
-    size_t ld = j->predictor.ld;
-    const float *from = j->predictor.normed + (sequence * (j->kept + j->asked) + j->kept) * ld;
-    memcpy(j->tokens + sequence * j->asked * ld, from, j->asked * ld * sizeof *from);
 }
 
 void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
@@ -221,26 +216,13 @@ void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
     tacit_dense_forward(work, &jepa->embed, batch * kept, seen, jepa->encoder.trunk.ld,
                         jepa->embedded, ld, NULL);
     tacit_parallel_for(work->pool, batch, tokens_chunk, jepa);
-    tacit_trunk_forward(&jepa->predictor, sequences, kept + asked, false);
-    tacit_parallel_for(work->pool, sequences, gather_chunk, jepa);
-    tacit_dense_forward(work, &jepa->predict, sequences * asked, jepa->tokens, ld,
-                        jepa->predictions, jepa->encoder.trunk.ld, NULL);
+    tacit_trunk_want(&jepa->predictor, jepa->wanted, sequences * asked);
+    const float *tokens = tacit_trunk_forward(&jepa->predictor, sequences, kept + asked, false);
+    tacit_dense_forward(work, &jepa->predict, sequences * asked, tokens, ld, jepa->predictions,
+                        jepa->encoder.trunk.ld, NULL);
 }
 
 /* Backward ------------------------------------------------------------------------------------ */
-
-/* Gradients of the predicted tokens, from the predictor's scratch to their places among all; the
- * others' are 0. */
-static void scatter_chunk(void *ctx, size_t sequence, unsigned worker)
-{
-    (void)worker;
-    tacit_jepa *j = ctx;
-    size_t ld = j->predictor.ld;
-    float *to = j->d + sequence * (j->kept + j->asked) * ld;
-    memset(to, 0, j->kept * ld * sizeof *to);
-    memcpy(to + j->kept * ld, j->predictor.wide + sequence * j->asked * ld,
-           j->asked * ld * sizeof *to);
-}
 
 /* Gradients of the predictor's input: the sum over blocks to the context, and the image's share of
  * the mask token's. */
@@ -266,8 +248,7 @@ void tacit_jepa_backward(tacit_jepa *jepa)
     const tacit_work *work = jepa->work;
     size_t ld = jepa->predictor.ld, wide = jepa->encoder.trunk.ld, dim = jepa->config.dim;
     tacit_dense_backward(work, &jepa->predict, tacit_jepa_rows(jepa), jepa->predictions, wide,
-                         jepa->tokens, ld, jepa->predictor.wide, ld, NULL);
-    tacit_parallel_for(work->pool, jepa->config.blocks * jepa->batch, scatter_chunk, jepa);
+                         jepa->predictor.normed, ld, jepa->d, ld, NULL);
     tacit_trunk_backward(&jepa->predictor, jepa->d);
     tacit_parallel_for(work->pool, jepa->batch, context_chunk, jepa);
     work->kernels->sum_rows_f32(jepa->batch, dim, work->partial, dim, true, jepa->mask_token->grad);
@@ -281,7 +262,7 @@ double tacit_jepa_flops(const tacit_jepa_config *config, double kept, double ask
     const tacit_vit_train_config *e = &config->encoder;
     tacit_trunk_config predictor = predictor_of(config);
     double blocks = (double)config->blocks, dim = config->dim;
-    return tacit_vit_train_flops(e, (size_t)kept) + tacit_vit_train_flops(e, 0) / 3 +
-           blocks * tacit_trunk_flops(&predictor, (size_t)(kept + asked)) +
+    return tacit_vit_train_flops(e, (size_t)kept, 0) + tacit_vit_train_flops(e, 0, 0) / 3 +
+           blocks * tacit_trunk_flops(&predictor, kept + asked, asked) +
            6 * dim * e->dim * (kept + blocks * asked);
 }

@@ -32,7 +32,7 @@ typedef struct tacit_jepa {
     tacit_trunk predictor;
     const uint32_t *context, *blocks; /* of the last forward */
     float *embedded;                  /* (max_batch max_kept, dim)                   */
-    float *tokens;                    /* (rows, dim): those that are predicted       */
+    uint32_t *wanted;                 /* (rows): those of the predictor that are predicted from */
     float *predictions; /* (rows, encoder's dim), encoder.trunk.ld apart; the caller puts their
                            gradients there for backward */
     float *targets;     /* the same of the target encoder  */

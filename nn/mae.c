@@ -73,7 +73,6 @@ static bool plan(const tacit_mae *mae, size_t *total, tacit_mae *to, tacit_arena
         float **at;
     } parts[] = {
         { mae->max_batch * (1 + mae->kept), mae->decoder.ld, arena ? &to->embedded : NULL },
-        { mae->max_batch * mae->masked, mae->decoder.ld, arena ? &to->tokens : NULL },
         { mae->max_batch * mae->masked, mae->ld_pixels, arena ? &to->predictions : NULL },
         { mae->max_batch * (1 + mae->encoder.patches), mae->decoder.ld, arena ? &to->d : NULL },
     };
@@ -82,7 +81,9 @@ static bool plan(const tacit_mae *mae, size_t *total, tacit_mae *to, tacit_arena
             *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
         else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
             return false;
-    return true;
+    if (arena)
+        to->wanted = tacit_arena_take(arena, mae->max_batch * mae->masked, sizeof *mae->wanted);
+    return arena || tacit_arena_plan(total, mae->max_batch * mae->masked, sizeof *mae->wanted);
 }
 
 bool tacit_mae_plan(const tacit_mae *mae, size_t *total)
@@ -104,10 +105,10 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     (void)worker;
     tacit_mae *mae = ctx;
     const tacit_kernels *k = mae->work->kernels;
-    size_t dim = mae->config.dim, ld = mae->decoder.ld;
+    size_t dim = mae->config.dim, ld = mae->decoder.ld, first = image * (1 + mae->encoder.patches);
     const float *positions = mae->positions->value;
     const float *seen = mae->embedded + image * (1 + mae->kept) * ld;
-    float *x = tacit_trunk_input(&mae->decoder) + image * (1 + mae->encoder.patches) * ld;
+    float *x = tacit_trunk_input(&mae->decoder) + first * ld;
     k->add_f32(dim, seen, positions, x);
     for (size_t i = 0; i < mae->kept; i++) {
         size_t at = 1 + mae->keep[image * mae->kept + i];
@@ -116,20 +117,8 @@ static void tokens_chunk(void *ctx, size_t image, unsigned worker)
     for (size_t i = 0; i < mae->masked; i++) {
         size_t at = 1 + mae->mask[image * mae->masked + i];
         k->add_f32(dim, mae->mask_token->value, positions + at * dim, x + at * ld);
+        mae->wanted[image * mae->masked + i] = (uint32_t)(first + at);
     }
-}
-
-/* The masked ones among the decoder's results. */
-static void gather_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    tacit_mae *mae = ctx;
-    size_t ld = mae->decoder.ld;
-    const float *from = mae->decoder.normed + image * (1 + mae->encoder.patches) * ld;
-    for (size_t i = 0; i < mae->masked; i++)
-        memcpy(mae->tokens + (image * mae->masked + i) * ld,
-               from + (1 + mae->mask[image * mae->masked + i]) * ld,
-               mae->config.dim * sizeof(float));
 }
 
 void tacit_mae_forward(tacit_mae *mae, const float *images, size_t batch, const uint32_t *keep,
@@ -144,24 +133,11 @@ void tacit_mae_forward(tacit_mae *mae, const float *images, size_t batch, const 
     tacit_dense_forward(work, &mae->embed, batch * (1 + mae->kept), seen, mae->encoder.trunk.ld,
                         mae->embedded, mae->decoder.ld, NULL);
     tacit_parallel_for(work->pool, batch, tokens_chunk, mae);
-    tacit_trunk_forward(&mae->decoder, batch, 1 + mae->encoder.patches, false);
-    tacit_parallel_for(work->pool, batch, gather_chunk, mae);
-    tacit_dense_forward(work, &mae->predict, batch * mae->masked, mae->tokens, mae->decoder.ld,
+    tacit_trunk_want(&mae->decoder, mae->wanted, batch * mae->masked);
+    const float *tokens =
+        tacit_trunk_forward(&mae->decoder, batch, 1 + mae->encoder.patches, false);
+    tacit_dense_forward(work, &mae->predict, batch * mae->masked, tokens, mae->decoder.ld,
                         mae->predictions, mae->ld_pixels, NULL);
-}
-
-/* Gradients of the predicted tokens, from the decoder's scratch to their places among all; the
- * others' are 0. */
-static void scatter_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    tacit_mae *mae = ctx;
-    size_t ld = mae->decoder.ld, tokens = 1 + mae->encoder.patches;
-    float *to = mae->d + image * tokens * ld;
-    memset(to, 0, tokens * ld * sizeof *to);
-    for (size_t i = 0; i < mae->masked; i++)
-        memcpy(to + (1 + mae->mask[image * mae->masked + i]) * ld,
-               mae->decoder.wide + (image * mae->masked + i) * ld, mae->config.dim * sizeof(float));
 }
 
 /* Gradients of the decoder's input: to what was seen, and the image's share of the mask token's. */
@@ -188,8 +164,7 @@ void tacit_mae_backward(tacit_mae *mae)
     const tacit_work *work = mae->work;
     size_t ld = mae->decoder.ld, dim = mae->config.dim;
     tacit_dense_backward(work, &mae->predict, mae->batch * mae->masked, mae->predictions,
-                         mae->ld_pixels, mae->tokens, ld, mae->decoder.wide, ld, NULL);
-    tacit_parallel_for(work->pool, mae->batch, scatter_chunk, mae);
+                         mae->ld_pixels, mae->decoder.normed, ld, mae->d, ld, NULL);
     tacit_trunk_backward(&mae->decoder, mae->d);
     tacit_parallel_for(work->pool, mae->batch, seen_chunk, mae);
     work->kernels->sum_rows_f32(mae->batch, dim, work->partial, dim, true, mae->mask_token->grad);
@@ -205,6 +180,7 @@ double tacit_mae_flops(const tacit_mae_config *config, size_t kept)
     tacit_trunk_config decoder = decoder_of(config);
     size_t side = e->image / e->patch, patches = side * side;
     double values = 3.0 * e->patch * e->patch;
-    return tacit_vit_train_flops(e, kept) + tacit_trunk_flops(&decoder, 1 + patches) +
-           6 * config->dim * ((double)(1 + kept) * e->dim + (double)(patches - kept) * values);
+    double tokens = (double)(1 + patches), masked = (double)(patches - kept);
+    return tacit_vit_train_flops(e, kept, 0) + tacit_trunk_flops(&decoder, tokens, masked) +
+           6 * config->dim * ((double)(1 + kept) * e->dim + masked * values);
 }

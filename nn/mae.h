@@ -25,7 +25,7 @@ typedef struct tacit_mae {
     tacit_trunk decoder;
     const uint32_t *keep, *mask; /* of the last forward */
     float *embedded;             /* (max_batch (1 + kept), dim)                       */
-    float *tokens;               /* (max_batch masked, dim): those that are predicted */
+    uint32_t *wanted;   /* (max_batch masked): rows of the decoder that are predicted from */
     float *predictions; /* (max_batch masked, 3 patch^2), ld_pixels apart; the caller puts their
                            gradients there for backward */
     float *d;           /* (max_batch (1 + patches), dim) */

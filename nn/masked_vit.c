@@ -34,7 +34,7 @@ bool tacit_masked_vit_plan(const tacit_masked_vit *m, size_t *total)
     return tacit_arena_plan(total, batch * m->vit.patches, 1) &&
            tacit_arena_plan(total, batch + 1, sizeof *m->first) &&
            tacit_arena_plan(total, rows, sizeof *m->patches) &&
-           tacit_arena_plan(total, rows, m->vit.trunk.ld * sizeof(float)) &&
+           tacit_arena_plan(total, rows, sizeof *m->wanted) &&
            tacit_arena_plan(total, rows, m->ld * sizeof(float)) &&
            tacit_vit_train_plan(&m->vit, total);
 }
@@ -45,7 +45,7 @@ void tacit_masked_vit_take(tacit_masked_vit *m, tacit_arena *arena)
     m->masks = tacit_arena_take(arena, batch * m->vit.patches, 1);
     m->first = tacit_arena_take(arena, batch + 1, sizeof *m->first);
     m->patches = tacit_arena_take(arena, rows, sizeof *m->patches);
-    m->tokens = tacit_arena_take(arena, rows, m->vit.trunk.ld * sizeof(float));
+    m->wanted = tacit_arena_take(arena, rows, sizeof *m->wanted);
     m->predictions = tacit_arena_take(arena, rows, m->ld * sizeof(float));
     tacit_vit_train_take(&m->vit, arena);
 }
@@ -53,68 +53,45 @@ void tacit_masked_vit_take(tacit_masked_vit *m, tacit_arena *arena)
 /* The rows that the masks ask for. */
 static void count_rows(tacit_masked_vit *m, size_t batch)
 {
-    size_t patches = m->vit.patches;
+    size_t patches = m->vit.patches, lead = m->vit.lead;
     m->rows = 0;
     for (size_t image = 0; image < batch; image++) {
         m->first[image] = (uint32_t)m->rows;
         for (size_t i = 0; i < patches; i++)
             if (m->masks[image * patches + i]) {
                 assert(m->rows - m->first[image] < m->max_masked);
+                m->wanted[m->rows] = (uint32_t)(image * (lead + patches) + lead + i);
                 m->patches[m->rows++] = (uint32_t)i;
             }
     }
     m->first[batch] = (uint32_t)m->rows;
 }
 
-static void gather_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    const tacit_masked_vit *m = ctx;
-    size_t ld = m->vit.trunk.ld, tokens = m->vit.trunk.tokens, lead = tokens - m->vit.patches;
-    const float *from = m->vit.trunk.normed + (image * tokens + lead) * ld;
-    for (size_t row = m->first[image]; row < m->first[image + 1]; row++)
-        memcpy(m->tokens + row * ld, from + m->patches[row] * ld,
-               m->predict.in * sizeof *m->tokens);
-}
-
 void tacit_masked_vit_forward(tacit_masked_vit *m, const float *images, size_t batch, bool drop)
 {
-    const tacit_work *work = m->vit.work;
     count_rows(m, batch);
     m->vit.masked = m->masks;
-    tacit_vit_train_forward(&m->vit, images, batch, NULL, 0, drop);
-    tacit_parallel_for(work->pool, batch, gather_chunk, m);
-    if (m->rows) /* small grids can be left without a mask */
-        tacit_dense_forward(work, &m->predict, m->rows, m->tokens, m->vit.trunk.ld, m->predictions,
-                            m->ld, NULL);
-}
-
-/* Gradients of predicted tokens, from the trunk's scratch to their places; the others' are 0. */
-static void scatter_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    tacit_masked_vit *m = ctx;
-    size_t ld = m->vit.trunk.ld, tokens = m->vit.trunk.tokens, lead = tokens - m->vit.patches;
-    float *to = m->vit.d + image * tokens * ld;
-    memset(to, 0, tokens * ld * sizeof *to);
-    for (size_t row = m->first[image]; row < m->first[image + 1]; row++)
-        memcpy(to + (lead + m->patches[row]) * ld, m->vit.trunk.wide + row * ld,
-               m->predict.in * sizeof *to);
+    /* Small grids can be left without a mask: then all is made, and nothing predicted. */
+    tacit_trunk_want(&m->vit.trunk, m->rows ? m->wanted : NULL, m->rows);
+    const float *tokens = tacit_vit_train_forward(&m->vit, images, batch, NULL, 0, drop);
+    if (m->rows)
+        tacit_dense_forward(m->vit.work, &m->predict, m->rows, tokens, m->vit.trunk.ld,
+                            m->predictions, m->ld, NULL);
 }
 
 void tacit_masked_vit_backward(tacit_masked_vit *m)
 {
-    const tacit_work *work = m->vit.work;
-    size_t ld = m->vit.trunk.ld;
+    tacit_trunk *trunk = &m->vit.trunk;
     if (m->rows)
-        tacit_dense_backward(work, &m->predict, m->rows, m->predictions, m->ld, m->tokens, ld,
-                             m->vit.trunk.wide, ld, NULL);
-    tacit_parallel_for(work->pool, m->vit.batch, scatter_chunk, m);
+        tacit_dense_backward(m->vit.work, &m->predict, m->rows, m->predictions, m->ld,
+                             trunk->normed, trunk->ld, m->vit.d, trunk->ld, NULL);
+    else
+        memset(m->vit.d, 0, trunk->results * trunk->ld * sizeof *m->vit.d);
     tacit_vit_train_backward(&m->vit);
 }
 
 double tacit_masked_vit_flops(const tacit_masked_vit *m)
 {
-    return tacit_vit_train_flops(&m->vit.config, 0) +
+    return tacit_vit_train_flops(&m->vit.config, 0, m->max_masked) +
            6 * (double)m->max_masked * (double)m->predict.in * (double)m->predict.out;
 }

@@ -18,7 +18,7 @@ typedef struct tacit_masked_vit {
     uint8_t *masks;              /* (max_batch, patches), not 0 where masked: set by the caller */
     uint32_t *first;    /* (max_batch + 1): where an image's rows begin, and the last's end */
     uint32_t *patches;  /* (rows): the patch of each row, in its image                      */
-    float *tokens;      /* (rows, dim), vit.trunk.ld apart */
+    uint32_t *wanted;   /* (rows): its token, in the batch                                  */
     float *predictions; /* (rows, values), ld apart; the caller puts their gradients there */
 } tacit_masked_vit;
 
@@ -33,8 +33,9 @@ void tacit_masked_vit_close(tacit_masked_vit *masked);
 bool tacit_masked_vit_plan(const tacit_masked_vit *masked, size_t *total);
 void tacit_masked_vit_take(tacit_masked_vit *masked, tacit_arena *arena);
 
-/* images (batch, 3, image, image), masks as set. The predictions are in masked->predictions, all
- * normalised tokens in vit.trunk.normed until the backward. drop: as for a trunk. */
+/* images (batch, 3, image, image), masks as set. The predictions are in masked->predictions, the
+ * normalised tokens (rows, dim) that they are made from in vit.trunk.normed until the backward.
+ * drop: as for a trunk. */
 void tacit_masked_vit_forward(tacit_masked_vit *masked, const float *images, size_t batch,
                               bool drop);
 /* From the gradients in masked->predictions to those of the parameters. */

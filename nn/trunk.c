@@ -13,6 +13,8 @@
  * of the cache. */
 #define PAD     16
 #define QUERIES 112
+/* Rows of a chunk that are copied or scaled. */
+#define COPIED 64
 
 static tacit_status declare_gammas(const tacit_trunk_config *config, const char *prefix, unsigned i,
                                    tacit_block *b, tacit_params *params, tacit_err *err)
@@ -127,11 +129,13 @@ static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_are
                tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, wide_ld(t) * sizeof(float)) &&
                tacit_arena_plan(total, 2 * depth * t->max_batch, sizeof(float)) &&
+               tacit_arena_plan(total, 2 * rows, sizeof(float)) &&
                (t->config.layer_scale <= 0 || tacit_layer_scale_plan(dim, widest, total));
     to->last = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->normed = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->wide = tacit_arena_take(arena, rows, wide_ld(t) * sizeof(float));
     to->scales = tacit_arena_take(arena, 2 * depth * t->max_batch, sizeof(float));
+    to->row_scales = tacit_arena_take(arena, 2 * rows, sizeof(float));
     if (t->config.layer_scale > 0)
         tacit_layer_scale_take(&to->layer_scale, t->work, dim, widest, arena);
     return true;
@@ -238,15 +242,99 @@ static void attention_backward(tacit_trunk *t, attention_job *a)
 
 /* Blocks -------------------------------------------------------------------------------------- */
 
+static size_t all_rows(const tacit_trunk *t)
+{
+    return t->batch * t->tokens;
+}
+
+/* Whether from its attention on a block has wanted rows alone. */
+static bool narrows(const tacit_trunk *t, size_t i)
+{
+    return t->wanted && i + 1 == t->config.depth;
+}
+
+/* Drop path's factors for a half of block i: one for `group` rows each. */
+static const float *branch_scales(const tacit_trunk *t, size_t i, size_t half, size_t *group)
+{
+    *group = narrows(t, i) ? 1 : t->tokens;
+    return narrows(t, i) ? t->row_scales + half * t->results
+                         : t->scales + (2 * i + half) * t->max_batch;
+}
+
 /* What follows a branch: drop path's factor, and the residual. */
 static tacit_after branch_end(const tacit_trunk *t, size_t i, size_t half, const float *residual)
 {
     tacit_after after = { .residual = residual, .ldr = t->ld };
-    if (t->drops) {
-        after.scale = t->scales + (2 * i + half) * t->max_batch;
-        after.group = t->tokens;
-    }
+    if (t->drops)
+        after.scale = branch_scales(t, i, half, &after.group);
     return after;
+}
+
+/* Rows of `x`, ld apart, to and from their places among all. */
+typedef struct copy_job {
+    const tacit_trunk *t;
+    const float *x;
+    float *y;
+} copy_job;
+
+static size_t copied_end(const tacit_trunk *t, size_t chunk)
+{
+    return (chunk + 1) * COPIED < t->results ? (chunk + 1) * COPIED : t->results;
+}
+
+static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    for (size_t r = chunk * COPIED; r < copied_end(t, chunk); r++)
+        memcpy(j->y + r * t->ld, j->x + t->wanted[r] * t->ld, t->config.dim * sizeof(float));
+}
+
+static void scatter_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    for (size_t r = chunk * COPIED; r < copied_end(t, chunk); r++)
+        memcpy(j->y + t->wanted[r] * t->ld, j->x + r * t->ld, t->config.dim * sizeof(float));
+}
+
+static void copy_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    size_t from = chunk * COPIED * j->t->ld, to = copied_end(j->t, chunk) * j->t->ld;
+    memcpy(j->y + from, j->x + from, (to - from) * sizeof(float));
+}
+
+static void clear_chunk(void *ctx, size_t image, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    size_t floats = j->t->tokens * j->t->ld;
+    memset(j->y + image * floats, 0, floats * sizeof(float));
+}
+
+static void each_wanted(const tacit_trunk *t, void (*chunk)(void *, size_t, unsigned), copy_job *j)
+{
+    tacit_parallel_for(t->work->pool, (t->results + COPIED - 1) / COPIED, chunk, j);
+}
+
+/* The wanted rows of x, in y. */
+static const float *gather(const tacit_trunk *t, const float *x, float *y)
+{
+    copy_job j = { t, x, y };
+    each_wanted(t, gather_chunk, &j);
+    return y;
+}
+
+/* The wanted rows x in their places in y, zeros in the others. */
+static void scatter(const tacit_trunk *t, const float *x, float *y)
+{
+    copy_job j = { t, x, y };
+    tacit_parallel_for(t->work->pool, t->batch, clear_chunk, &j);
+    each_wanted(t, scatter_chunk, &j);
 }
 
 /* The last layer of a branch, with LayerScale where there is one. */
@@ -260,16 +348,22 @@ static void block_forward(tacit_trunk *t, size_t i, float *y)
 {
     const tacit_block *b = &t->blocks[i];
     const tacit_work *work = t->work;
-    size_t rows = t->batch * t->tokens;
+    const float *x = b->x, *heads = b->heads;
+    size_t rows = all_rows(t);
     tacit_layernorm_forward(work, &b->norm1, rows, b->x, t->ld, t->normed, t->ld);
     tacit_dense_forward(work, &b->qkv, rows, t->normed, t->ld, b->qkv_out, t->ld_qkv, NULL);
 
     attention_job a = { .t = t, .b = b, .step = tacit_even_chunk(t->tokens, QUERIES) };
     a.steps = (t->tokens + a.step - 1) / a.step;
     tacit_parallel_for(work->pool, t->batch * t->config.heads * a.steps, attention_chunk, &a);
-    tacit_after after = branch_end(t, i, 0, b->x);
-    tacit_dense_forward(work, scaled(t, &b->proj, b->gamma1), rows, b->heads, t->ld, b->middle,
-                        t->ld, &after);
+    if (narrows(t, i)) {
+        rows = t->results;
+        x = gather(t, x, t->normed);
+        heads = gather(t, heads, t->wide);
+    }
+    tacit_after after = branch_end(t, i, 0, x);
+    tacit_dense_forward(work, scaled(t, &b->proj, b->gamma1), rows, heads, t->ld, b->middle, t->ld,
+                        &after);
 
     tacit_layernorm_forward(work, &b->norm2, rows, b->middle, t->ld, t->normed, t->ld);
     after = (tacit_after){ .gelu = y ? t->wide : NULL, .ldg = t->ld_hidden };
@@ -281,6 +375,23 @@ static void block_forward(tacit_trunk *t, size_t i, float *y)
                         &after);
 }
 
+void tacit_trunk_want(tacit_trunk *trunk, const uint32_t *rows, size_t count)
+{
+    assert(!rows || count);
+    trunk->wanted = rows;
+    trunk->results = count;
+}
+
+/* Of the last block, a factor for each wanted row. */
+static void spread_scales(tacit_trunk *t)
+{
+    const float *scales = t->scales + 2 * (t->config.depth - 1) * t->max_batch;
+    for (size_t half = 0; half < 2; half++)
+        for (size_t r = 0; r < t->results; r++)
+            t->row_scales[half * t->results + r] =
+                scales[half * t->max_batch + t->wanted[r] / t->tokens];
+}
+
 const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop)
 {
     size_t depth = trunk->config.depth;
@@ -288,9 +399,13 @@ const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens
     trunk->batch = batch;
     trunk->tokens = tokens;
     trunk->drops = drop;
+    if (!trunk->wanted)
+        trunk->results = all_rows(trunk);
+    else if (drop)
+        spread_scales(trunk);
     for (size_t i = 0; i < depth; i++)
         block_forward(trunk, i, i + 1 < depth ? trunk->blocks[i + 1].x : trunk->last);
-    tacit_layernorm_forward(trunk->work, &trunk->norm, batch * tokens, trunk->last, trunk->ld,
+    tacit_layernorm_forward(trunk->work, &trunk->norm, trunk->results, trunk->last, trunk->ld,
                             trunk->normed, trunk->ld);
     return trunk->normed;
 }
@@ -299,16 +414,18 @@ typedef struct scale_job {
     const tacit_trunk *t;
     const float *scale, *x;
     float *y;
+    size_t rows, group;
 } scale_job;
 
-static void scale_chunk(void *ctx, size_t image, unsigned worker)
+static void scale_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
     const scale_job *j = ctx;
     const tacit_trunk *t = j->t;
-    for (size_t row = image * t->tokens; row < (image + 1) * t->tokens; row++)
-        t->work->kernels->scale_add_f32(t->config.dim, j->x + row * t->ld, j->scale[image], NULL,
-                                        j->y + row * t->ld);
+    size_t end = (chunk + 1) * COPIED < j->rows ? (chunk + 1) * COPIED : j->rows;
+    for (size_t row = chunk * COPIED; row < end; row++)
+        t->work->kernels->scale_add_f32(t->config.dim, j->x + row * t->ld, j->scale[row / j->group],
+                                        NULL, j->y + row * t->ld);
 }
 
 /* The gradient of a branch's result: d, or under drop path d times the images' factors, in y. */
@@ -317,8 +434,9 @@ static const float *branch_gradient(const tacit_trunk *t, size_t i, size_t half,
 {
     if (!t->drops)
         return d;
-    scale_job j = { t, t->scales + (2 * i + half) * t->max_batch, d, y };
-    tacit_parallel_for(t->work->pool, t->batch, scale_chunk, &j);
+    scale_job j = { .t = t, .x = d, .y = y, .rows = narrows(t, i) ? t->results : all_rows(t) };
+    j.scale = branch_scales(t, i, half, &j.group);
+    tacit_parallel_for(t->work->pool, (j.rows + COPIED - 1) / COPIED, scale_chunk, &j);
     return y;
 }
 
@@ -327,7 +445,7 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
 {
     const tacit_block *b = &t->blocks[i];
     const tacit_work *work = t->work;
-    size_t rows = t->batch * t->tokens, ld = t->ld;
+    size_t rows = narrows(t, i) ? t->results : all_rows(t), ld = t->ld;
     float *n = t->normed, *dn = t->last, *wide = t->wide;
 
     const float *db = branch_gradient(t, i, 1, d, dn);
@@ -341,11 +459,20 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
     tacit_layernorm_backward(work, &b->norm2, rows, b->middle, ld, dn, ld, d, ld, true);
 
     db = branch_gradient(t, i, 0, d, n);
-    tacit_dense_backward(work, scaled(t, &b->proj, b->gamma1), rows, db, ld, b->heads, ld, dn, ld,
+    const float *heads = narrows(t, i) ? gather(t, b->heads, wide) : b->heads;
+    tacit_dense_backward(work, scaled(t, &b->proj, b->gamma1), rows, db, ld, heads, ld, dn, ld,
                          NULL);
     if (b->gamma1)
         tacit_layer_scale_end(&t->layer_scale, &b->proj, b->gamma1);
     attention_job a = { .t = t, .b = b, .dheads = dn, .dqkv = wide, .ld_dqkv = t->ld_qkv };
+    if (narrows(t, i)) {
+        scatter(t, dn, n);
+        a.dheads = n;
+        copy_job aside = { t, d, dn };
+        each_wanted(t, copy_chunk, &aside);
+        scatter(t, dn, d);
+        rows = all_rows(t);
+    }
     attention_backward(t, &a);
     tacit_layernorm_forward(work, &b->norm1, rows, b->x, ld, n, ld);
     tacit_dense_backward(work, &b->qkv, rows, wide, t->ld_qkv, n, ld, dn, ld, NULL);
@@ -354,10 +481,11 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
 
 void tacit_trunk_backward(tacit_trunk *trunk, float *d)
 {
-    size_t rows = trunk->batch * trunk->tokens, ld = trunk->ld;
+    size_t ld = trunk->ld;
     if (trunk->relative)
         tacit_relative_bias_clear(trunk->relative);
-    tacit_layernorm_backward(trunk->work, &trunk->norm, rows, trunk->last, ld, d, ld, d, ld, false);
+    tacit_layernorm_backward(trunk->work, &trunk->norm, trunk->results, trunk->last, ld, d, ld, d,
+                             ld, false);
     for (size_t i = trunk->config.depth; i-- > 0;) {
         if (trunk->config.recompute && i + 1 < trunk->config.depth)
             block_forward(trunk, i, NULL);
@@ -369,4 +497,13 @@ void tacit_trunk_backward(tacit_trunk *trunk, float *d)
     }
     if (trunk->relative)
         tacit_relative_bias_backward(trunk->relative, trunk->work->kernels, trunk->work->pool);
+}
+
+/* Each product of a forward has two in the backward; of attention's two there are five, one of
+ * which only makes the scores again. Counted is what the gradients need: two each. */
+double tacit_trunk_flops(const tacit_trunk_config *c, double tokens, double wanted)
+{
+    double dim = c->dim, tail = dim * (dim + 2 * c->mlp); /* of a token behind attention */
+    double block = tokens * (3 * dim * dim + tail) + 2 * tokens * tokens * dim;
+    return 3 * 2 * (c->depth * block - (tokens - wanted) * tail);
 }

@@ -6,6 +6,9 @@
  * GELU are made again. With `recompute` only the input is kept, and a block runs again before its
  * backward (Chen et al. 2016, arXiv:1604.06174).
  *
+ * Where the results of some tokens alone are wanted, as of the class token or of masked patches,
+ * the last block does for the others no more than its attention: no other token reads what follows.
+ *
  * As in BEiT, each branch may have LayerScale, and the scores relative position biases, which the
  * trunk's owner declares.
  */
@@ -42,9 +45,12 @@ typedef struct tacit_trunk {
     tacit_layernorm norm;
     tacit_layer_scale layer_scale;
     tacit_relative_bias *relative; /* NULL: none; the caller's, set and laid out before a forward */
+    const uint32_t *wanted;        /* tacit_trunk_want */
+    size_t results;                /* rows of the last forward's results */
     float *last;                   /* what the norm reads                */
     float *normed, *wide;          /* of the moment: (rows, dim), (rows, 3 dim or mlp) */
     float *scales;                 /* (depth, 2, max_batch): drop path's, of the last forward */
+    float *row_scales;             /* (2, rows): those of the last block, for wanted rows     */
     bool drops;
 } tacit_trunk;
 
@@ -68,12 +74,19 @@ void tacit_trunk_draw(tacit_trunk *trunk, size_t image, uint64_t seed, uint64_t 
 /* Where the rows of tokens are put before a forward: (batch * tokens, dim), ld apart. */
 float *tacit_trunk_input(tacit_trunk *trunk);
 
-/* The normalised tokens, valid until the next call. With `drop`, scales must have been drawn for
- * all images of the batch. */
+/* From now on results are those of `count` > 0 different rows of the batch's tokens alone, in that
+ * order. `rows` stays the caller's, until the backward; NULL: all rows again. */
+void tacit_trunk_want(tacit_trunk *trunk, const uint32_t *rows, size_t count);
+
+/* The normalised tokens, or those that are wanted, valid until the next call. With `drop`, scales
+ * must have been drawn for all images of the batch. */
 const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop);
 
-/* d (batch * tokens, dim), ld apart: the gradient of what the forward gave, which becomes that of
- * its input. */
+/* d, ld apart: the gradient of what the forward gave (results, dim), which becomes that of its
+ * input (batch * tokens, dim). */
 void tacit_trunk_backward(tacit_trunk *trunk, float *d);
+
+/* FLOPs of a forward and a backward of one image's tokens, so many of them wanted. */
+double tacit_trunk_flops(const tacit_trunk_config *config, double tokens, double wanted);
 
 #endif

@@ -372,20 +372,13 @@ void tacit_vit_train_backward(tacit_vit_train *vit)
                          vit->pixels, vit->ld_pixels, NULL, 0, NULL);
 }
 
-/* Each product of a forward has two in the backward; of attention's two there are five, one of
- * which only makes the scores again. Counted is what the gradients need: two each. */
-double tacit_trunk_flops(const tacit_trunk_config *c, size_t tokens)
-{
-    double t = (double)tokens, dim = c->dim, mlp = c->mlp;
-    return 3 * 2 * c->depth * (t * dim * (4 * dim + 2 * mlp) + 2 * t * t * dim);
-}
-
-double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept)
+double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept, size_t wanted)
 {
     size_t side = side_of(config);
     tacit_trunk_config trunk = trunk_of(config);
     if (!kept)
         kept = side * side;
-    return tacit_trunk_flops(&trunk, !config->no_cls + kept) +
+    double tokens = (double)(!config->no_cls + kept);
+    return tacit_trunk_flops(&trunk, tokens, wanted ? (double)wanted : tokens) +
            2 * 2 * (double)kept * 3 * config->patch * config->patch * config->dim;
 }

@@ -56,7 +56,7 @@ typedef struct tacit_vit_train {
                        the forward, their gradients in the backward */
     tacit_regrid regrid;
     float *placed;
-    float *d; /* (rows, dim), trunk.ld apart: the caller's gradient of the tokens, for backward */
+    float *d; /* (rows, dim), trunk.ld apart: the caller's gradient of what the forward gave */
 } tacit_vit_train;
 
 /* max_kept: the most patches that an image is seen by, 0 for all. What was declared, well or badly,
@@ -89,14 +89,15 @@ void tacit_vit_train_take(tacit_vit_train *vit, tacit_arena *arena);
 
 /* images (batch, 3, image, image). keep (batch, kept): the patches of each image that are seen,
  * which must stay until the backward; NULL for all. Gives the normalised tokens (batch, lead +
- * kept, dim), rows trunk.ld apart, until the next call. */
+ * kept, dim), or those that the trunk was told to (tacit_trunk_want), rows trunk.ld apart, until
+ * the next call. */
 const float *tacit_vit_train_forward(tacit_vit_train *vit, const float *images, size_t batch,
                                      const uint32_t *keep, size_t kept, bool drop);
 /* From vit->d, which it overwrites, to the gradients of the parameters. */
 void tacit_vit_train_backward(tacit_vit_train *vit);
 
-/* FLOPs of a forward and a backward of one image with so many kept patches (0: all). */
-double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept);
-double tacit_trunk_flops(const tacit_trunk_config *config, size_t tokens);
+/* FLOPs of a forward and a backward of one image with so many kept patches, and tokens that are
+ * wanted (0: all). */
+double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept, size_t wanted);
 
 #endif

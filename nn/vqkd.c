@@ -409,7 +409,7 @@ double tacit_vqkd_encode_flops(const tacit_vqkd *v)
 {
     const tacit_vqkd_config *c = &v->config;
     double dim = c->encoder.dim, patches = (double)v->patches;
-    return tacit_vit_train_flops(&c->encoder, 0) / 3 +
+    return tacit_vit_train_flops(&c->encoder, 0, 0) / 3 +
            2 * patches * (dim * (dim + (double)c->code_dim) + (double)(c->codes * c->code_dim));
 }
 
@@ -418,7 +418,8 @@ double tacit_vqkd_flops(const tacit_vqkd *v)
     const tacit_vqkd_config *c = &v->config;
     tacit_trunk_config decoder = decoder_of(c);
     double dim = c->encoder.dim, patches = (double)v->patches;
-    return tacit_vit_train_flops(&c->encoder, 0) + tacit_trunk_flops(&decoder, v->tokens) +
+    double tokens = (double)v->tokens;
+    return tacit_vit_train_flops(&c->encoder, 0, 0) + tacit_trunk_flops(&decoder, tokens, tokens) +
            6 * patches * dim * (2 * dim + 2 * (double)c->code_dim + (double)c->target_dim) +
            2 * patches * (double)(c->codes * c->code_dim);
 }

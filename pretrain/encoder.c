@@ -113,12 +113,12 @@ tacit_status tacit_encoder_declare(tacit_encoder *e, const tacit_config *config,
                                    const tacit_backbone_config *backbone, size_t max_batch,
                                    tacit_params *params, tacit_work *work, tacit_err *err)
 {
-    *e = (tacit_encoder){ .family = backbone->family };
+    *e = (tacit_encoder){ .family = backbone->family, .max_batch = max_batch };
     if (is_vit(e)) {
         tacit_vit_train_config vit = tacit_encoder_vit(config, &backbone->vit);
         tacit_status st = tacit_vit_train_declare(&e->vit, &vit, max_batch, 0, params, work, err);
         e->dim = vit.dim;
-        e->ld = (1 + e->vit.patches) * e->vit.trunk.ld;
+        e->ld = e->vit.trunk.ld;
         return st;
     }
     tacit_status st = tacit_resnet_train_declare(&e->resnet, &backbone->resnet,
@@ -165,16 +165,19 @@ void tacit_encoder_close(tacit_encoder *e)
 
 bool tacit_encoder_plan(const tacit_encoder *e, size_t *total)
 {
-    return is_vit(e) ? tacit_vit_train_plan(&e->vit, total)
+    return is_vit(e) ? tacit_arena_plan(total, e->max_batch, sizeof *e->wanted) &&
+                           tacit_vit_train_plan(&e->vit, total)
                      : tacit_resnet_train_plan(&e->resnet, total);
 }
 
 void tacit_encoder_take(tacit_encoder *e, tacit_arena *arena)
 {
-    if (is_vit(e))
-        tacit_vit_train_take(&e->vit, arena);
-    else
+    if (!is_vit(e)) {
         tacit_resnet_train_take(&e->resnet, arena);
+        return;
+    }
+    e->wanted = tacit_arena_take(arena, e->max_batch, sizeof *e->wanted);
+    tacit_vit_train_take(&e->vit, arena);
 }
 
 const float *tacit_encoder_forward(tacit_encoder *e, const float *images, size_t batch,
@@ -185,15 +188,15 @@ const float *tacit_encoder_forward(tacit_encoder *e, const float *images, size_t
     bool drop = draws && e->vit.config.drop_path > 0;
     for (size_t i = 0; drop && i < batch; i++)
         tacit_trunk_draw(&e->vit.trunk, i, seed, draws[i]);
+    for (size_t i = 0; i < batch; i++)
+        e->wanted[i] = (uint32_t)(i * (1 + e->vit.patches));
+    tacit_trunk_want(&e->vit.trunk, e->wanted, batch);
     return tacit_vit_train_forward(&e->vit, images, batch, NULL, 0, drop);
 }
 
-float *tacit_encoder_gradient(tacit_encoder *e)
+float *tacit_encoder_gradient(const tacit_encoder *e)
 {
-    if (!is_vit(e))
-        return e->resnet.d;
-    memset(e->vit.d, 0, e->vit.batch * e->ld * sizeof *e->vit.d); /* of what is no class token */
-    return e->vit.d;
+    return is_vit(e) ? e->vit.d : e->resnet.d;
 }
 
 void tacit_encoder_backward(tacit_encoder *e)
@@ -207,7 +210,7 @@ void tacit_encoder_backward(tacit_encoder *e)
 double tacit_encoder_flops(const tacit_encoder *e)
 {
     if (is_vit(e))
-        return tacit_vit_train_flops(&e->vit.config, 0);
+        return tacit_vit_train_flops(&e->vit.config, 0, 1);
     const tacit_convolution *stem = &e->resnet.stem.conv; /* its backward ends at its weights */
     return 3 * tacit_resnet_flops(&e->resnet.config) -
            2.0 * (double)tacit_convolution_size(stem) * (double)stem->dense.in;

@@ -26,6 +26,8 @@ typedef struct tacit_encoder {
     tacit_vit_train vit; /* one of the two */
     tacit_resnet_train resnet;
     size_t dim, ld; /* of the features, and between their rows */
+    size_t max_batch;
+    uint32_t *wanted; /* (max_batch): a ViT's class tokens, in the batch */
 } tacit_encoder;
 
 /* Must be closed, declared well or badly. */
@@ -50,8 +52,8 @@ void tacit_encoder_take(tacit_encoder *encoder, tacit_arena *arena);
  * draws: drop path's stream of each image, or NULL where nothing is dropped. */
 const float *tacit_encoder_forward(tacit_encoder *encoder, const float *images, size_t batch,
                                    uint64_t seed, const uint64_t *draws);
-/* Where the gradient of the features goes before a backward, ld apart; call it once for each. */
-float *tacit_encoder_gradient(tacit_encoder *encoder);
+/* Where the gradient of the features goes before a backward, ld apart. */
+float *tacit_encoder_gradient(const tacit_encoder *encoder);
 void tacit_encoder_backward(tacit_encoder *encoder);
 
 /* FLOPs of a forward and a backward of one image. */

@@ -3,6 +3,8 @@
 
 #include "draws.h"
 
+#include <string.h>
+
 tacit_status tacit_masked_modelling_declare(tacit_masked_modelling *m, const tacit_learner *l,
                                             const tacit_vit_train_config *config, size_t max_masked,
                                             size_t values, const char *head, tacit_err *err)
@@ -25,16 +27,20 @@ void tacit_masked_modelling_take(tacit_masked_modelling *m, tacit_arena *arena)
     tacit_masked_vit_take(&m->net, arena);
 }
 
-/* The mean of an image's patches. */
+/* The mean of an image's predicted tokens; zeros where there is none. */
 static void features_chunk(void *ctx, size_t image, unsigned worker)
 {
     (void)worker;
     const tacit_masked_modelling *m = ctx;
-    const tacit_vit_train *vit = &m->net.vit;
-    size_t dim = vit->config.dim, ld = vit->trunk.ld;
-    const float *tokens = vit->trunk.normed + image * vit->trunk.tokens * ld;
-    m->work->kernels->mean_rows_f32(vit->patches, dim, tokens + vit->lead * ld, ld,
-                                    m->features + image * dim);
+    const tacit_trunk *trunk = &m->net.vit.trunk;
+    size_t dim = m->net.predict.in, first = m->net.first[image];
+    size_t rows = m->net.first[image + 1] - first;
+    float *to = m->features + image * dim;
+    if (rows)
+        m->work->kernels->mean_rows_f32(rows, dim, trunk->normed + first * trunk->ld, trunk->ld,
+                                        to);
+    else
+        memset(to, 0, dim * sizeof *to);
 }
 
 void tacit_masked_modelling_forward(tacit_masked_modelling *m, const tacit_part *part)

@@ -1,5 +1,6 @@
-/* masked_modelling.h - what methods over masked_vit.h have in common: drop path, and the mean of
- * the patches as an image's features. Their state begins with it.
+/* masked_modelling.h - what methods over masked_vit.h have in common: drop path, and as an
+ * image's features the mean of what became of its masked patches: the other tokens are not made.
+ * Their state begins with it.
  */
 #ifndef TACIT_MASKED_MODELLING_H
 #define TACIT_MASKED_MODELLING_H

@@ -590,6 +590,55 @@ START_TEST(drop_path_and_learned_positions_of_some_patches)
 }
 END_TEST
 
+/* Results of some rows alone, in any order, are the bits that all rows' results have there, and
+ * their gradients those where the others' are 0; under drop path, with recomputation (odd) and with
+ * BEiT's parts (2 and 3). */
+START_TEST(results_of_wanted_tokens_alone)
+{
+    static const uint32_t wanted[] = { 3 * PATCHES + 1, 0, 20, 5, 2 * PATCHES + 2, 19 };
+    enum { WANTED = sizeof wanted / sizeof *wanted, ROWS = BATCH * (1 + PATCHES) };
+    const tacit_kernels *kernels = tacit_kernels_for(isas[isa_count - 1]);
+    float *images = need("images", (size_t)BATCH * 3 * IMAGE * IMAGE);
+    float *cotangent = need("vit.cotangent", ROWS * DIM);
+    float *want = tacit_alloc(WANTED * DIM * sizeof *want);
+    net n[2];
+    tacit_err err;
+    as_beit = _i / 2;
+    for (size_t some = 0; some < 2; some++) {
+        tacit_vit_train *vit = &n[some].vit;
+        ck_assert_msg(!net_open(&n[some], VIT, kernels, NULL, _i % 2, 0.5, 0, &err), "%s",
+                      err.text);
+        load_init(&n[some]);
+        for (size_t b = 0; b < BATCH; b++)
+            tacit_trunk_draw(&vit->trunk, b, 2, b);
+        if (some)
+            tacit_trunk_want(&vit->trunk, wanted, WANTED);
+        const float *y = tacit_vit_train_forward(vit, images, BATCH, NULL, 0, true);
+        size_t ld = vit->trunk.ld;
+        if (!some)
+            memset(vit->d, 0, ROWS * ld * sizeof *vit->d);
+        for (size_t r = 0; r < WANTED; r++) {
+            size_t row = some ? r : wanted[r];
+            if (some)
+                ck_assert_mem_eq(y + row * ld, want + r * DIM, DIM * sizeof *y);
+            memcpy(want + r * DIM, y + row * ld, DIM * sizeof *y);
+            memcpy(vit->d + row * ld, cotangent + r * DIM, DIM * sizeof *y);
+        }
+        tacit_params_clear_grads(&n[some].params, NULL);
+        tacit_vit_train_backward(vit);
+    }
+    as_beit = false;
+    for (size_t i = 0; i < n[0].params.count; i++) {
+        const tacit_param *p = n[0].params.list[i];
+        check(p->name, n[1].params.list[i]->grad, p->grad, p->count, 2e-6);
+    }
+    check("d", n[1].vit.d, n[0].vit.d, ROWS * n[0].vit.trunk.ld, 2e-6);
+    net_close(&n[0]);
+    net_close(&n[1]);
+    tacit_free(images), tacit_free(cotangent), tacit_free(want);
+}
+END_TEST
+
 enum { MANY = 2 * TACIT_RELATIVE_SLOTS + 3, BEIT_TOKENS = 1 + PATCHES };
 
 /* BEiT's ViT for MANY images, with made-up weights of some size. */
@@ -1205,6 +1254,7 @@ int main(void)
     tcase_add_loop_test(t, same_bits, 0, KINDS);
     tcase_add_loop_test(t, parts_of_a_batch, 0, 2);
     tcase_add_loop_test(t, drop_path_and_learned_positions_of_some_patches, 0, 6);
+    tcase_add_loop_test(t, results_of_wanted_tokens_alone, 0, 4);
     tcase_add_test(t, relative_biases_of_many_images);
     tcase_add_test(t, a_beit_is_the_one_that_is_used);
     tcase_add_test(t, one_network_on_images_of_other_sizes);
