@@ -55,6 +55,7 @@ tacit_status tacit_jepa_declare(tacit_jepa *jepa, const tacit_jepa_config *confi
                           "of %zu",
                           kept, blocks, asked, patches, dim);
     tacit_trunk_config predictor = predictor_of(config);
+    predictor.max_distinct = max_batch * kept + patches;
     const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
     st = tacit_params_add(params, "mask_token", 3, (const size_t[]){ 1, 1, dim }, small,
                           &jepa->mask_token, err);
@@ -72,7 +73,7 @@ tacit_status tacit_jepa_declare(tacit_jepa *jepa, const tacit_jepa_config *confi
     if (st == TACIT_OK)
         st = tacit_dense_declare(&jepa->predict, "predictor_proj", dim, width, true, 0, NULL, small,
                                  TACIT_ZEROS, max_rows(jepa), params, work, err);
-    tacit_work_need(&work->partial_floats, max_batch * dim);
+    tacit_sum_rows_need(work, patches, dim);
     tacit_work_need(&work->worker_floats, 2 * width);
     return st;
 }
@@ -89,24 +90,27 @@ void tacit_jepa_close(tacit_jepa *jepa)
 static bool plan(const tacit_jepa *j, size_t *total, tacit_jepa *to, tacit_arena *arena)
 {
     size_t ld = j->encoder.trunk.ld, narrow = j->predictor.ld;
+    size_t tokens = j->predictor.max_batch * j->predictor.max_tokens;
     const struct part {
         size_t rows, ld;
         float **at;
     } parts[] = {
-        { j->max_batch * j->config.max_kept, narrow, arena ? &to->embedded : NULL },
         { max_rows(j), ld, arena ? &to->predictions : NULL },
         { max_rows(j), ld, arena ? &to->targets : NULL },
         { j->max_batch, j->config.encoder.dim, arena ? &to->features : NULL },
-        { j->predictor.max_batch * j->predictor.max_tokens, narrow, arena ? &to->d : NULL },
+        { tacit_trunk_rows(&j->predictor), narrow, arena ? &to->d : NULL },
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (arena)
             *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
         else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
             return false;
-    if (arena)
-        to->wanted = tacit_arena_take(arena, max_rows(j), sizeof *j->wanted);
-    return arena || tacit_arena_plan(total, max_rows(j), sizeof *j->wanted);
+    if (!arena)
+        return tacit_arena_plan(total, tokens, sizeof *j->source) &&
+               tacit_arena_plan(total, max_rows(j), sizeof *j->wanted);
+    to->source = tacit_arena_take(arena, tokens, sizeof *j->source);
+    to->wanted = tacit_arena_take(arena, max_rows(j), sizeof *j->wanted);
+    return true;
 }
 
 bool tacit_jepa_plan(const tacit_jepa *jepa, size_t *total)
@@ -175,24 +179,25 @@ static void targets_chunk(void *ctx, size_t image, unsigned worker)
     k->scale_add_f32(dim, mean, 1.0f / (float)patches, NULL, mean);
 }
 
-/* The predictor's sequences of an image: context and mask tokens, with their positions. */
+/* The predictor's tokens of an image: its context, with positions; and for each of its sequences
+ * what is a copy of that, and what of a mask token. */
 static void tokens_chunk(void *ctx, size_t image, unsigned worker)
 {
     (void)worker;
     tacit_jepa *j = ctx;
-    const tacit_kernels *k = j->work->kernels;
-    size_t dim = j->config.dim, ld = j->predictor.ld, tokens = j->kept + j->asked;
-    const float *positions = j->positions->value;
-    const float *seen = j->embedded + image * j->kept * ld;
+    size_t dim = j->config.dim, ld = j->predictor.ld, kept = j->kept, asked = j->asked;
+    float *x = tacit_trunk_input(&j->predictor) + image * kept * ld;
+    for (size_t i = 0; i < kept; i++, x += ld)
+        j->work->kernels->add_f32(dim, x, j->positions->value + j->context[image * kept + i] * dim,
+                                  x);
     for (size_t b = 0; b < j->config.blocks; b++) {
-        size_t first = row_of(j, image, b, tokens);
-        uint32_t *wanted = j->wanted + row_of(j, image, b, j->asked);
-        float *x = tacit_trunk_input(&j->predictor) + first * ld;
-        for (size_t i = 0; i < j->kept; i++, x += ld)
-            k->add_f32(dim, seen + i * ld, positions + j->context[image * j->kept + i] * dim, x);
-        for (size_t i = 0; i < j->asked; i++, x += ld) {
-            k->add_f32(dim, j->mask_token->value, positions + block_of(j, image, b)[i] * dim, x);
-            wanted[i] = (uint32_t)(first + j->kept + i);
+        size_t first = row_of(j, image, b, kept + asked);
+        uint32_t *wanted = j->wanted + row_of(j, image, b, asked);
+        for (size_t i = 0; i < kept; i++)
+            j->source[first + i] = (uint32_t)(image * kept + i);
+        for (size_t i = 0; i < asked; i++) {
+            j->source[first + kept + i] = (uint32_t)(j->batch * kept + block_of(j, image, b)[i]);
+            wanted[i] = (uint32_t)(first + kept + i);
         }
     }
 }
@@ -201,7 +206,9 @@ void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
                         const uint32_t *context, size_t kept, const uint32_t *blocks, size_t asked)
 {
     const tacit_work *work = jepa->work;
-    size_t sequences = jepa->config.blocks * batch, ld = jepa->predictor.ld;
+    size_t sequences = jepa->config.blocks * batch, ld = jepa->predictor.ld, rows = batch * kept;
+    size_t patches = jepa->target.patches, dim = jepa->config.dim;
+    float *x = tacit_trunk_input(&jepa->predictor);
     assert(kept <= jepa->config.max_kept && asked <= jepa->config.max_asked);
     jepa->batch = batch;
     jepa->kept = kept;
@@ -213,9 +220,12 @@ void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
     jepa->whole = NULL;
     const float *seen =
         tacit_vit_train_forward(&jepa->encoder, images, batch, context, kept, false);
-    tacit_dense_forward(work, &jepa->embed, batch * kept, seen, jepa->encoder.trunk.ld,
-                        jepa->embedded, ld, NULL);
+    tacit_dense_forward(work, &jepa->embed, rows, seen, jepa->encoder.trunk.ld, x, ld, NULL);
     tacit_parallel_for(work->pool, batch, tokens_chunk, jepa);
+    for (size_t i = 0; i < patches; i++)
+        work->kernels->add_f32(dim, jepa->mask_token->value, jepa->positions->value + i * dim,
+                               x + (rows + i) * ld);
+    tacit_trunk_copies(&jepa->predictor, jepa->source, rows + patches);
     tacit_trunk_want(&jepa->predictor, jepa->wanted, sequences * asked);
     const float *tokens = tacit_trunk_forward(&jepa->predictor, sequences, kept + asked, false);
     tacit_dense_forward(work, &jepa->predict, sequences * asked, tokens, ld, jepa->predictions,
@@ -224,36 +234,18 @@ void tacit_jepa_forward(tacit_jepa *jepa, const float *images, size_t batch,
 
 /* Backward ------------------------------------------------------------------------------------ */
 
-/* Gradients of the predictor's input: the sum over blocks to the context, and the image's share of
- * the mask token's. */
-static void context_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    tacit_jepa *j = ctx;
-    const tacit_kernels *k = j->work->kernels;
-    size_t ld = j->predictor.ld, dim = j->config.dim, tokens = j->kept + j->asked;
-    float *to = j->embedded + image * j->kept * ld, *share = j->work->partial + image * dim;
-    memset(share, 0, dim * sizeof *share);
-    memset(to, 0, j->kept * ld * sizeof *to);
-    for (size_t b = 0; b < j->config.blocks; b++) {
-        const float *from = j->d + row_of(j, image, b, tokens) * ld;
-        for (size_t i = 0; i < j->kept; i++, from += ld)
-            k->add_f32(dim, to + i * ld, from, to + i * ld);
-        k->sum_rows_f32(j->asked, dim, from, ld, true, share);
-    }
-}
-
 void tacit_jepa_backward(tacit_jepa *jepa)
 {
     const tacit_work *work = jepa->work;
-    size_t ld = jepa->predictor.ld, wide = jepa->encoder.trunk.ld, dim = jepa->config.dim;
+    size_t ld = jepa->predictor.ld, wide = jepa->encoder.trunk.ld;
+    size_t rows = jepa->batch * jepa->kept;
     tacit_dense_backward(work, &jepa->predict, tacit_jepa_rows(jepa), jepa->predictions, wide,
                          jepa->predictor.normed, ld, jepa->d, ld, NULL);
     tacit_trunk_backward(&jepa->predictor, jepa->d);
-    tacit_parallel_for(work->pool, jepa->batch, context_chunk, jepa);
-    work->kernels->sum_rows_f32(jepa->batch, dim, work->partial, dim, true, jepa->mask_token->grad);
-    tacit_dense_backward(work, &jepa->embed, jepa->batch * jepa->kept, jepa->embedded, ld,
-                         jepa->encoder.trunk.normed, wide, jepa->encoder.d, wide, NULL);
+    tacit_sum_rows(work, jepa->target.patches, jepa->config.dim, jepa->d + rows * ld, ld,
+                   jepa->mask_token->grad);
+    tacit_dense_backward(work, &jepa->embed, rows, jepa->d, ld, jepa->encoder.trunk.normed, wide,
+                         jepa->encoder.d, wide, NULL);
     tacit_vit_train_backward(&jepa->encoder);
 }
 
@@ -263,6 +255,6 @@ double tacit_jepa_flops(const tacit_jepa_config *config, double kept, double ask
     tacit_trunk_config predictor = predictor_of(config);
     double blocks = (double)config->blocks, dim = config->dim;
     return tacit_vit_train_flops(e, (size_t)kept, 0) + tacit_vit_train_flops(e, 0, 0) / 3 +
-           blocks * tacit_trunk_flops(&predictor, kept + asked, asked) +
+           blocks * tacit_trunk_flops(&predictor, kept + asked, kept / blocks, asked) +
            6 * dim * e->dim * (kept + blocks * asked);
 }

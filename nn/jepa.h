@@ -31,8 +31,8 @@ typedef struct tacit_jepa {
     tacit_param *mask_token, *positions;
     tacit_trunk predictor;
     const uint32_t *context, *blocks; /* of the last forward */
-    float *embedded;                  /* (max_batch max_kept, dim)                   */
-    uint32_t *wanted;                 /* (rows): those of the predictor that are predicted from */
+    uint32_t *source;                 /* of the predictor's tokens                   */
+    uint32_t *wanted;                 /* (rows): those of them that it predicts from */
     float *predictions; /* (rows, encoder's dim), encoder.trunk.ld apart; the caller puts their
                            gradients there for backward */
     float *targets;     /* the same of the target encoder  */

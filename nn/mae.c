@@ -33,6 +33,7 @@ tacit_status tacit_mae_declare(tacit_mae *mae, const tacit_mae_config *config, s
     mae->masked = patches - kept;
     mae->ld_pixels = mae->encoder.ld_pixels;
     tacit_trunk_config decoder = decoder_of(config);
+    decoder.max_distinct = max_batch * (1 + kept) + patches;
     const tacit_init small = { .kind = TACIT_INIT_NORMAL, .size = 0.02 };
     const tacit_init sincos = { .kind = TACIT_INIT_SINCOS };
     st = tacit_dense_declare(&mae->embed, "decoder_embed", width, dim, true, 0, NULL,
@@ -54,7 +55,7 @@ tacit_status tacit_mae_declare(tacit_mae *mae, const tacit_mae_config *config, s
         st = tacit_dense_declare(&mae->predict, "decoder_pred", dim, values, true, 0, NULL,
                                  tacit_init_xavier(dim, values), TACIT_ZEROS,
                                  max_batch * mae->masked, params, work, err);
-    tacit_work_need(&work->partial_floats, max_batch * dim);
+    tacit_sum_rows_need(work, patches, dim);
     return st;
 }
 
@@ -68,22 +69,18 @@ void tacit_mae_close(tacit_mae *mae)
 /* Adds up what is needed, or where arena is given takes it. */
 static bool plan(const tacit_mae *mae, size_t *total, tacit_mae *to, tacit_arena *arena)
 {
-    const struct part {
-        size_t rows, ld;
-        float **at;
-    } parts[] = {
-        { mae->max_batch * (1 + mae->kept), mae->decoder.ld, arena ? &to->embedded : NULL },
-        { mae->max_batch * mae->masked, mae->ld_pixels, arena ? &to->predictions : NULL },
-        { mae->max_batch * (1 + mae->encoder.patches), mae->decoder.ld, arena ? &to->d : NULL },
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        if (arena)
-            *parts[i].at = tacit_arena_take(arena, parts[i].rows, parts[i].ld * sizeof(float));
-        else if (!tacit_arena_plan(total, parts[i].rows, parts[i].ld * sizeof(float)))
-            return false;
-    if (arena)
-        to->wanted = tacit_arena_take(arena, mae->max_batch * mae->masked, sizeof *mae->wanted);
-    return arena || tacit_arena_plan(total, mae->max_batch * mae->masked, sizeof *mae->wanted);
+    size_t tokens = mae->max_batch * (1 + mae->encoder.patches);
+    size_t masked = mae->max_batch * mae->masked, rows = tacit_trunk_rows(&mae->decoder);
+    if (!arena)
+        return tacit_arena_plan(total, masked, mae->ld_pixels * sizeof(float)) &&
+               tacit_arena_plan(total, rows, mae->decoder.ld * sizeof(float)) &&
+               tacit_arena_plan(total, tokens, sizeof *mae->source) &&
+               tacit_arena_plan(total, masked, sizeof *mae->wanted);
+    to->predictions = tacit_arena_take(arena, masked, mae->ld_pixels * sizeof(float));
+    to->d = tacit_arena_take(arena, rows, mae->decoder.ld * sizeof(float));
+    to->source = tacit_arena_take(arena, tokens, sizeof *mae->source);
+    to->wanted = tacit_arena_take(arena, masked, sizeof *mae->wanted);
+    return true;
 }
 
 bool tacit_mae_plan(const tacit_mae *mae, size_t *total)
@@ -99,25 +96,24 @@ void tacit_mae_take(tacit_mae *mae, tacit_arena *arena)
     tacit_trunk_take(&mae->decoder, arena);
 }
 
-/* The decoder's tokens of an image: what was seen and mask tokens, with their positions. */
+/* The decoder's tokens: of an image what was seen, with its positions; and which copy of a mask
+ * token stands for each of the others. */
 static void tokens_chunk(void *ctx, size_t image, unsigned worker)
 {
     (void)worker;
     tacit_mae *mae = ctx;
-    const tacit_kernels *k = mae->work->kernels;
     size_t dim = mae->config.dim, ld = mae->decoder.ld, first = image * (1 + mae->encoder.patches);
-    const float *positions = mae->positions->value;
-    const float *seen = mae->embedded + image * (1 + mae->kept) * ld;
-    float *x = tacit_trunk_input(&mae->decoder) + first * ld;
-    k->add_f32(dim, seen, positions, x);
-    for (size_t i = 0; i < mae->kept; i++) {
-        size_t at = 1 + mae->keep[image * mae->kept + i];
-        k->add_f32(dim, seen + (1 + i) * ld, positions + at * dim, x + at * ld);
+    size_t seen = image * (1 + mae->kept), others = mae->batch * (1 + mae->kept);
+    float *x = tacit_trunk_input(&mae->decoder) + seen * ld;
+    for (size_t i = 0; i <= mae->kept; i++) {
+        size_t at = i ? 1 + mae->keep[image * mae->kept + i - 1] : 0;
+        mae->work->kernels->add_f32(dim, x + i * ld, mae->positions->value + at * dim, x + i * ld);
+        mae->source[first + at] = (uint32_t)(seen + i);
     }
     for (size_t i = 0; i < mae->masked; i++) {
-        size_t at = 1 + mae->mask[image * mae->masked + i];
-        k->add_f32(dim, mae->mask_token->value, positions + at * dim, x + at * ld);
-        mae->wanted[image * mae->masked + i] = (uint32_t)(first + at);
+        size_t patch = mae->mask[image * mae->masked + i];
+        mae->source[first + 1 + patch] = (uint32_t)(others + patch);
+        mae->wanted[image * mae->masked + i] = (uint32_t)(first + 1 + patch);
     }
 }
 
@@ -125,52 +121,37 @@ void tacit_mae_forward(tacit_mae *mae, const float *images, size_t batch, const 
                        const uint32_t *mask)
 {
     const tacit_work *work = mae->work;
+    size_t patches = mae->encoder.patches, dim = mae->config.dim, ld = mae->decoder.ld;
+    size_t rows = batch * (1 + mae->kept); /* that were seen */
+    float *x = tacit_trunk_input(&mae->decoder);
     mae->batch = batch;
     mae->keep = keep;
     mae->mask = mask;
     const float *seen =
         tacit_vit_train_forward(&mae->encoder, images, batch, keep, mae->kept, false);
-    tacit_dense_forward(work, &mae->embed, batch * (1 + mae->kept), seen, mae->encoder.trunk.ld,
-                        mae->embedded, mae->decoder.ld, NULL);
+    tacit_dense_forward(work, &mae->embed, rows, seen, mae->encoder.trunk.ld, x, ld, NULL);
     tacit_parallel_for(work->pool, batch, tokens_chunk, mae);
+    for (size_t i = 0; i < patches; i++)
+        work->kernels->add_f32(dim, mae->mask_token->value, mae->positions->value + (1 + i) * dim,
+                               x + (rows + i) * ld);
+    tacit_trunk_copies(&mae->decoder, mae->source, rows + patches);
     tacit_trunk_want(&mae->decoder, mae->wanted, batch * mae->masked);
-    const float *tokens =
-        tacit_trunk_forward(&mae->decoder, batch, 1 + mae->encoder.patches, false);
-    tacit_dense_forward(work, &mae->predict, batch * mae->masked, tokens, mae->decoder.ld,
-                        mae->predictions, mae->ld_pixels, NULL);
-}
-
-/* Gradients of the decoder's input: to what was seen, and the image's share of the mask token's. */
-static void seen_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    tacit_mae *mae = ctx;
-    size_t ld = mae->decoder.ld, dim = mae->config.dim;
-    const float *from = mae->d + image * (1 + mae->encoder.patches) * ld;
-    float *to = mae->embedded + image * (1 + mae->kept) * ld;
-    float *share = mae->work->partial + image * dim;
-    memcpy(to, from, dim * sizeof *to);
-    for (size_t i = 0; i < mae->kept; i++)
-        memcpy(to + (1 + i) * ld, from + (1 + mae->keep[image * mae->kept + i]) * ld,
-               dim * sizeof *to);
-    memset(share, 0, dim * sizeof *share);
-    for (size_t i = 0; i < mae->masked; i++)
-        mae->work->kernels->add_f32(dim, share,
-                                    from + (1 + mae->mask[image * mae->masked + i]) * ld, share);
+    const float *tokens = tacit_trunk_forward(&mae->decoder, batch, 1 + patches, false);
+    tacit_dense_forward(work, &mae->predict, batch * mae->masked, tokens, ld, mae->predictions,
+                        mae->ld_pixels, NULL);
 }
 
 void tacit_mae_backward(tacit_mae *mae)
 {
     const tacit_work *work = mae->work;
-    size_t ld = mae->decoder.ld, dim = mae->config.dim;
+    size_t ld = mae->decoder.ld, rows = mae->batch * (1 + mae->kept);
     tacit_dense_backward(work, &mae->predict, mae->batch * mae->masked, mae->predictions,
                          mae->ld_pixels, mae->decoder.normed, ld, mae->d, ld, NULL);
     tacit_trunk_backward(&mae->decoder, mae->d);
-    tacit_parallel_for(work->pool, mae->batch, seen_chunk, mae);
-    work->kernels->sum_rows_f32(mae->batch, dim, work->partial, dim, true, mae->mask_token->grad);
-    tacit_dense_backward(work, &mae->embed, mae->batch * (1 + mae->kept), mae->embedded, ld,
-                         mae->encoder.trunk.normed, mae->encoder.trunk.ld, mae->encoder.d,
-                         mae->encoder.trunk.ld, NULL);
+    tacit_sum_rows(work, mae->encoder.patches, mae->config.dim, mae->d + rows * ld, ld,
+                   mae->mask_token->grad);
+    tacit_dense_backward(work, &mae->embed, rows, mae->d, ld, mae->encoder.trunk.normed,
+                         mae->encoder.trunk.ld, mae->encoder.d, mae->encoder.trunk.ld, NULL);
     tacit_vit_train_backward(&mae->encoder);
 }
 
@@ -180,7 +161,7 @@ double tacit_mae_flops(const tacit_mae_config *config, size_t kept)
     tacit_trunk_config decoder = decoder_of(config);
     size_t side = e->image / e->patch, patches = side * side;
     double values = 3.0 * e->patch * e->patch;
-    double tokens = (double)(1 + patches), masked = (double)(patches - kept);
-    return tacit_vit_train_flops(e, kept, 0) + tacit_trunk_flops(&decoder, tokens, masked) +
-           6 * config->dim * ((double)(1 + kept) * e->dim + masked * values);
+    double tokens = (double)(1 + patches), seen = (double)(1 + kept), masked = tokens - seen;
+    return tacit_vit_train_flops(e, kept, 0) + tacit_trunk_flops(&decoder, tokens, seen, masked) +
+           6 * config->dim * (seen * e->dim + masked * values);
 }

@@ -24,8 +24,8 @@ typedef struct tacit_mae {
     tacit_param *mask_token, *positions;
     tacit_trunk decoder;
     const uint32_t *keep, *mask; /* of the last forward */
-    float *embedded;             /* (max_batch (1 + kept), dim)                       */
-    uint32_t *wanted;   /* (max_batch masked): rows of the decoder that are predicted from */
+    uint32_t *source;            /* (max_batch (1 + patches)): of the decoder's tokens */
+    uint32_t *wanted;            /* (max_batch masked): those that are predicted from  */
     float *predictions; /* (max_batch masked, 3 patch^2), ld_pixels apart; the caller puts their
                            gradients there for backward */
     float *d;           /* (max_batch (1 + patches), dim) */

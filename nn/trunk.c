@@ -49,6 +49,7 @@ tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *c
                           prefix, dim, config->heads, config->depth, mlp);
     if (!tacit_mul_size(max_batch, max_tokens, &rows))
         return tacit_fail(err, TACIT_ELIMIT, "%s: a batch of %zu is too large", prefix, max_batch);
+    rows = tacit_trunk_rows(trunk);
     trunk->blocks = tacit_calloc(config->depth, sizeof *trunk->blocks);
     if (!trunk->blocks)
         return tacit_fail(err, TACIT_ENOMEM, "out of memory for %u blocks", config->depth);
@@ -95,6 +96,12 @@ void tacit_trunk_close(tacit_trunk *trunk)
     *trunk = (tacit_trunk){ 0 };
 }
 
+size_t tacit_trunk_rows(const tacit_trunk *trunk)
+{
+    size_t rows = trunk->max_batch * trunk->max_tokens, distinct = trunk->config.max_distinct;
+    return rows > distinct ? rows : distinct;
+}
+
 static size_t wide_ld(const tacit_trunk *t)
 {
     return t->ld_qkv > t->ld_hidden ? t->ld_qkv : t->ld_hidden;
@@ -103,7 +110,7 @@ static size_t wide_ld(const tacit_trunk *t)
 /* Adds up the activations, or where arena is given takes them. */
 static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_arena *arena)
 {
-    size_t rows = t->max_batch * t->max_tokens, depth = t->config.depth, dim = t->config.dim;
+    size_t rows = tacit_trunk_rows(t), depth = t->config.depth, dim = t->config.dim;
     size_t widest = t->config.mlp > dim ? t->config.mlp : dim; /* input of a branch's last layer */
     for (size_t i = 0; i < depth; i++) {
         bool own = i == 0 || !t->config.recompute; /* else it shares those of block 0 */
@@ -124,13 +131,20 @@ static bool plan(const tacit_trunk *t, size_t *total, tacit_trunk *to, tacit_are
             b->hidden = to->blocks[0].hidden;
         }
     }
+    size_t origins = t->config.max_distinct;
     if (!arena)
-        return tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
+        return tacit_arena_plan(total, origins, t->ld * sizeof(float)) &&
+               tacit_arena_plan(total, origins ? origins + 1 : 0, sizeof *t->first) &&
+               tacit_arena_plan(total, origins ? rows : 0, sizeof *t->copies) &&
+               tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, t->ld * sizeof(float)) &&
                tacit_arena_plan(total, rows, wide_ld(t) * sizeof(float)) &&
                tacit_arena_plan(total, 2 * depth * t->max_batch, sizeof(float)) &&
                tacit_arena_plan(total, 2 * rows, sizeof(float)) &&
                (t->config.layer_scale <= 0 || tacit_layer_scale_plan(dim, widest, total));
+    to->origin = tacit_arena_take(arena, origins, t->ld * sizeof(float));
+    to->first = tacit_arena_take(arena, origins ? origins + 1 : 0, sizeof *t->first);
+    to->copies = tacit_arena_take(arena, origins ? rows : 0, sizeof *t->copies);
     to->last = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->normed = tacit_arena_take(arena, rows, t->ld * sizeof(float));
     to->wide = tacit_arena_take(arena, rows, wide_ld(t) * sizeof(float));
@@ -162,9 +176,16 @@ void tacit_trunk_draw(tacit_trunk *trunk, size_t image, uint64_t seed, uint64_t 
     }
 }
 
+void tacit_trunk_copies(tacit_trunk *trunk, const uint32_t *source, size_t distinct)
+{
+    assert(distinct <= trunk->config.max_distinct);
+    trunk->source = source;
+    trunk->distinct = distinct;
+}
+
 float *tacit_trunk_input(tacit_trunk *trunk)
 {
-    return trunk->blocks[0].x;
+    return trunk->config.max_distinct ? trunk->origin : trunk->blocks[0].x;
 }
 
 /* Attention ----------------------------------------------------------------------------------- */
@@ -270,11 +291,12 @@ static tacit_after branch_end(const tacit_trunk *t, size_t i, size_t half, const
     return after;
 }
 
-/* Rows of `x`, ld apart, to and from their places among all. */
+/* Rows of `x`, to and from their places among all. */
 typedef struct copy_job {
     const tacit_trunk *t;
     const float *x;
     float *y;
+    size_t ld, n; /* of copies: between rows, and their width */
 } copy_job;
 
 static size_t copied_end(const tacit_trunk *t, size_t chunk)
@@ -324,7 +346,7 @@ static void each_wanted(const tacit_trunk *t, void (*chunk)(void *, size_t, unsi
 /* The wanted rows of x, in y. */
 static const float *gather(const tacit_trunk *t, const float *x, float *y)
 {
-    copy_job j = { t, x, y };
+    copy_job j = { .t = t, .x = x, .y = y };
     each_wanted(t, gather_chunk, &j);
     return y;
 }
@@ -332,9 +354,69 @@ static const float *gather(const tacit_trunk *t, const float *x, float *y)
 /* The wanted rows x in their places in y, zeros in the others. */
 static void scatter(const tacit_trunk *t, const float *x, float *y)
 {
-    copy_job j = { t, x, y };
+    copy_job j = { .t = t, .x = x, .y = y };
     tacit_parallel_for(t->work->pool, t->batch, clear_chunk, &j);
     each_wanted(t, scatter_chunk, &j);
+}
+
+/* Whether block i begins with rows of which many are copies. */
+static bool begins_as_copies(const tacit_trunk *t, size_t i)
+{
+    return t->config.max_distinct && i == 0;
+}
+
+/* The copies of each origin, in their order. */
+static void find_copies(tacit_trunk *t)
+{
+    size_t rows = all_rows(t);
+    memset(t->first, 0, (t->distinct + 1) * sizeof *t->first);
+    for (size_t r = 0; r < rows; r++)
+        t->first[t->source[r] + 1]++;
+    for (size_t u = 0; u < t->distinct; u++)
+        t->first[u + 1] += t->first[u];
+    for (size_t r = 0; r < rows; r++)
+        t->copies[t->first[t->source[r]]++] = (uint32_t)r;
+    for (size_t u = t->distinct; u > 0; u--) /* each went on to where the next begins */
+        t->first[u] = t->first[u - 1];
+    t->first[0] = 0;
+}
+
+static void spread_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    size_t end = (chunk + 1) * COPIED < all_rows(j->t) ? (chunk + 1) * COPIED : all_rows(j->t);
+    for (size_t r = chunk * COPIED; r < end; r++)
+        memcpy(j->y + r * j->ld, j->x + j->t->source[r] * j->ld, j->n * sizeof(float));
+}
+
+static void unite_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    (void)worker;
+    const copy_job *j = ctx;
+    const tacit_trunk *t = j->t;
+    size_t end = (chunk + 1) * COPIED < t->distinct ? (chunk + 1) * COPIED : t->distinct;
+    for (size_t u = chunk * COPIED; u < end; u++) {
+        float *y = j->y + u * j->ld;
+        memset(y, 0, j->n * sizeof *y);
+        for (size_t c = t->first[u]; c < t->first[u + 1]; c++)
+            t->work->kernels->add_f32(j->n, y, j->x + t->copies[c] * j->ld, y);
+    }
+}
+
+/* All rows y (n values, ld apart) from their origins x. */
+static void spread(const tacit_trunk *t, size_t n, size_t ld, const float *x, float *y)
+{
+    copy_job j = { t, x, y, ld, n };
+    tacit_parallel_for(t->work->pool, (all_rows(t) + COPIED - 1) / COPIED, spread_chunk, &j);
+}
+
+/* Of gradients of all rows, x, the sums that belong to their origins. */
+static float *unite(const tacit_trunk *t, size_t n, size_t ld, const float *x, float *y)
+{
+    copy_job j = { t, x, y, ld, n };
+    tacit_parallel_for(t->work->pool, (t->distinct + COPIED - 1) / COPIED, unite_chunk, &j);
+    return y;
 }
 
 /* The last layer of a branch, with LayerScale where there is one. */
@@ -350,8 +432,15 @@ static void block_forward(tacit_trunk *t, size_t i, float *y)
     const tacit_work *work = t->work;
     const float *x = b->x, *heads = b->heads;
     size_t rows = all_rows(t);
-    tacit_layernorm_forward(work, &b->norm1, rows, b->x, t->ld, t->normed, t->ld);
-    tacit_dense_forward(work, &b->qkv, rows, t->normed, t->ld, b->qkv_out, t->ld_qkv, NULL);
+    if (begins_as_copies(t, i)) {
+        size_t distinct = t->distinct;
+        tacit_layernorm_forward(work, &b->norm1, distinct, t->origin, t->ld, t->normed, t->ld);
+        tacit_dense_forward(work, &b->qkv, distinct, t->normed, t->ld, t->wide, t->ld_qkv, NULL);
+        spread(t, b->qkv.out, t->ld_qkv, t->wide, b->qkv_out);
+    } else {
+        tacit_layernorm_forward(work, &b->norm1, rows, b->x, t->ld, t->normed, t->ld);
+        tacit_dense_forward(work, &b->qkv, rows, t->normed, t->ld, b->qkv_out, t->ld_qkv, NULL);
+    }
 
     attention_job a = { .t = t, .b = b, .step = tacit_even_chunk(t->tokens, QUERIES) };
     a.steps = (t->tokens + a.step - 1) / a.step;
@@ -403,6 +492,10 @@ const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens
         trunk->results = all_rows(trunk);
     else if (drop)
         spread_scales(trunk);
+    if (trunk->config.max_distinct) {
+        find_copies(trunk);
+        spread(trunk, trunk->config.dim, trunk->ld, trunk->origin, trunk->blocks[0].x);
+    }
     for (size_t i = 0; i < depth; i++)
         block_forward(trunk, i, i + 1 < depth ? trunk->blocks[i + 1].x : trunk->last);
     tacit_layernorm_forward(trunk->work, &trunk->norm, trunk->results, trunk->last, trunk->ld,
@@ -468,15 +561,25 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
     if (narrows(t, i)) {
         scatter(t, dn, n);
         a.dheads = n;
-        copy_job aside = { t, d, dn };
+        copy_job aside = { .t = t, .x = d, .y = dn };
         each_wanted(t, copy_chunk, &aside);
         scatter(t, dn, d);
         rows = all_rows(t);
     }
     attention_backward(t, &a);
-    tacit_layernorm_forward(work, &b->norm1, rows, b->x, ld, n, ld);
-    tacit_dense_backward(work, &b->qkv, rows, wide, t->ld_qkv, n, ld, dn, ld, NULL);
-    tacit_layernorm_backward(work, &b->norm1, rows, b->x, ld, dn, ld, d, ld, true);
+    const float *x = b->x, *dqkv = wide;
+    float *dx = d;
+    if (begins_as_copies(t, i)) { /* what the forward kept of this block is used up */
+        rows = t->distinct;
+        x = t->origin;
+        dqkv = unite(t, b->qkv.out, t->ld_qkv, wide, b->qkv_out);
+        dx = unite(t, t->config.dim, ld, d, b->heads);
+    }
+    tacit_layernorm_forward(work, &b->norm1, rows, x, ld, n, ld);
+    tacit_dense_backward(work, &b->qkv, rows, dqkv, t->ld_qkv, n, ld, dn, ld, NULL);
+    tacit_layernorm_backward(work, &b->norm1, rows, x, ld, dn, ld, dx, ld, true);
+    if (dx != d)
+        memcpy(d, dx, rows * ld * sizeof *d);
 }
 
 void tacit_trunk_backward(tacit_trunk *trunk, float *d)
@@ -501,9 +604,9 @@ void tacit_trunk_backward(tacit_trunk *trunk, float *d)
 
 /* Each product of a forward has two in the backward; of attention's two there are five, one of
  * which only makes the scores again. Counted is what the gradients need: two each. */
-double tacit_trunk_flops(const tacit_trunk_config *c, double tokens, double wanted)
+double tacit_trunk_flops(const tacit_trunk_config *c, double tokens, double distinct, double wanted)
 {
-    double dim = c->dim, tail = dim * (dim + 2 * c->mlp); /* of a token behind attention */
-    double block = tokens * (3 * dim * dim + tail) + 2 * tokens * tokens * dim;
-    return 3 * 2 * (c->depth * block - (tokens - wanted) * tail);
+    double dim = c->dim, head = 3 * dim * dim, tail = dim * (dim + 2 * c->mlp); /* of a token */
+    double block = tokens * (head + tail) + 2 * tokens * tokens * dim;
+    return 3 * 2 * (c->depth * block - (tokens - distinct) * head - (tokens - wanted) * tail);
 }

@@ -8,6 +8,8 @@
  *
  * Where the results of some tokens alone are wanted, as of the class token or of masked patches,
  * the last block does for the others no more than its attention: no other token reads what follows.
+ * And where tokens begin as copies, as a mask token does that stands at one place of many images,
+ * the first block makes q, k and v of one of them.
  *
  * As in BEiT, each branch may have LayerScale, and the scores relative position biases, which the
  * trunk's owner declares.
@@ -23,9 +25,10 @@ typedef struct tacit_trunk_config {
     float eps;
     double drop_path; /* of the last block; it rises linearly from 0 (Huang et al. 2016) */
     bool recompute;
-    tacit_init weight;  /* of all Linear weights; with size 0, Xavier's */
-    double layer_scale; /* what its gammas begin as; 0: there are none */
-    bool no_k_bias;     /* of the bias of q, k and v that of k stays 0 */
+    tacit_init weight;   /* of all Linear weights; with size 0, Xavier's */
+    double layer_scale;  /* what its gammas begin as; 0: there are none */
+    bool no_k_bias;      /* of the bias of q, k and v that of k stays 0 */
+    size_t max_distinct; /* not 0: inputs are copies of at most so many rows */
 } tacit_trunk_config;
 
 typedef struct tacit_block {
@@ -47,6 +50,11 @@ typedef struct tacit_trunk {
     tacit_relative_bias *relative; /* NULL: none; the caller's, set and laid out before a forward */
     const uint32_t *wanted;        /* tacit_trunk_want */
     size_t results;                /* rows of the last forward's results */
+    const uint32_t *source;        /* tacit_trunk_copies */
+    size_t distinct;               /* rows that it copies from, of the last forward */
+    float *origin;                 /* (max_distinct, dim): them                       */
+    uint32_t *first, *copies;      /* (max_distinct + 1), (rows): row r begins as origin's row u for
+                                      each r in copies from first[u] to first[u + 1] */
     float *last;                   /* what the norm reads                */
     float *normed, *wide;          /* of the moment: (rows, dim), (rows, 3 dim or mlp) */
     float *scales;                 /* (depth, 2, max_batch): drop path's, of the last forward */
@@ -71,7 +79,14 @@ void tacit_trunk_take(tacit_trunk *trunk, tacit_arena *arena);
  * (seed, stream). They go to column `image` of trunk->scales. */
 void tacit_trunk_draw(tacit_trunk *trunk, size_t image, uint64_t seed, uint64_t stream);
 
-/* Where the rows of tokens are put before a forward: (batch * tokens, dim), ld apart. */
+/* The most rows of an input or of the tokens. */
+size_t tacit_trunk_rows(const tacit_trunk *trunk);
+/* From now on the input is `distinct` rows, and row r of the batch's tokens a copy of their row
+ * source[r]. `source` stays the caller's, until the backward. */
+void tacit_trunk_copies(tacit_trunk *trunk, const uint32_t *source, size_t distinct);
+
+/* Where the input is put before a forward, rows ld apart: (batch * tokens, dim), or the distinct
+ * rows where max_distinct is not 0. */
 float *tacit_trunk_input(tacit_trunk *trunk);
 
 /* From now on results are those of `count` > 0 different rows of the batch's tokens alone, in that
@@ -82,11 +97,13 @@ void tacit_trunk_want(tacit_trunk *trunk, const uint32_t *rows, size_t count);
  * must have been drawn for all images of the batch. */
 const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens, bool drop);
 
-/* d, ld apart: the gradient of what the forward gave (results, dim), which becomes that of its
- * input (batch * tokens, dim). */
+/* d, with room for tacit_trunk_rows: the gradient of what the forward gave (results, dim), which
+ * becomes that of its input, ld apart. */
 void tacit_trunk_backward(tacit_trunk *trunk, float *d);
 
-/* FLOPs of a forward and a backward of one image's tokens, so many of them wanted. */
-double tacit_trunk_flops(const tacit_trunk_config *config, double tokens, double wanted);
+/* FLOPs of a forward and a backward of one image's tokens, so many of them distinct and so many
+ * wanted. */
+double tacit_trunk_flops(const tacit_trunk_config *config, double tokens, double distinct,
+                         double wanted);
 
 #endif

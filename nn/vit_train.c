@@ -379,6 +379,6 @@ double tacit_vit_train_flops(const tacit_vit_train_config *config, size_t kept, 
     if (!kept)
         kept = side * side;
     double tokens = (double)(!config->no_cls + kept);
-    return tacit_trunk_flops(&trunk, tokens, wanted ? (double)wanted : tokens) +
+    return tacit_trunk_flops(&trunk, tokens, tokens, wanted ? (double)wanted : tokens) +
            2 * 2 * (double)kept * 3 * config->patch * config->patch * config->dim;
 }

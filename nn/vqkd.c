@@ -419,7 +419,8 @@ double tacit_vqkd_flops(const tacit_vqkd *v)
     tacit_trunk_config decoder = decoder_of(c);
     double dim = c->encoder.dim, patches = (double)v->patches;
     double tokens = (double)v->tokens;
-    return tacit_vit_train_flops(&c->encoder, 0, 0) + tacit_trunk_flops(&decoder, tokens, tokens) +
+    return tacit_vit_train_flops(&c->encoder, 0, 0) +
+           tacit_trunk_flops(&decoder, tokens, tokens, tokens) +
            6 * patches * dim * (2 * dim + 2 * (double)c->code_dim + (double)c->target_dim) +
            2 * patches * (double)(c->codes * c->code_dim);
 }
