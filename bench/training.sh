@@ -89,7 +89,7 @@ masked() {
     beit-cifar10) options+=(--set dim=128 --set depth=4 --set heads=4) ;;
     beit-*) options+=(--set patch=8 --set dim=128 --set depth=4 --set heads=4) ;;
     simmim-cifar10) options+=(--set size=64 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
-    ijepa-cifar10) options+=(--set size=64 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
+    ijepa-cifar10) options+=(--set size=64 --set patch=16 --set dim=96 --set depth=6 --set heads=3) ;;
     ijepa-*) options+=(--set size=96 --set patch=16 --set dim=192 --set depth=6 --set heads=3) ;;
     *) options+=(--set patch="$patch" --set dim=192 --set depth=6 --set heads=3) ;;
     esac
@@ -111,11 +111,12 @@ masked() {
         options+=(--epochs 10 --set warmup_epochs=1 --set layer_scale=0 --set jitter=0 --set lr=6e-3
             --set "tokenizer=$out/$name-tokenizer/tokenizer.safetensors")
         ;;
-    ijepa-*)
-        options+=(--epochs 24 --set warmup_epochs=2 --set lr=3e-4 --set lr_start=3e-5 --set predictor_heads=3
-            --set min_keep=3 --set flip=0.5)
-        ;;&
-    ijepa-cifar10) options+=(--epochs 50 --set target_min=0.25 --set target_max=0.3) ;;
+    ijepa-*) options+=(--set lr_start=3e-5 --set predictor_heads=3 --set min_keep=3 --set flip=0.5) ;;&
+    ijepa-cifar10)
+        options+=(--epochs 100 --set warmup_epochs=5 --set lr=6e-4 --set predictor_dim=48 --set target_min=0.25
+            --set target_max=0.3)
+        ;;
+    ijepa-*) options+=(--epochs 24 --set warmup_epochs=2 --set lr=3e-4) ;;
     esac
     run "$name" "${name%%-*}" "$train" "$test" mean "${options[@]}"
 }
