@@ -38,7 +38,7 @@ typedef struct tacit_jepa {
     float *targets;     /* the same of the target encoder  */
     float *features;    /* (max_batch, encoder's dim), the mean over an image's patches of what the
                            target encoder makes of it */
-    float *d;           /* (blocks max_batch (max_kept + max_asked), dim) */
+    float *d;           /* the predictor's gradients, see tacit_trunk_backward */
     const float *whole; /* during a forward: the target encoder's tokens */
 } tacit_jepa;
 

@@ -28,7 +28,7 @@ typedef struct tacit_mae {
     uint32_t *wanted;            /* (max_batch masked): those that are predicted from  */
     float *predictions; /* (max_batch masked, 3 patch^2), ld_pixels apart; the caller puts their
                            gradients there for backward */
-    float *d;           /* (max_batch (1 + patches), dim) */
+    float *d;           /* the decoder's gradients, see tacit_trunk_backward */
     size_t ld_pixels;
 } tacit_mae;
 

@@ -3,6 +3,7 @@
 
 #include "linear.h"
 #include "rng.h"
+#include "row_moves.h"
 
 #include <assert.h>
 #include <math.h>
@@ -13,8 +14,8 @@
  * of the cache. */
 #define PAD     16
 #define QUERIES 112
-/* Rows of a chunk that are copied or scaled. */
-#define COPIED 64
+/* Rows of a chunk that drop path scales. */
+#define SCALED 64
 
 static tacit_status declare_gammas(const tacit_trunk_config *config, const char *prefix, unsigned i,
                                    tacit_block *b, tacit_params *params, tacit_err *err)
@@ -47,7 +48,7 @@ tacit_status tacit_trunk_declare(tacit_trunk *trunk, const tacit_trunk_config *c
     if (!dim || !config->depth || !mlp || !config->heads || dim % config->heads)
         return tacit_fail(err, TACIT_EINVAL, "%s: %zu values in %u heads, %u blocks, hidden %zu",
                           prefix, dim, config->heads, config->depth, mlp);
-    if (!tacit_mul_size(max_batch, max_tokens, &rows))
+    if (!tacit_mul_size(max_batch, max_tokens, &rows) || tacit_trunk_rows(trunk) > UINT32_MAX)
         return tacit_fail(err, TACIT_ELIMIT, "%s: a batch of %zu is too large", prefix, max_batch);
     rows = tacit_trunk_rows(trunk);
     trunk->blocks = tacit_calloc(config->depth, sizeof *trunk->blocks);
@@ -291,132 +292,44 @@ static tacit_after branch_end(const tacit_trunk *t, size_t i, size_t half, const
     return after;
 }
 
-/* Rows of `x`, to and from their places among all. */
-typedef struct copy_job {
-    const tacit_trunk *t;
-    const float *x;
-    float *y;
-    size_t ld, n; /* of copies: between rows, and their width */
-} copy_job;
-
-static size_t copied_end(const tacit_trunk *t, size_t chunk)
-{
-    return (chunk + 1) * COPIED < t->results ? (chunk + 1) * COPIED : t->results;
-}
-
-static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
-{
-    (void)worker;
-    const copy_job *j = ctx;
-    const tacit_trunk *t = j->t;
-    for (size_t r = chunk * COPIED; r < copied_end(t, chunk); r++)
-        memcpy(j->y + r * t->ld, j->x + t->wanted[r] * t->ld, t->config.dim * sizeof(float));
-}
-
-static void scatter_chunk(void *ctx, size_t chunk, unsigned worker)
-{
-    (void)worker;
-    const copy_job *j = ctx;
-    const tacit_trunk *t = j->t;
-    for (size_t r = chunk * COPIED; r < copied_end(t, chunk); r++)
-        memcpy(j->y + t->wanted[r] * t->ld, j->x + r * t->ld, t->config.dim * sizeof(float));
-}
-
-static void copy_chunk(void *ctx, size_t chunk, unsigned worker)
-{
-    (void)worker;
-    const copy_job *j = ctx;
-    size_t from = chunk * COPIED * j->t->ld, to = copied_end(j->t, chunk) * j->t->ld;
-    memcpy(j->y + from, j->x + from, (to - from) * sizeof(float));
-}
-
-static void clear_chunk(void *ctx, size_t image, unsigned worker)
-{
-    (void)worker;
-    const copy_job *j = ctx;
-    size_t floats = j->t->tokens * j->t->ld;
-    memset(j->y + image * floats, 0, floats * sizeof(float));
-}
-
-static void each_wanted(const tacit_trunk *t, void (*chunk)(void *, size_t, unsigned), copy_job *j)
-{
-    tacit_parallel_for(t->work->pool, (t->results + COPIED - 1) / COPIED, chunk, j);
-}
-
-/* The wanted rows of x, in y. */
-static const float *gather(const tacit_trunk *t, const float *x, float *y)
-{
-    copy_job j = { .t = t, .x = x, .y = y };
-    each_wanted(t, gather_chunk, &j);
-    return y;
-}
-
-/* The wanted rows x in their places in y, zeros in the others. */
-static void scatter(const tacit_trunk *t, const float *x, float *y)
-{
-    copy_job j = { .t = t, .x = x, .y = y };
-    tacit_parallel_for(t->work->pool, t->batch, clear_chunk, &j);
-    each_wanted(t, scatter_chunk, &j);
-}
-
 /* Whether block i begins with rows of which many are copies. */
 static bool begins_as_copies(const tacit_trunk *t, size_t i)
 {
     return t->config.max_distinct && i == 0;
 }
 
-/* The copies of each origin, in their order. */
-static void find_copies(tacit_trunk *t)
+/* The wanted rows of x, in y. */
+static const float *gather(const tacit_trunk *t, const float *x, float *y)
 {
-    size_t rows = all_rows(t);
-    memset(t->first, 0, (t->distinct + 1) * sizeof *t->first);
-    for (size_t r = 0; r < rows; r++)
-        t->first[t->source[r] + 1]++;
-    for (size_t u = 0; u < t->distinct; u++)
-        t->first[u + 1] += t->first[u];
-    for (size_t r = 0; r < rows; r++)
-        t->copies[t->first[t->source[r]]++] = (uint32_t)r;
-    for (size_t u = t->distinct; u > 0; u--) /* each went on to where the next begins */
-        t->first[u] = t->first[u - 1];
-    t->first[0] = 0;
+    tacit_rows_gather(t->work->pool, t->results, t->config.dim, t->ld, t->wanted, x, y);
+    return y;
 }
 
-static void spread_chunk(void *ctx, size_t chunk, unsigned worker)
+/* The wanted rows x in their places in y, zeros in the others. */
+static void scatter(const tacit_trunk *t, const float *x, float *y)
 {
-    (void)worker;
-    const copy_job *j = ctx;
-    size_t end = (chunk + 1) * COPIED < all_rows(j->t) ? (chunk + 1) * COPIED : all_rows(j->t);
-    for (size_t r = chunk * COPIED; r < end; r++)
-        memcpy(j->y + r * j->ld, j->x + j->t->source[r] * j->ld, j->n * sizeof(float));
-}
-
-static void unite_chunk(void *ctx, size_t chunk, unsigned worker)
-{
-    (void)worker;
-    const copy_job *j = ctx;
-    const tacit_trunk *t = j->t;
-    size_t end = (chunk + 1) * COPIED < t->distinct ? (chunk + 1) * COPIED : t->distinct;
-    for (size_t u = chunk * COPIED; u < end; u++) {
-        float *y = j->y + u * j->ld;
-        memset(y, 0, j->n * sizeof *y);
-        for (size_t c = t->first[u]; c < t->first[u + 1]; c++)
-            t->work->kernels->add_f32(j->n, y, j->x + t->copies[c] * j->ld, y);
-    }
+    tacit_rows_scatter(t->work->pool, all_rows(t), t->results, t->config.dim, t->ld, t->wanted, x,
+                       y);
 }
 
 /* All rows y (n values, ld apart) from their origins x. */
 static void spread(const tacit_trunk *t, size_t n, size_t ld, const float *x, float *y)
 {
-    copy_job j = { t, x, y, ld, n };
-    tacit_parallel_for(t->work->pool, (all_rows(t) + COPIED - 1) / COPIED, spread_chunk, &j);
+    tacit_rows_gather(t->work->pool, all_rows(t), n, ld, t->source, x, y);
 }
 
 /* Of gradients of all rows, x, the sums that belong to their origins. */
 static float *unite(const tacit_trunk *t, size_t n, size_t ld, const float *x, float *y)
 {
-    copy_job j = { t, x, y, ld, n };
-    tacit_parallel_for(t->work->pool, (t->distinct + COPIED - 1) / COPIED, unite_chunk, &j);
+    tacit_rows_unite(t->work->kernels, t->work->pool, t->distinct, n, ld, t->first, t->copies, x,
+                     y);
     return y;
+}
+
+/* Rows of gradients from x to y, as they are. */
+static void copy(const tacit_trunk *t, size_t rows, const float *x, float *y)
+{
+    tacit_rows_gather(t->work->pool, rows, t->config.dim, t->ld, NULL, x, y);
 }
 
 /* The last layer of a branch, with LayerScale where there is one. */
@@ -493,7 +406,8 @@ const float *tacit_trunk_forward(tacit_trunk *trunk, size_t batch, size_t tokens
     else if (drop)
         spread_scales(trunk);
     if (trunk->config.max_distinct) {
-        find_copies(trunk);
+        tacit_rows_members(all_rows(trunk), trunk->source, trunk->distinct, trunk->first,
+                           trunk->copies);
         spread(trunk, trunk->config.dim, trunk->ld, trunk->origin, trunk->blocks[0].x);
     }
     for (size_t i = 0; i < depth; i++)
@@ -515,8 +429,8 @@ static void scale_chunk(void *ctx, size_t chunk, unsigned worker)
     (void)worker;
     const scale_job *j = ctx;
     const tacit_trunk *t = j->t;
-    size_t end = (chunk + 1) * COPIED < j->rows ? (chunk + 1) * COPIED : j->rows;
-    for (size_t row = chunk * COPIED; row < end; row++)
+    size_t end = (chunk + 1) * SCALED < j->rows ? (chunk + 1) * SCALED : j->rows;
+    for (size_t row = chunk * SCALED; row < end; row++)
         t->work->kernels->scale_add_f32(t->config.dim, j->x + row * t->ld, j->scale[row / j->group],
                                         NULL, j->y + row * t->ld);
 }
@@ -529,7 +443,7 @@ static const float *branch_gradient(const tacit_trunk *t, size_t i, size_t half,
         return d;
     scale_job j = { .t = t, .x = d, .y = y, .rows = narrows(t, i) ? t->results : all_rows(t) };
     j.scale = branch_scales(t, i, half, &j.group);
-    tacit_parallel_for(t->work->pool, (j.rows + COPIED - 1) / COPIED, scale_chunk, &j);
+    tacit_parallel_for(t->work->pool, (j.rows + SCALED - 1) / SCALED, scale_chunk, &j);
     return y;
 }
 
@@ -561,8 +475,7 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
     if (narrows(t, i)) {
         scatter(t, dn, n);
         a.dheads = n;
-        copy_job aside = { .t = t, .x = d, .y = dn };
-        each_wanted(t, copy_chunk, &aside);
+        copy(t, rows, d, dn);
         scatter(t, dn, d);
         rows = all_rows(t);
     }
@@ -579,7 +492,7 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
     tacit_dense_backward(work, &b->qkv, rows, dqkv, t->ld_qkv, n, ld, dn, ld, NULL);
     tacit_layernorm_backward(work, &b->norm1, rows, x, ld, dn, ld, dx, ld, true);
     if (dx != d)
-        memcpy(d, dx, rows * ld * sizeof *d);
+        copy(t, rows, dx, d);
 }
 
 void tacit_trunk_backward(tacit_trunk *trunk, float *d)
