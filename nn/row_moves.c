@@ -28,8 +28,7 @@ static void gather_chunk(void *ctx, size_t chunk, unsigned worker)
     (void)worker;
     const move_job *j = ctx;
     for (size_t r = chunk * ROWS; r < chunk_end(j, chunk); r++)
-        memcpy(j->y + r * j->ld, j->x + (j->index ? j->index[r] : r) * j->ld,
-               j->n * sizeof(float));
+        memcpy(j->y + r * j->ld, j->x + (j->index ? j->index[r] : r) * j->ld, j->n * sizeof(float));
 }
 
 void tacit_rows_gather(tacit_pool *pool, size_t rows, size_t n, size_t ld, const uint32_t *index,
