@@ -90,17 +90,26 @@ static void forget_loops(void)
     memset(loops, 0, sizeof loops);
 }
 
-/* One loop on so many threads: who is free takes the next run of chunks. */
+/* One loop on so many threads: who is free takes the next run of its share, or helps with the
+ * others'. */
 static double makespan(const loop *l, unsigned threads)
 {
     double free_at[THREADS] = { 0 }, end = 0;
-    for (size_t i = 0; i < l->chunks;) {
+    size_t shares = tacit_pool_shares(l->chunks, threads), next[THREADS];
+    for (size_t s = 0; s < shares; s++)
+        next[s] = tacit_pool_share(l->chunks, s, shares);
+    for (size_t left = l->chunks; left;) {
         unsigned first = 0;
         for (unsigned t = 1; t < threads; t++)
             if (free_at[t] < free_at[first])
                 first = t;
-        for (size_t run = tacit_pool_run(l->chunks - i, threads); run && i < l->chunks; run--)
-            free_at[first] += l->seconds[i++];
+        size_t share = first * shares / threads, last;
+        while (next[share] == (last = tacit_pool_share(l->chunks, share + 1, shares)))
+            share = (share + 1) % shares;
+        for (size_t run = tacit_pool_run(last - next[share]); run && next[share] < last; run--) {
+            free_at[first] += l->seconds[next[share]++];
+            left--;
+        }
         end = free_at[first] > end ? free_at[first] : end;
     }
     return threads > 1 && l->chunks > 1 ? end + BARRIER : end;

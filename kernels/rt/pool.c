@@ -1,4 +1,4 @@
-/* pool.c - threads that take runs of chunks from a shared counter. See pool.h.
+/* pool.c - threads that take runs of chunks from shares. See pool.h.
  *
  * Invariants:
  *  (1) `state` holds, in one word, the number of the current job, whether it is open, and how many
@@ -31,8 +31,8 @@
 
 struct tacit_pool {
     _Alignas(64) _Atomic uint64_t state;
-    _Alignas(64) _Atomic size_t next;
-    _Alignas(64) size_t chunks; /* chunks, fn and ctx: the job, see (2) */
+    _Alignas(64) size_t chunks; /* chunks, shares, fn and ctx: the job, see (2) */
+    size_t shares;
     tacit_chunk_fn *fn;
     void *ctx;
     int spins; /* none where there are more threads than CPUs: somebody else needs this one */
@@ -46,7 +46,8 @@ struct tacit_pool {
         tacit_pool *pool;
         pthread_t thread;
         unsigned index;
-    } workers[];
+        _Alignas(64) _Atomic size_t next; /* of the share with this index */
+    } workers[];                          /* the first is the caller */
 };
 
 static inline void relax(void)
@@ -58,18 +59,27 @@ static inline void relax(void)
 #endif
 }
 
-static void run_chunks(tacit_pool *pool, unsigned worker)
+static void run_share(tacit_pool *pool, size_t share, unsigned worker)
 {
+    _Atomic size_t *next = &pool->workers[share].next;
+    size_t end = tacit_pool_share(pool->chunks, share + 1, pool->shares);
     for (;;) {
         /* May be out of date: then the run is a little longer than it should be. */
-        size_t next = atomic_load_explicit(&pool->next, memory_order_relaxed);
-        size_t run = tacit_pool_run(next < pool->chunks ? pool->chunks - next : 0, pool->threads);
-        size_t chunk = atomic_fetch_add_explicit(&pool->next, run, memory_order_relaxed);
-        if (chunk >= pool->chunks)
+        size_t chunk = atomic_load_explicit(next, memory_order_relaxed), run;
+        if (chunk >= end)
             return;
-        for (size_t i = 0; i < run && chunk + i < pool->chunks; i++)
+        run = tacit_pool_run(end - chunk);
+        chunk = atomic_fetch_add_explicit(next, run, memory_order_relaxed);
+        for (size_t i = 0; i < run && chunk + i < end; i++)
             pool->fn(pool->ctx, chunk + i, worker);
     }
+}
+
+static void run_chunks(tacit_pool *pool, unsigned worker)
+{
+    size_t first = worker * pool->shares / pool->threads;
+    for (size_t i = 0; i < pool->shares; i++)
+        run_share(pool, (first + i) % pool->shares, worker);
 }
 
 /* Waits until the pool quits (false) or a job after `seen` is or was open (true, *state is set). */
@@ -125,7 +135,7 @@ tacit_status tacit_pool_open(tacit_pool **out, unsigned threads, tacit_err *err)
     if (threads < 1)
         threads = 1;
     size_t size;
-    if (!tacit_mul_size(threads - 1, sizeof(struct worker), &size) ||
+    if (!tacit_mul_size(threads, sizeof(struct worker), &size) ||
         !tacit_add_size(size, sizeof(tacit_pool), &size))
         return tacit_fail(err, TACIT_EINVAL, "%u threads are too many", threads);
     tacit_pool *pool = tacit_calloc(1, size);
@@ -140,7 +150,7 @@ tacit_status tacit_pool_open(tacit_pool **out, unsigned threads, tacit_err *err)
     pool->threads = 1;
     pool->spins = threads <= tacit_cpu_count() ? SPINS : 0;
     for (unsigned i = 1; i < threads; i++) {
-        struct worker *w = &pool->workers[i - 1];
+        struct worker *w = &pool->workers[i];
         *w = (struct worker){ .pool = pool, .index = i };
         if (pthread_create(&w->thread, NULL, worker_main, w))
             break; /* fewer threads, the same results */
@@ -169,7 +179,7 @@ void tacit_pool_close(tacit_pool **p)
     pthread_cond_broadcast(&pool->wake_workers);
     pthread_mutex_unlock(&pool->lock);
     for (unsigned i = 1; i < pool->threads; i++)
-        pthread_join(pool->workers[i - 1].thread, NULL);
+        pthread_join(pool->workers[i].thread, NULL);
     pthread_cond_destroy(&pool->wake_caller);
     pthread_cond_destroy(&pool->wake_workers);
     pthread_mutex_destroy(&pool->lock);
@@ -196,7 +206,10 @@ void tacit_parallel_for(tacit_pool *pool, size_t chunks, tacit_chunk_fn *fn, voi
     pool->fn = fn;
     pool->ctx = ctx;
     pool->chunks = chunks;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    pool->shares = tacit_pool_shares(chunks, pool->threads);
+    for (size_t i = 0; i < pool->shares; i++)
+        atomic_store_explicit(&pool->workers[i].next, tacit_pool_share(chunks, i, pool->shares),
+                              memory_order_relaxed);
     atomic_store(&pool->state, (atomic_load(&pool->state) / JOB + 1) * JOB | OPEN);
     if (atomic_load(&pool->sleepers)) {
         pthread_mutex_lock(&pool->lock);

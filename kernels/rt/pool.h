@@ -24,13 +24,27 @@ void tacit_pool_close(tacit_pool **pool);
 /* 1 for NULL. */
 unsigned tacit_pool_threads(const tacit_pool *pool);
 
-/* How many chunks a thread takes at once, of `left` that nobody has taken: a share that shrinks to
- * one chunk ("guided" scheduling, Polychronopoulos and Kuck 1987). Neighbouring chunks often write
+/* Chunks are dealt out in shares: a thread begins with its own, and then helps with the others'. So
+ * the rows of a matrix, which are cut in order, are one thread's in every layer, and in its caches.
+ * Of few chunks the shares are fewer than the threads. Share i begins at tacit_pool_share(.., i,
+ * ..), and ends where the next begins. */
+static inline size_t tacit_pool_shares(size_t chunks, unsigned threads)
+{
+    return chunks / 4 < threads ? chunks / 4 + 1 : threads;
+}
+
+static inline size_t tacit_pool_share(size_t chunks, size_t share, size_t shares)
+{
+    return chunks / shares * share + (share < chunks % shares ? share : chunks % shares);
+}
+
+/* How many chunks a thread takes at once, of `left` of a share: a part that shrinks to one chunk
+ * ("guided" scheduling, Polychronopoulos and Kuck 1987). Neighbouring chunks often write
  * to neighbouring memory. If two threads have them at the same time, what the one's cache reads
  * ahead is taken from the other's, line by line, which cost 3 to 16 % of a ViT's training step. */
-static inline size_t tacit_pool_run(size_t left, unsigned threads)
+static inline size_t tacit_pool_run(size_t left)
 {
-    return left / (4 * (size_t)threads) + 1;
+    return left / 4 + 1;
 }
 
 /* Calls fn(ctx, c, worker) once for every c in [0, chunks), in any order, and returns when all are
