@@ -7,9 +7,9 @@
  *
  * The habits behind EXACT: fma where it is written and nowhere else; one chain for every
  * TACIT_KC terms of each output of a matrix product, in k order, their sums added in order; sums in
- * 16 lanes (lane j takes elements j, j + 16,
- * ...) and then one tree (i + 8, i + 4, i + 2, i + 1); exact division and square root; exp from
- * SLEEF's FMA variants, erf as in gelu.h; max(a, b) is a > b ? a : b; round to nearest even.
+ * 16 lanes (lane j takes elements j, j + 16, ...) and then one tree (i + 8, i + 4, i + 2, i + 1);
+ * exact division and square root; exp as in exp.h, erf as in gelu.h, log from SLEEF's FMA variants;
+ * max(a, b) is a > b ? a : b; round to nearest even.
  */
 #ifndef TACIT_KERNELS_H
 #define TACIT_KERNELS_H
@@ -25,6 +25,12 @@
 
 /* Linear algebra ------------------------------------------------------------------------------ */
 
+/* Rows that are read next: a product asks the second-level cache for them meanwhile. */
+typedef struct tacit_coming {
+    const float *x; /* or NULL */
+    size_t rows, width, ld;
+} tacit_coming;
+
 /* What is done to each output of a product before it is stored, in this order:
  * y = acc; y += bias; y = gelu(y); y *= scale; y += residual; y = max(0, y). NULL and false leave a
  * step out. Products in 8 bits and in bfloat16 have the short gelu of gelu.h. */
@@ -35,6 +41,7 @@ typedef struct tacit_epilogue {
     const float *residual; /* (m, n), rows ldr apart; must not overlap c */
     size_t ldr;
     bool relu; /* a NaN stays one */
+    tacit_coming next;
 } tacit_epilogue;
 
 /* Weights w (n, k) as Linear holds them, rows ldw apart, to panels of gemm_nr columns: element

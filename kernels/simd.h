@@ -7,6 +7,7 @@
 #ifndef TACIT_SIMD_H
 #define TACIT_SIMD_H
 
+#include "exp.h"
 #include "gelu.h"
 #include "tile.h"
 
@@ -27,6 +28,22 @@
 
 /* Elements [i, i + 16) of n: the whole vector, or what is left of it. */
 #define VF_LEFT(n, i) ((n) - (i) < VF ? (n) - (i) : (size_t)VF)
+
+/* exp(x), as exp.h says. */
+TACIT_INLINE vf vf_exp(vf x)
+{
+    static const float p[] = TACIT_EXP_P;
+    const vf shift = vf_set1(TACIT_EXP_SHIFT);
+    x = vf_min(vf_set1(TACIT_EXP_MOST), vf_max(vf_set1(TACIT_EXP_LEAST), x));
+    vf shifted = vf_fma(x, vf_set1(TACIT_EXP_LOG2E), shift), n = vf_sub(shifted, shift);
+    vf r = vf_fma(n, vf_set1(TACIT_EXP_LN2_HIGH), x), sum = vf_set1(p[4]);
+    r = vf_fma(n, vf_set1(TACIT_EXP_LN2_LOW), r);
+#pragma GCC unroll 4
+    for (int i = 3; i >= 0; i--)
+        sum = vf_fma(sum, r, vf_set1(p[i]));
+    sum = vf_add(vf_set1(1), vf_fma(sum, vf_mul(r, r), r));
+    return vf_mul(sum, vf_exponent(shifted));
+}
 
 /* max(0, x); a NaN stays one. */
 TACIT_INLINE vf vf_relu(vf x)

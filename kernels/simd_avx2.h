@@ -98,9 +98,11 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
     return (vf){ _mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(lo)),
                  _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(hi)) };
 }
-TACIT_INLINE vf vf_exp(vf x)
+/* The last nine bits as sign and exponent. */
+TACIT_INLINE vf vf_exponent(vf x)
 {
-    return (vf){ Sleef_finz_expf8_u10avx2(x.lo), Sleef_finz_expf8_u10avx2(x.hi) };
+    return (vf){ _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.lo), 23)),
+                 _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x.hi), 23)) };
 }
 TACIT_INLINE vf vf_log(vf x)
 {

@@ -83,9 +83,10 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
 {
     return _mm512_mask_mov_ps(b, vf_mask(n), a);
 }
-TACIT_INLINE vf vf_exp(vf x)
+/* The last nine bits as sign and exponent. */
+TACIT_INLINE vf vf_exponent(vf x)
 {
-    return Sleef_finz_expf16_u10avx512f(x);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));
 }
 TACIT_INLINE vf vf_log(vf x)
 {

@@ -125,9 +125,10 @@ TACIT_INLINE vf vf_first(vf a, vf b, size_t n)
     return VF_EACH(AT);
 #undef AT
 }
-TACIT_INLINE vf vf_exp(vf x)
+/* The last nine bits as sign and exponent. */
+TACIT_INLINE vf vf_exponent(vf x)
 {
-#define AT(i) Sleef_finz_expf4_u10advsimd(x.q[i])
+#define AT(i) vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(x.q[i]), 23))
     return VF_EACH(AT);
 #undef AT
 }

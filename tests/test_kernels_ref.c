@@ -3,10 +3,14 @@
  * Bounds are those of the arithmetic: an fp32 chain of k fused steps is off by at most k 2^-24
  * times the sum of the magnitudes (Higham, "Accuracy and Stability of Numerical Algorithms", 3.1).
  */
+#define TACIT_ISA ref /* for ref.h */
+
 #include "kernels.h"
+#include "ref.h"
 #include "rng.h"
 
 #include <check.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,12 +63,12 @@ START_TEST(gemm_is_the_product)
             float *a = numbers(m * k), *w = numbers(n * k), *bias = numbers(n);
             float *scale = numbers(n), *residual = numbers(m * n), *c = numbers(m * n);
             float *packed = numbers(tacit_gemm_packed_size(ref, n, k));
-            tacit_epilogue e = { flags & 1 ? bias : NULL,
-                                 (flags & 2) != 0,
-                                 flags & 4 ? scale : NULL,
-                                 flags & 8 ? residual : NULL,
-                                 n,
-                                 (flags & 16) != 0 };
+            tacit_epilogue e = { .bias = flags & 1 ? bias : NULL,
+                                 .gelu = (flags & 2) != 0,
+                                 .scale = flags & 4 ? scale : NULL,
+                                 .residual = flags & 8 ? residual : NULL,
+                                 .ldr = n,
+                                 .relu = (flags & 16) != 0 };
             ref->gemm_pack_f32(n, k, w, k, packed);
             ref->gemm_f32(m, n, k, a, k, packed, c, n, flags ? &e : NULL);
             for (size_t i = 0; i < m; i++)
@@ -387,6 +391,31 @@ START_TEST(gelu_is_exact)
 }
 END_TEST
 
+/* Of every 997th float. */
+START_TEST(exp_is_near)
+{
+    double worst = 0;
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 997) {
+        uint32_t low = (uint32_t)bits;
+        float x;
+        memcpy(&x, &low, sizeof x);
+        float y = ref_exp(x);
+        double want = exp((double)x);
+        if (isnan(x))
+            ck_assert(isnan(y));
+        else if (x < -87.69f)
+            ck_assert(y == 0);
+        else if (x > 88.38f)
+            ck_assert(y == INFINITY);
+        else if (want < (double)FLT_MIN) /* has fewer bits, or is 0 already */
+            ck_assert(y == 0 || fabs((double)y - want) <= (double)FLT_MIN / 1e6);
+        else if (y < INFINITY || x < 88.37f)
+            worst = fmax(worst, fabs((double)y - want) / ldexp(1, ilogb(want) - 23));
+    }
+    ck_assert_msg(worst > 0.5 && worst < 1.01, "exp is wrong by %.3f ulp", worst);
+}
+END_TEST
+
 /* Of products in 8 bits: one of 1 by 1, whose scale is x. */
 START_TEST(gelu_of_few_bits_is_near)
 {
@@ -543,6 +572,7 @@ int main(void)
     tcase_add_test(t, rows_are_normalised);
     tcase_add_test(t, swish_is_x_times_a_logistic);
     tcase_add_test(t, gelu_is_exact);
+    tcase_add_test(t, exp_is_near);
     tcase_add_test(t, gelu_of_few_bits_is_near);
     tcase_add_test(t, sixteen_bit_floats);
     tcase_add_test(t, patches_and_packing);
