@@ -50,8 +50,8 @@ static void bench_attention_backward_f32(call *c)
         c->run = run_##slot;                                                                       \
     }
 ROWS_OF_768(layernorm_backward_f32, 16.0,
-            c->k->layernorm_backward_f32(rows, n, c->a, n, c->b, 1e-6f, c->a + size, n, c->c, n,
-                                         true, c->c + size, c->c + size + n))
+            c->k->layernorm_backward_f32(rows, n, c->a, n, c->b, NULL, 1e-6f, c->a + size, n, c->c,
+                                         n, true, c->c + size, c->c + size + n, NULL, 0))
 ROWS_OF_768(sum_rows_f32, 4.0, c->k->sum_rows_f32(rows, n, c->a, n, false, c->c))
 ROWS_OF_768(l2norm_backward_f32, 12.0,
             c->k->l2norm_backward_f32(rows, n, c->a, n, c->b, n, c->c, n))

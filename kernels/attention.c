@@ -4,6 +4,7 @@
  * made, turned into exponentials and multiplied with the values, all inside the first-level cache.
  */
 #include "attention.h"
+#include "score_tile.h"
 
 /* From scores to outputs. values: packed. */
 static void weigh_values(size_t count, size_t tokens, size_t dim, float *scores, size_t width,
@@ -37,8 +38,7 @@ void TACIT_NAME(tacit_attention_f32)(size_t rows, size_t tokens, size_t dim, con
     for (size_t i = 0; i < rows; i += count) {
         count = even_rows(rows - i, tiles--);
         for (size_t t = 0; t < tokens; t += TACIT_NR)
-            whole_tile(count, dim, q + i * ld, ld, keys + t * dim, NULL, 0, scores + t, width,
-                       false, NULL);
+            score_tile(count, tokens - t, dim, q + i * ld, ld, keys + t * dim, scores + t, width);
         weigh_values(count, tokens, dim, scores, width, scale, bias ? bias + i * ldb : NULL, ldb,
                      values, out + i * ldo, ldo);
     }

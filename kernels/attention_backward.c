@@ -4,8 +4,8 @@
  * product the rows of dp, which become those of ds where they lie, in the first-level cache; the
  * block's share of dk and dv is then a product that is transposed on the left, as gemm_tn has it.
  */
-#include "gemm_tile.h"
-#include "rows.h"
+#include "attention.h"
+#include "score_tile.h"
 
 /* g = p * (dp - sum(p * dp)) is added to sums, unless NULL; ds = g * scale, in the place of dp. */
 TACIT_INLINE void softmax_gradient(size_t n, const float *p, float *dp, float scale, float *sums)
@@ -54,10 +54,10 @@ void TACIT_NAME(tacit_attention_backward_f32)(size_t tokens, size_t dim, const f
             count = even_rows(block - i, tiles--);
             float *pi = p + i * lds, *dsi = ds + i * lds;
             for (size_t t = 0; t < tokens; t += TACIT_NR) {
-                whole_tile(count, dim, q + (first + i) * ld, ld, keys + t * dim, NULL, 0, pi + t,
-                           lds, false, NULL);
-                whole_tile(count, dim, dout + (first + i) * ldo, ldo, values + t * dim, NULL, 0,
-                           dsi + t, lds, false, NULL);
+                score_tile(count, tokens - t, dim, q + (first + i) * ld, ld, keys + t * dim, pi + t,
+                           lds);
+                score_tile(count, tokens - t, dim, dout + (first + i) * ldo, ldo, values + t * dim,
+                           dsi + t, lds);
             }
             for (size_t r = 0; r < count; r++) {
                 float *row = pi + r * lds;

@@ -10,9 +10,9 @@ TACIT_INLINE vf keep(vf next, vf sum, size_t left)
     return left == VF ? next : vf_first(next, sum, left);
 }
 
-static void layernorm_backward_row(size_t n, const float *x, const float *gamma, float eps,
-                                   const float *dy, float *dx, bool more, float *dgamma,
-                                   float *dbeta)
+static void layernorm_backward_row(size_t n, const float *x, const float *gamma, const float *beta,
+                                   float eps, const float *dy, float *dx, bool more, float *dgamma,
+                                   float *dbeta, float *normed)
 {
     vf sum = vf_zero(), squares = vf_zero();
     for (size_t i = 0; i < n; i += VF) {
@@ -36,8 +36,10 @@ static void layernorm_backward_row(size_t n, const float *x, const float *gamma,
     vf a = vf_set1(vf_sum(sum_g) / (float)n), minus_b = vf_set1(-(vf_sum(sum_gh) / (float)n));
     for (size_t i = 0; i < n; i += VF) {
         size_t left = VF_LEFT(n, i);
-        vf h = vf_mul(vf_sub(LOAD(x + i), mean), rstd), y = LOAD(dy + i);
-        vf g = vf_mul(y, LOAD(gamma + i));
+        vf h = vf_mul(vf_sub(LOAD(x + i), mean), rstd), y = LOAD(dy + i), scale = LOAD(gamma + i);
+        vf g = vf_mul(y, scale);
+        if (normed)
+            STORE(normed + i, vf_fma(h, scale, LOAD(beta + i)));
         vf d = vf_mul(vf_fma(h, minus_b, vf_sub(g, a)), rstd);
         STORE(dgamma + i, vf_fma(y, h, LOAD(dgamma + i)));
         STORE(dbeta + i, vf_add(LOAD(dbeta + i), y));
@@ -46,13 +48,14 @@ static void layernorm_backward_row(size_t n, const float *x, const float *gamma,
 }
 
 void TACIT_NAME(tacit_layernorm_backward_f32)(size_t rows, size_t n, const float *x, size_t ldx,
-                                              const float *gamma, float eps, const float *dy,
-                                              size_t lddy, float *dx, size_t lddx, bool more,
-                                              float *dgamma, float *dbeta)
+                                              const float *gamma, const float *beta, float eps,
+                                              const float *dy, size_t lddy, float *dx, size_t lddx,
+                                              bool more, float *dgamma, float *dbeta, float *y,
+                                              size_t ldy)
 {
     for (size_t r = 0; r < rows; r++)
-        layernorm_backward_row(n, x + r * ldx, gamma, eps, dy + r * lddy, dx + r * lddx, more,
-                               dgamma, dbeta);
+        layernorm_backward_row(n, x + r * ldx, gamma, beta, eps, dy + r * lddy, dx + r * lddx, more,
+                               dgamma, dbeta, y ? y + r * ldy : NULL);
 }
 
 void TACIT_NAME(tacit_sum_rows_f32)(size_t rows, size_t n, const float *x, size_t ldx, bool more,

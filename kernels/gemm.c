@@ -31,11 +31,17 @@ void TACIT_NAME(tacit_gemm_pack_f32)(size_t n, size_t k, const float *w, size_t 
         for (size_t p = 0; p < k; p += step, packed += step * TACIT_NR) {
             size_t i = 0;
             step = k - p < 4 ? 1 : 4;
+            if (p % LINE == 0)
+                for (size_t r = 0; r < left; r++)
+                    __builtin_prefetch(w + r * ldw + p + 2 * LINE);
+            for (size_t q = left / VF * VF; q < TACIT_NR; q += VF)
+                for (size_t r = 0; r < step; r++)
+                    vf_store(packed + r * TACIT_NR + q, vf_zero());
             for (; step == 4 && i + 4 <= left; i += 4)
                 transpose_quad(w + i * ldw + p, ldw, packed + i);
-            for (; i < TACIT_NR; i++)
+            for (; i < left; i++)
                 for (size_t q = 0; q < step; q++)
-                    packed[q * TACIT_NR + i] = i < left ? w[i * ldw + p + q] : 0;
+                    packed[q * TACIT_NR + i] = w[i * ldw + p + q];
         }
     }
 }

@@ -48,9 +48,9 @@ static void wide_tile(size_t rows, size_t k, const float *a, size_t lda, const f
                       size_t stride, float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
     switch (rows) {
-    case 1: tile_fixed(1, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
-    case 2: tile_fixed(2, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
-    case 3: tile_fixed(3, 4, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
+    case 1: tile_fixed(1, 4 * TACIT_NV, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
+    case 2: tile_fixed(2, 4 * TACIT_NV, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
+    case 3: tile_fixed(3, 4 * TACIT_NV, k, a, lda, b, stride, NULL, 0, c, ldc, more, e); break;
     }
 }
 
@@ -72,6 +72,7 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
                              const tacit_epilogue *epilogue)
 {
     bool last = p + kc == k;
+    size_t panels = (n + TACIT_NR - 1) / TACIT_NR;
     for (size_t j = 0, columns; j < n; j += columns) {
         const float *b = packed + j * k + p * TACIT_NR;
         bool wide = m <= FEW_ROWS && n - j >= 4 * TACIT_NR;
@@ -96,6 +97,8 @@ TACIT_INLINE void gemm_block(size_t m, size_t n, size_t k, size_t p, size_t kc, 
             }
             if (m > FEW_ROWS)
                 ask(rows, columns, at, ldc, e);
+            if (epilogue && !p)
+                ask_next(&epilogue->next, j / TACIT_NR * tiles + t, panels * tiles);
             if (wide)
                 wide_tile(rows, kc, a + i * lda, lda, b, k * TACIT_NR, at, ldc, p > 0, e);
             else

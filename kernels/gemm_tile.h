@@ -42,7 +42,7 @@
             vf value = vf_set1(base[i / 3][i % 3 * lda]);                                          \
             _Pragma("GCC unroll 8") for (size_t j = 0; j < nv; j++)                                \
             {                                                                                      \
-                if (panels == 1) /* fits into the registers */                                     \
+                if (nv <= TACIT_NV) /* fits into the registers */                                  \
                     vf_fma_into(&acc[i][j], value, column[j]);                                     \
                 else                                                                               \
                     acc[i][j] = vf_fma(value, column[j], acc[i][j]);                               \
@@ -55,15 +55,14 @@
         b += TACIT_NR;                                                                             \
     }
 
-/* rows and panels are constants at every call, all panels * NR columns are valid. b: panel j begins
- * at b + j * stride. ahead: lines to ask for, so many for four steps of k. more: add to c.
- * e may be NULL. */
-TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *a, size_t lda,
+/* rows and nv are constants at every call. nv: so many vectors of columns, all valid: whole panels,
+ * of which panel j begins at b + j * stride, or the first half of one. ahead: lines to ask for, so
+ * many for four steps of k. more: add to c. e may be NULL. */
+TACIT_INLINE void tile_fixed(size_t rows, size_t nv, size_t k, const float *a, size_t lda,
                              const float *b, size_t stride, const float *ahead, size_t lines,
                              float *c, size_t ldc, bool more, const tacit_epilogue *e)
 {
     vf acc[TACIT_MR][4 * TACIT_NV];
-    const size_t nv = panels * TACIT_NV;
     TACIT_TILE_EACH(acc[i][j] = vf_zero())
     const float *base[TACIT_BASES];
     const size_t bases = (rows + 2) / 3;
@@ -98,6 +97,32 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t panels, size_t k, const float *
     TACIT_TILE_EACH(vf_store(c + i * ldc + j * VF, acc[i][j]))
 }
 
+#if TACIT_MR > 6
+#define TACIT_TILE_ROWS                                                                            \
+    ROWS(1)                                                                                        \
+    ROWS(2)                                                                                        \
+    ROWS(3)                                                                                        \
+    ROWS(4)                                                                                        \
+    ROWS(5)                                                                                        \
+    ROWS(6)                                                                                        \
+    ROWS(7)                                                                                        \
+    ROWS(8)                                                                                        \
+    ROWS(9)                                                                                        \
+    ROWS(10)                                                                                       \
+    ROWS(11)                                                                                       \
+    ROWS(12)                                                                                       \
+    ROWS(13)                                                                                       \
+    ROWS(14)
+#else
+#define TACIT_TILE_ROWS                                                                            \
+    ROWS(1)                                                                                        \
+    ROWS(2)                                                                                        \
+    ROWS(3)                                                                                        \
+    ROWS(4)                                                                                        \
+    ROWS(5)                                                                                        \
+    ROWS(6)
+#endif
+
 /* One panel, 1 to MR rows. Not inlined: one copy of each tile in a file. */
 static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const float *a, size_t lda,
                                                  const float *b, const float *ahead, size_t lines,
@@ -106,23 +131,8 @@ static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const fl
 {
     switch (rows) {
 #define ROWS(r)                                                                                    \
-    case r: tile_fixed(r, 1, k, a, lda, b, 0, ahead, lines, c, ldc, more, e); break;
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4)
-        ROWS(5)
-        ROWS(6)
-#if TACIT_MR > 6
-        ROWS(7)
-        ROWS(8)
-        ROWS(9)
-        ROWS(10)
-        ROWS(11)
-        ROWS(12)
-        ROWS(13)
-        ROWS(14)
-#endif
+    case r: tile_fixed(r, TACIT_NV, k, a, lda, b, 0, ahead, lines, c, ldc, more, e); break;
+        TACIT_TILE_ROWS
 #undef ROWS
     }
 }
@@ -132,6 +142,17 @@ static __attribute__((noinline)) void whole_tile(size_t rows, size_t k, const fl
 TACIT_INLINE size_t even_rows(size_t rows, size_t tiles)
 {
     return (rows + tiles - 1) / tiles;
+}
+
+/* Asks for the share of what comes next that belongs to a tile of `count`. */
+TACIT_INLINE void ask_next(const tacit_coming *next, size_t tile, size_t count)
+{
+    if (!next->x)
+        return;
+    size_t end = next->rows * (tile + 1) / count;
+    for (size_t p = next->rows * tile / count; p < end; p++)
+        for (size_t j = 0; j < next->width; j += LINE)
+            __builtin_prefetch(next->x + p * next->ld + j, 0, 2);
 }
 
 TACIT_INLINE vf load_left(const float *p, size_t left)

@@ -43,22 +43,7 @@ static __attribute__((noinline)) void tn_tile(size_t rows, size_t k, const float
     switch (rows) {
 #define ROWS(r)                                                                                    \
     case r: tn_fixed(r, k, a, lda, b, ldb, c, ldc, more); break;
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4)
-        ROWS(5)
-        ROWS(6)
-#if TACIT_MR > 6
-        ROWS(7)
-        ROWS(8)
-        ROWS(9)
-        ROWS(10)
-        ROWS(11)
-        ROWS(12)
-        ROWS(13)
-        ROWS(14)
-#endif
+        TACIT_TILE_ROWS
 #undef ROWS
     }
 }
@@ -90,33 +75,16 @@ TACIT_INLINE void copy_rows(size_t width, size_t n, size_t k, const float *x, si
                                          : vf_zero());
 }
 
-/* What is copied next: rows of `width` floats. */
-typedef struct coming {
-    const float *x; /* or NULL */
-    size_t rows, width, ld;
-} coming;
-
-/* Asks the second-level cache for the share of it that belongs to a tile of `count`. */
-TACIT_INLINE void ask(const coming *next, size_t tile, size_t count)
-{
-    if (!next->x)
-        return;
-    size_t end = next->rows * (tile + 1) / count;
-    for (size_t p = next->rows * tile / count; p < end; p++)
-        for (size_t j = 0; j < next->width; j += LINE)
-            __builtin_prefetch(next->x + p * next->ld + j, 0, 2);
-}
-
 /* A panel of c: k rows of a, or where tiles is not NULL the copies of a's tiles, by those of b. */
 static void tn_panel(size_t m, size_t columns, size_t k, const float *a, size_t lda,
                      const float *tiles, const float *b, size_t ldb, float *c, size_t ldc,
-                     bool more, const coming *next_a, const coming *next_b)
+                     bool more, const tacit_coming *next_a, const tacit_coming *next_b)
 {
     size_t count = (m + TACIT_MR - 1) / TACIT_MR, rows, step = tiles ? TACIT_MR : lda;
     for (size_t i = 0, t = 0; i < m; i += rows, t++) {
         const float *at = tiles ? tiles : a + i;
-        ask(next_a, t, count);
-        ask(next_b, t, count);
+        ask_next(next_a, t, count);
+        ask_next(next_b, t, count);
         rows = even_rows(m - i, count - t);
         if (columns == TACIT_NR)
             tn_tile(rows, k, at, step, b, ldb, c + i * ldc, ldc, more);
@@ -161,13 +129,13 @@ void TACIT_NAME(tacit_gemm_tn_f32)(size_t m, size_t n, size_t k, const float *a,
             bool copied = m > FEW_TILES * TACIT_MR || columns < TACIT_NR;
             if (copied)
                 copy_rows(TACIT_NR, columns, kc, at, ldb, panel);
-            coming next_a = { tiles && left ? rows + (kc + from) * lda : NULL,
-                              left * (t + 1) / panels - from, m, lda };
-            coming next_b = { NULL, kc, TACIT_NR, ldb };
+            tacit_coming next_a = { tiles && left ? rows + (kc + from) * lda : NULL,
+                                    left * (t + 1) / panels - from, m, lda };
+            tacit_coming next_b = { NULL, kc, TACIT_NR, ldb };
             if (copied && j + TACIT_NR < n)
                 next_b.x = at + TACIT_NR;
             else if (copied && left)
-                next_b = (coming){ b + (p + kc) * ldb, left, TACIT_NR, ldb };
+                next_b = (tacit_coming){ b + (p + kc) * ldb, left, TACIT_NR, ldb };
             tn_panel(m, columns, kc, rows, lda, tiles, copied ? panel : at, copied ? TACIT_NR : ldb,
                      c + j, ldc, more, &next_a, &next_b);
         }

@@ -43,11 +43,13 @@ typedef void tacit_attention_backward_f32_fn(size_t tokens, size_t dim, const fl
 /* The gradients of layernorm_f32, whose mean and rstd are made again: with h = (x - mean) * rstd
  * and g = dy * gamma, a = sum(g) / n, b = sum_i fma(g, h, .) / n,
  *   dx = fma(h, -b, g - a) * rstd (+ dx with more); dgamma = fma(dy, h, dgamma); dbeta += dy,
- * the last two row after row. dx may be dy without more. Bound: 12 rows n bytes, 16 with more. */
+ * the last two row after row. dx may be dy without more. y, unless NULL, gets layernorm_f32's
+ * result, for which alone beta is read. Bound: 12 rows n bytes, 4 more with more and with y. */
 typedef void tacit_layernorm_backward_f32_fn(size_t rows, size_t n, const float *x, size_t ldx,
-                                             const float *gamma, float eps, const float *dy,
-                                             size_t lddy, float *dx, size_t lddx, bool more,
-                                             float *dgamma, float *dbeta);
+                                             const float *gamma, const float *beta, float eps,
+                                             const float *dy, size_t lddy, float *dx, size_t lddx,
+                                             bool more, float *dgamma, float *dbeta, float *y,
+                                             size_t ldy);
 
 /* y (n) = the sum of the rows (+ y with more): for each column chains of 16 additions, from 0,
  * which are added one after the other. Bound: 4 rows n bytes. */

@@ -58,9 +58,9 @@ void tacit_attention_backward_f32_ref(size_t tokens, size_t dim, const float *q,
 }
 
 void tacit_layernorm_backward_f32_ref(size_t rows, size_t n, const float *x, size_t ldx,
-                                      const float *gamma, float eps, const float *dy, size_t lddy,
-                                      float *dx, size_t lddx, bool more, float *dgamma,
-                                      float *dbeta)
+                                      const float *gamma, const float *beta, float eps,
+                                      const float *dy, size_t lddy, float *dx, size_t lddx,
+                                      bool more, float *dgamma, float *dbeta, float *y, size_t ldy)
 {
     for (size_t r = 0; r < rows; r++, x += ldx, dy += lddy, dx += lddx) {
         float sum[LANES] = { 0 }, squares[LANES] = { 0 }, g[LANES] = { 0 }, gh[LANES] = { 0 };
@@ -81,6 +81,8 @@ void tacit_layernorm_backward_f32_ref(size_t rows, size_t n, const float *x, siz
             dgamma[i] = fmaf(dy[i], h, dgamma[i]);
             dbeta[i] += dy[i];
             dx[i] = more ? dx[i] + d : d;
+            if (y)
+                y[r * ldy + i] = fmaf(h, gamma[i], beta[i]);
         }
     }
 }

@@ -14,8 +14,10 @@
 /* Rows that GELU's memory is asked for ahead of time, and floats of a cache line. */
 #define AHEAD 4
 #define LINE  16
-/* Most rows of a block of dW. */
+/* Most rows of a block of dW: of so many the copy fills 300 KB of a second-level cache. */
 #define WEIGHT_ROWS 196
+/* What copying a value costs, in products. */
+#define COPY 10
 
 static size_t pieces(size_t n, size_t step)
 {
@@ -147,6 +149,12 @@ static void product_chunk(void *ctx, size_t chunk, unsigned worker)
         e.residual = j->after.residual + row * j->after.ldr + column;
         e.ldr = j->after.ldr;
     }
+    if (slot + 1 < j->row_chunks) { /* this thread's, too, but for the last of a run */
+        size_t part = chunk % across, next = row + j->row_step;
+        size_t count = step_at(j->m, next, j->row_step), from = count * part / across;
+        e.next = (tacit_coming){ j->x + (next + from) * j->ldx, count * (part + 1) / across - from,
+                                 j->in, j->ldx };
+    }
     if (j->backward && j->dense->b && !column)
         k->sum_rows_f32(rows, j->in, j->x + row * j->ldx, j->ldx, false,
                         j->work->partial + slot * j->in);
@@ -180,18 +188,28 @@ void tacit_dense_forward(const tacit_work *work, const tacit_dense *dense, size_
     run_product(&j, after);
 }
 
-/* Cuts dW into blocks: the larger, the more a copy of dy and x is used (of 196 rows of dW the copy
- * fills 300 KB of a second-level cache), but there must be enough for all threads. No block adds to
- * another, so how many there are does not show in the result. */
+/* Cuts dW into blocks. A row of dy and x costs a block its products, and as much as COPY of them
+ * for each value that is copied first; the blocks go to the threads in rounds. No block adds to
+ * another, so how they are cut does not show in the result. */
 static size_t weight_blocks(dense_job *j)
 {
-    static const size_t steps[][2] = { { WEIGHT_ROWS, 192 }, { 98, 192 }, { 98, 96 }, { 42, 96 } };
-    size_t count = 0, enough = 4 * (size_t)tacit_pool_threads(j->work->pool);
-    for (size_t i = 0; count < enough && i < sizeof steps / sizeof *steps; i++) {
-        j->row_step = steps[i][0];
-        j->column_step = steps[i][1];
-        count = pieces(j->dense->out, j->row_step) * pieces(j->dense->in, j->column_step);
-    }
+    const tacit_kernels *k = j->work->kernels;
+    size_t out = j->dense->out, in = j->dense->in, threads = tacit_pool_threads(j->work->pool);
+    size_t most = pieces(out, WEIGHT_ROWS), least = SIZE_MAX, count = 0;
+    for (size_t rows = most; rows <= pieces(out, k->gemm_mr) && rows <= most * threads; rows++)
+        for (size_t columns = 1; columns <= pieces(in, k->gemm_nr) && columns <= threads;
+             columns++) {
+            size_t high = pieces(pieces(out, rows), k->gemm_mr) * k->gemm_mr;
+            size_t wide = pieces(pieces(in, columns), k->gemm_nr) * k->gemm_nr;
+            size_t blocks = pieces(out, high) * pieces(in, wide);
+            size_t cost = pieces(blocks, threads) * (high * wide + COPY * (high + wide));
+            if (cost < least) {
+                least = cost;
+                count = blocks;
+                j->row_step = high;
+                j->column_step = wide;
+            }
+        }
     return count;
 }
 
@@ -208,28 +226,33 @@ static void weight_chunk(void *ctx, size_t chunk, unsigned worker)
                                   d->in, true, j->work->worker + worker * j->work->worker_floats);
 }
 
+void tacit_dense_inputs(const tacit_work *work, const tacit_dense *dense, size_t m, const float *dy,
+                        size_t lddy, float *dx, size_t lddx, const tacit_after *after)
+{
+    dense_job j = { .work = work,
+                    .dense = dense,
+                    .m = m,
+                    .in = dense->out,
+                    .out = dense->in,
+                    .x = dy,
+                    .ldx = lddy,
+                    .y = dx,
+                    .ldy = lddx,
+                    .backward = true };
+    run_product(&j, after);
+    if (dense->b)
+        work->kernels->sum_rows_f32(j.row_chunks, dense->out, work->partial, dense->out, true,
+                                    dense->b->grad);
+}
+
 void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size_t m,
                           const float *dy, size_t lddy, const float *x, size_t ldx, float *dx,
                           size_t lddx, const tacit_after *after)
 {
-    if (dx) {
-        dense_job j = { .work = work,
-                        .dense = dense,
-                        .m = m,
-                        .in = dense->out,
-                        .out = dense->in,
-                        .x = dy,
-                        .ldx = lddy,
-                        .y = dx,
-                        .ldy = lddx,
-                        .backward = true };
-        run_product(&j, after);
-        if (dense->b)
-            work->kernels->sum_rows_f32(j.row_chunks, dense->out, work->partial, dense->out, true,
-                                        dense->b->grad);
-    } else if (dense->b) {
+    if (dx)
+        tacit_dense_inputs(work, dense, m, dy, lddy, dx, lddx, after);
+    else if (dense->b)
         tacit_sum_rows(work, m, dense->out, dy, lddy, dense->b->grad);
-    }
     tacit_dense_weights(work, dense, m, dy, lddy, x, ldx);
 }
 
@@ -266,8 +289,8 @@ typedef struct rows_job {
     const tacit_layernorm *norm;
     size_t rows, n, step;
     const float *x, *dy;
-    float *y;
-    size_t ldx, lddy, ldy;
+    float *y, *normed;
+    size_t ldx, lddy, ldy, ldn;
     bool more;
 } rows_job;
 
@@ -346,13 +369,13 @@ static void norm_back_chunk(void *ctx, size_t chunk, unsigned worker)
     memset(slot, 0, 2 * j->n * sizeof *slot);
     j->work->kernels->layernorm_backward_f32(
         step_at(j->rows, row, NORM_ROWS), j->n, j->x + row * j->ldx, j->ldx, j->norm->gamma->value,
-        j->norm->eps, j->dy + row * j->lddy, j->lddy, j->y + row * j->ldy, j->ldy, j->more, slot,
-        slot + j->n);
+        j->norm->beta->value, j->norm->eps, j->dy + row * j->lddy, j->lddy, j->y + row * j->ldy,
+        j->ldy, j->more, slot, slot + j->n, j->normed ? j->normed + row * j->ldn : NULL, j->ldn);
 }
 
 void tacit_layernorm_backward(const tacit_work *work, const tacit_layernorm *norm, size_t rows,
                               const float *x, size_t ldx, const float *dy, size_t lddy, float *dx,
-                              size_t lddx, bool more)
+                              size_t lddx, bool more, float *y, size_t ldy)
 {
     rows_job j = { .work = work,
                    .norm = norm,
@@ -364,6 +387,8 @@ void tacit_layernorm_backward(const tacit_work *work, const tacit_layernorm *nor
                    .lddy = lddy,
                    .y = dx,
                    .ldy = lddx,
+                   .normed = y,
+                   .ldn = ldy,
                    .more = more };
     size_t chunks = pieces(rows, NORM_ROWS), n = norm->n;
     tacit_parallel_for(work->pool, chunks, norm_back_chunk, &j);

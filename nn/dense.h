@@ -62,6 +62,10 @@ void tacit_dense_backward(const tacit_work *work, const tacit_dense *dense, size
                           const float *dy, size_t lddy, const float *x, size_t ldx, float *dx,
                           size_t lddx, const tacit_after *after);
 
+/* The first part of that: dx, and db; tacit_dense_weights is the second. dx is not NULL. */
+void tacit_dense_inputs(const tacit_work *work, const tacit_dense *dense, size_t m, const float *dy,
+                        size_t lddy, float *dx, size_t lddx, const tacit_after *after);
+
 /* The layer turned round, as PyTorch's Embedding of soft one-hot rows is: y (m, in) = x W, no bias.
  * Its gradient by x is tacit_dense_forward, by W tacit_dense_weights with x in dy's place. */
 void tacit_dense_turned(const tacit_work *work, const tacit_dense *dense, size_t m, const float *x,
@@ -82,10 +86,11 @@ tacit_status tacit_layernorm_declare(tacit_layernorm *norm, const char *name, si
                                      tacit_err *err);
 void tacit_layernorm_forward(const tacit_work *work, const tacit_layernorm *norm, size_t rows,
                              const float *x, size_t ldx, float *y, size_t ldy);
-/* x is the input of the forward; dx gets, or with more adds, the gradient, and may be dy. */
+/* x is the input of the forward; dx gets, or with more adds, the gradient, and may be dy. y, unless
+ * NULL, gets the result of the forward again. */
 void tacit_layernorm_backward(const tacit_work *work, const tacit_layernorm *norm, size_t rows,
                               const float *x, size_t ldx, const float *dy, size_t lddy, float *dx,
-                              size_t lddx, bool more);
+                              size_t lddx, bool more, float *y, size_t ldy);
 
 /* sum += the rows of x, in blocks that are added in order; what that needs of the work. */
 void tacit_sum_rows_need(tacit_work *work, size_t max_rows, size_t n);

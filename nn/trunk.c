@@ -461,9 +461,9 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
                          wide, t->ld_hidden, &through);
     if (b->gamma2)
         tacit_layer_scale_end(&t->layer_scale, &b->fc2, b->gamma2);
-    tacit_layernorm_forward(work, &b->norm2, rows, b->middle, ld, n, ld);
-    tacit_dense_backward(work, &b->fc1, rows, wide, t->ld_hidden, n, ld, dn, ld, NULL);
-    tacit_layernorm_backward(work, &b->norm2, rows, b->middle, ld, dn, ld, d, ld, true);
+    tacit_dense_inputs(work, &b->fc1, rows, wide, t->ld_hidden, dn, ld, NULL);
+    tacit_layernorm_backward(work, &b->norm2, rows, b->middle, ld, dn, ld, d, ld, true, n, ld);
+    tacit_dense_weights(work, &b->fc1, rows, wide, t->ld_hidden, n, ld);
 
     db = branch_gradient(t, i, 0, d, n);
     const float *heads = narrows(t, i) ? gather(t, b->heads, wide) : b->heads;
@@ -488,9 +488,9 @@ static void block_backward(tacit_trunk *t, size_t i, float *d)
         dqkv = unite(t, b->qkv.out, t->ld_qkv, wide, b->qkv_out);
         dx = unite(t, t->config.dim, ld, d, b->heads);
     }
-    tacit_layernorm_forward(work, &b->norm1, rows, x, ld, n, ld);
-    tacit_dense_backward(work, &b->qkv, rows, dqkv, t->ld_qkv, n, ld, dn, ld, NULL);
-    tacit_layernorm_backward(work, &b->norm1, rows, x, ld, dn, ld, dx, ld, true);
+    tacit_dense_inputs(work, &b->qkv, rows, dqkv, t->ld_qkv, dn, ld, NULL);
+    tacit_layernorm_backward(work, &b->norm1, rows, x, ld, dn, ld, dx, ld, true, n, ld);
+    tacit_dense_weights(work, &b->qkv, rows, dqkv, t->ld_qkv, n, ld);
     if (dx != d)
         copy(t, rows, dx, d);
 }
@@ -501,7 +501,7 @@ void tacit_trunk_backward(tacit_trunk *trunk, float *d)
     if (trunk->relative)
         tacit_relative_bias_clear(trunk->relative);
     tacit_layernorm_backward(trunk->work, &trunk->norm, trunk->results, trunk->last, ld, d, ld, d,
-                             ld, false);
+                             ld, false, NULL, 0);
     for (size_t i = trunk->config.depth; i-- > 0;) {
         if (trunk->config.recompute && i + 1 < trunk->config.depth)
             block_forward(trunk, i, NULL);

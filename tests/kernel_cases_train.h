@@ -74,16 +74,20 @@ static void layernorm_backward_shape(testcase *c)
     add_operand(c, IN, F32, 1, c->n[0], c->n[0]);
     add_operand(c, INPUT_AND_OUTPUT, F32, 1, c->n[0], c->n[0]);
     add_operand(c, INPUT_AND_OUTPUT, F32, 1, c->n[0], c->n[0]);
+    bool normed = draw(c) % 2;
+    add_operand(c, IN, F32, 1, normed ? c->n[0] : 0, c->n[0]);
+    add_operand(c, OUT, F32, normed ? c->n[1] : 0, c->n[0], stride(c, c->n[0]));
 }
 
 static void layernorm_backward_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     (void)kernels;
     size_t lddx;
-    float *dx = gradient(c, &lddx);
+    float *dx = gradient(c, &lddx), *normed = c->operands[7].rows ? f32(c, 7) : NULL;
     ((tacit_layernorm_backward_f32_fn *)kernel)(c->n[1], c->n[0], f32(c, 0), c->operands[0].ld,
-                                                f32(c, 3), c->value, f32(c, 1), c->operands[1].ld,
-                                                dx, lddx, c->flags == MORE, f32(c, 4), f32(c, 5));
+                                                f32(c, 3), f32(c, 6), c->value, f32(c, 1),
+                                                c->operands[1].ld, dx, lddx, c->flags == MORE,
+                                                f32(c, 4), f32(c, 5), normed, c->operands[7].ld);
 }
 
 static void sum_rows_shape(testcase *c)

@@ -165,6 +165,7 @@ static double layernorm(const problem *p)
 
 START_TEST(layernorm_gradients)
 {
+    static float made[MOST], again[MOST];
     for (size_t n = 1; n < 200; n += 1 + n / 3)
         for (int more = 0; more < 2; more++) {
             size_t rows = 5;
@@ -177,14 +178,18 @@ START_TEST(layernorm_gradients)
             memcpy(df, yf, sizeof df);
             memset(d2f, 0, sizeof d2f);
             memset(d3f, 0, sizeof d3f);
-            ref->layernorm_backward_f32(rows, n, xf, n, gf, 1e-3f, wf, n, df, n, more, d2f, d3f);
+            ref->layernorm_backward_f32(rows, n, xf, n, gf, bf, 1e-3f, wf, n, df, n, more, d2f, d3f,
+                                        again, n);
+            ref->layernorm_f32(rows, n, xf, n, gf, bf, 1e-3f, made, n);
+            ck_assert_mem_eq(again, made, rows * n * sizeof *again);
             for (size_t i = 0; more && i < rows * n; i++)
                 df[i] -= yf[i];
             check_gradient(layernorm, &p, x, rows * n, df, n > 2 ? 5e-6 : 1e-3, "layernorm");
             check_gradient(layernorm, &p, gamma_, n, d2f, 5e-6, "gamma");
             check_gradient(layernorm, &p, beta, n, d3f, 5e-6, "beta");
             float before = d2f[0]; /* gains add up */
-            ref->layernorm_backward_f32(rows, n, xf, n, gf, 1e-3f, wf, n, df, n, false, d2f, d3f);
+            ref->layernorm_backward_f32(rows, n, xf, n, gf, NULL, 1e-3f, wf, n, df, n, false, d2f,
+                                        d3f, NULL, 0);
             check_near((double)d2f[0], 2 * (double)before, 1e-5 * (1 + fabs((double)before)),
                        "gamma twice", 0);
         }
