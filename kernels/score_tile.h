@@ -4,8 +4,8 @@
 
 #include "gemm_tile.h"
 
-/* A panel of the products of count rows of a with `left` packed rows or more. What is behind those is
- * of no use: where half a panel has them all, the other half is left out. */
+/* A panel of the products of count rows of a with `left` packed rows or more. What is behind those
+ * is of no use: where half a panel has them all, the other half is left out. */
 static __attribute__((noinline)) void score_tile(size_t count, size_t left, size_t k,
                                                  const float *a, size_t lda, const float *b,
                                                  float *c, size_t ldc)

@@ -195,9 +195,10 @@ static size_t weight_blocks(dense_job *j)
 {
     const tacit_kernels *k = j->work->kernels;
     size_t out = j->dense->out, in = j->dense->in, threads = tacit_pool_threads(j->work->pool);
-    size_t most = pieces(out, WEIGHT_ROWS), least = SIZE_MAX, count = 0;
-    for (size_t rows = most; rows <= pieces(out, k->gemm_mr) && rows <= most * threads; rows++)
-        for (size_t columns = 1; columns <= pieces(in, k->gemm_nr) && columns <= threads;
+    size_t most = pieces(out, WEIGHT_ROWS), enough = most + 2 * threads;
+    size_t least = SIZE_MAX, count = 0;
+    for (size_t rows = most; rows <= pieces(out, k->gemm_mr) && rows <= enough; rows++)
+        for (size_t columns = 1; columns <= pieces(in, k->gemm_nr) && rows * columns <= enough;
              columns++) {
             size_t high = pieces(pieces(out, rows), k->gemm_mr) * k->gemm_mr;
             size_t wide = pieces(pieces(in, columns), k->gemm_nr) * k->gemm_nr;
