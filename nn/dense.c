@@ -203,7 +203,7 @@ static size_t weight_blocks(dense_job *j)
             size_t high = pieces(pieces(out, rows), k->gemm_mr) * k->gemm_mr;
             size_t wide = pieces(pieces(in, columns), k->gemm_nr) * k->gemm_nr;
             size_t blocks = pieces(out, high) * pieces(in, wide);
-            size_t cost = pieces(blocks, threads) * (high * wide + COPY * (high + wide));
+            size_t cost = (4 * pieces(blocks, threads) + 1) * (high * wide + COPY * (high + wide));
             if (cost < least) {
                 least = cost;
                 count = blocks;

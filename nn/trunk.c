@@ -16,6 +16,8 @@
 #define QUERIES 112
 /* Rows of a chunk that drop path scales. */
 #define SCALED 64
+/* Floats of a cache line. */
+#define LINE 16
 
 static tacit_status declare_gammas(const tacit_trunk_config *config, const char *prefix, unsigned i,
                                    tacit_block *b, tacit_params *params, tacit_err *err)
@@ -199,6 +201,24 @@ typedef struct attention_job {
     size_t ld_dqkv, step, steps;
 } attention_job;
 
+/* Asks the second-level cache for `count` matrices of a head's rows, `apart` floats one from the
+ * other. Each row is short and far from the next: caches do not foresee them. */
+static void ask(const tacit_trunk *t, const float *x, size_t count, size_t apart, size_t ld)
+{
+    size_t width = t->config.dim / t->config.heads;
+    for (size_t row = 0; row < t->tokens; row++)
+        for (size_t i = 0; i < count; i++)
+            for (size_t c = 0; c < width; c += LINE)
+                __builtin_prefetch(x + row * ld + i * apart + c, 0, 2);
+}
+
+/* Where a head's columns begin in rows ld apart; heads are counted through the batch. */
+static size_t head_at(const tacit_trunk *t, size_t head, size_t ld)
+{
+    size_t heads = t->config.heads;
+    return head / heads * t->tokens * ld + head % heads * (t->config.dim / heads);
+}
+
 /* One chunk is a range of queries of one head of one image. */
 static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
 {
@@ -211,6 +231,9 @@ static void attention_chunk(void *ctx, size_t chunk, unsigned worker)
     const float *q = j->b->qkv_out + row * t->ld_qkv + head * width, *bias = NULL;
     if (t->relative)
         bias = t->relative->bias + (head * t->tokens + first) * t->tokens;
+    size_t next = chunk / j->steps + 1;
+    if (!first && next < t->batch * heads)
+        ask(t, j->b->qkv_out + head_at(t, next, t->ld_qkv), 3, dim, t->ld_qkv);
     t->work->kernels->attention_f32(rows, t->tokens, width, q + first * t->ld_qkv, q + dim,
                                     q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), bias,
                                     t->tokens, j->b->heads + (row + first) * t->ld + head * width,
@@ -225,6 +248,12 @@ static void attention_back(const attention_job *j, size_t image, size_t head, un
     size_t dim = t->config.dim, width = dim / t->config.heads, row = image * t->tokens;
     const float *q = j->b->qkv_out + row * t->ld_qkv + head * width;
     float *dq = j->dqkv + row * j->ld_dqkv + head * width;
+    size_t next = image * t->config.heads + head + 1;
+    if (next < t->batch * t->config.heads) {
+        ask(t, j->b->qkv_out + head_at(t, next, t->ld_qkv), 3, dim, t->ld_qkv);
+        ask(t, j->dheads + head_at(t, next, t->ld), 1, 0, t->ld);
+        ask(t, j->dqkv + head_at(t, next, j->ld_dqkv), 3, dim, j->ld_dqkv);
+    }
     t->work->kernels->attention_backward_f32(
         t->tokens, width, q, q + dim, q + 2 * dim, t->ld_qkv, 1.0f / sqrtf((float)width), bias,
         dbias, t->tokens, j->dheads + row * t->ld + head * width, t->ld, dq, dq + dim, dq + 2 * dim,
