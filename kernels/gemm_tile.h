@@ -97,30 +97,13 @@ TACIT_INLINE void tile_fixed(size_t rows, size_t nv, size_t k, const float *a, s
     TACIT_TILE_EACH(vf_store(c + i * ldc + j * VF, acc[i][j]))
 }
 
+/* ROWS(r) for all r up to MR. */
+#define TACIT_TILE_ROWS_6 ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
 #if TACIT_MR > 6
 #define TACIT_TILE_ROWS                                                                            \
-    ROWS(1)                                                                                        \
-    ROWS(2)                                                                                        \
-    ROWS(3)                                                                                        \
-    ROWS(4)                                                                                        \
-    ROWS(5)                                                                                        \
-    ROWS(6)                                                                                        \
-    ROWS(7)                                                                                        \
-    ROWS(8)                                                                                        \
-    ROWS(9)                                                                                        \
-    ROWS(10)                                                                                       \
-    ROWS(11)                                                                                       \
-    ROWS(12)                                                                                       \
-    ROWS(13)                                                                                       \
-    ROWS(14)
+    TACIT_TILE_ROWS_6 ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
 #else
-#define TACIT_TILE_ROWS                                                                            \
-    ROWS(1)                                                                                        \
-    ROWS(2)                                                                                        \
-    ROWS(3)                                                                                        \
-    ROWS(4)                                                                                        \
-    ROWS(5)                                                                                        \
-    ROWS(6)
+#define TACIT_TILE_ROWS TACIT_TILE_ROWS_6
 #endif
 
 /* One panel, 1 to MR rows. Not inlined: one copy of each tile in a file. */
