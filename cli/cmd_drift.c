@@ -14,6 +14,7 @@
 #include "model_args.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -64,7 +65,8 @@ typedef struct drifting {
     place *places;              /* (turn) */
     size_t workers, turn, step; /* step: inputs of a batch of this turn */
     size_t count;               /* in this turn */
-    char **paths;               /* (room) */
+    char **paths, **labels;     /* (room); labels: of the images that have one */
+    bool labelled;              /* all have one */
     size_t rows, room;
     uint64_t inputs, skipped;
     tacit_meter meter;
@@ -103,7 +105,7 @@ static tacit_status make_room(drifting *d, size_t room, tacit_err *err)
     size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
     if (room <= d->room)
         return TACIT_OK;
-    if (!tacit_mul_size(room, dim * sizeof(float) + sizeof *d->paths, &bytes) ||
+    if (!tacit_mul_size(room, dim * sizeof(float) + 2 * sizeof *d->paths, &bytes) ||
         bytes >= machine / 2)
         return tacit_fail(err, TACIT_ELIMIT,
                           "the vectors of %zu images, of %zu values, twice, are more than the "
@@ -111,7 +113,9 @@ static tacit_status make_room(drifting *d, size_t room, tacit_err *err)
                           room, dim, (double)machine * 0x1p-20);
     char **paths = tacit_realloc(d->paths, d->room * sizeof *paths, room * sizeof *paths);
     d->paths = paths ? paths : d->paths;
-    bool good = paths;
+    char **labels = tacit_realloc(d->labels, d->room * sizeof *labels, room * sizeof *labels);
+    d->labels = labels ? labels : d->labels;
+    bool good = paths && labels;
     for (int i = 0; i < 2; i++) {
         size_t row = dim * sizeof(float);
         float *rows = good ? tacit_realloc(d->sides[i].rows, d->room * row, room * row) : NULL;
@@ -178,8 +182,11 @@ static void close_all(drifting *d)
     }
     for (size_t i = 0; d->places && i < d->turn; i++)
         tacit_item_free(&d->places[i].item);
-    for (size_t i = 0; i < d->rows; i++)
+    for (size_t i = 0; i < d->rows; i++) {
         tacit_free(d->paths[i]);
+        tacit_free(d->labels[i]);
+    }
+    tacit_free(d->labels);
     tacit_free(d->places);
     tacit_free(d->paths);
     tacit_dataset_close(&d->set);
@@ -288,8 +295,16 @@ static tacit_status keep(drifting *d, tacit_err *err)
             say_skipped(d, p->problem.text);
             continue;
         }
-        if (!(d->paths[d->rows] = tacit_strdup(p->item.path)))
+        const char *label = p->item.label;
+        char *path = tacit_strdup(p->item.path), *copy = label ? tacit_strdup(label) : NULL;
+        d->paths[d->rows] = path;
+        d->labels[d->rows] = copy;
+        if (!path || (label && !copy)) {
+            tacit_free(path);
+            tacit_free(copy);
             return tacit_fail(err, TACIT_ENOMEM, "out of memory");
+        }
+        d->labelled = d->labelled && label;
         for (int s = 0; s < 2; s++)
             memmove(d->sides[s].rows + d->rows * dim, d->sides[s].rows + p->from * dim,
                     dim * sizeof(float));
@@ -326,17 +341,64 @@ static tacit_status embed(drifting *d, tacit_err *err)
 /* The result ------------------------------------------------------------------------------------
  */
 
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The class of each row, by the order of their labels; NULL where not all have one. */
+static tacit_status number_labels(const drifting *d, uint32_t **class_of, size_t *classes,
+                                  tacit_err *err)
+{
+    *class_of = NULL;
+    *classes = 0;
+    if (!d->labelled)
+        return TACIT_OK;
+    char **names = tacit_alloc(d->rows * sizeof *names);
+    *class_of = tacit_alloc(d->rows * sizeof **class_of);
+    if (!names || !*class_of) {
+        tacit_free(names);
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for %zu labels", d->rows);
+    }
+    memcpy(names, d->labels, d->rows * sizeof *names);
+    qsort(names, d->rows, sizeof *names, by_text);
+    for (size_t i = 0; i < d->rows; i++)
+        if (!*classes || strcmp(names[i], names[*classes - 1]))
+            names[(*classes)++] = names[i];
+    for (size_t i = 0; i < d->rows; i++) {
+        char **name = bsearch(&d->labels[i], names, *classes, sizeof *names, by_text);
+        (*class_of)[i] = (uint32_t)(name - names);
+    }
+    tacit_free(names);
+    return TACIT_OK;
+}
+
+static tacit_status measure(const drifting *d, tacit_drift *result, tacit_err *err)
+{
+    uint32_t *class_of;
+    size_t classes;
+    tacit_status st = number_labels(d, &class_of, &classes, err);
+    if (st == TACIT_OK)
+        st = tacit_drift_measure(result, d->sides[0].rows, d->sides[1].rows, d->rows,
+                                 d->sides[0].model.dim, d->k, class_of, classes,
+                                 d->sides[0].model.kernels, d->pool, err);
+    tacit_free(class_of);
+    return st;
+}
+
 static json_t *result_json(const drifting *d, const tacit_drift *r)
 {
     const tacit_model *model = &d->sides[1].model;
-    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:f, s:f, s:o, s:I, s:f, s:f}",
+    json_t *agree = d->labelled ? json_real(r->same_class) : json_null();
+    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:f, s:f, s:o, s:I, s:f, s:f, s:o}",
                      "weights", tacit_json_text(tacit_arg(d->args, "weights")), "arch", model->arch,
                      "precision", tacit_precision_name(model->precision), "features",
                      tacit_features_name(model->features), "dim", (json_int_t)model->dim, "isa",
                      tacit_isa_name(model->kernels->isa), "images", (json_int_t)d->rows, "skipped",
                      (json_int_t)d->skipped, "cosine_mean", r->mean, "cosine_worst", r->worst,
                      "worst_path", tacit_json_text(d->paths[r->worst_row]), "k", (json_int_t)r->k,
-                     "neighbors_shared", r->shared, "nearest_same", r->same_first);
+                     "neighbors_shared", r->shared, "nearest_same", r->same_first, "knn_agreement",
+                     agree);
 }
 
 static void print_text(const drifting *d, const tacit_drift *r)
@@ -345,11 +407,14 @@ static void print_text(const drifting *d, const tacit_drift *r)
     printf("cosine         mean %.6f, worst %.6f: %s\n", r->mean, r->worst, d->paths[r->worst_row]);
     printf("neighbours     %.2f %% of the %zu nearest are those of fp32\n", 100 * r->shared, r->k);
     printf("nearest        the same as in fp32 for %.2f %% of the images\n", 100 * r->same_first);
+    if (d->labelled)
+        printf("k-NN           the same class as in fp32 for %.2f %% of the images\n",
+               100 * r->same_class);
 }
 
 static int run(const tacit_args *args)
 {
-    drifting d = { .args = args, .kind = TACIT_DATASET_AUTO };
+    drifting d = { .args = args, .kind = TACIT_DATASET_AUTO, .labelled = true };
     tacit_err err;
     tacit_threads threads;
     tacit_drift result;
@@ -363,9 +428,7 @@ static int run(const tacit_args *args)
     } else if ((st = open_models(&d, &err)) < 0) {
         status = st == TACIT_EINVAL ? tacit_cli_usage(args, &err) : tacit_cli_failed(args, &err);
     } else if ((st = open_buffers(&d, &err)) < 0 || (st = embed(&d, &err)) < 0 ||
-               (st = tacit_drift_measure(&result, d.sides[0].rows, d.sides[1].rows, d.rows,
-                                         d.sides[0].model.dim, d.k, d.sides[0].model.kernels,
-                                         d.pool, &err)) < 0) {
+               (st = measure(&d, &result, &err)) < 0) {
         status = tacit_cli_failed(args, &err);
     } else if (tacit_flag(args, "json")) {
         status = tacit_cli_json(args, result_json(&d, &result)) ? tacit_cli_done(args)
@@ -384,8 +447,9 @@ const tacit_command tacit_cmd_drift = {
     .details = "Every image goes through the network in fp32 and in the precision asked for, with "
                "the same pixels. Told are the cosine similarity of its two vectors, mean and "
                "worst; of its k nearest among the images by cosine similarity, the share that is "
-               "the same in both; and the share of images whose nearest is the same. Nothing is "
-               "written.",
+               "the same in both; the share of images whose nearest is the same; and where all "
+               "images have labels, the share of images that the k-NN classifier gives the same "
+               "class. Nothing is written.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .run = run,

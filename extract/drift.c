@@ -8,6 +8,8 @@
 
 #define LONGEST   1e18 /* as in vectors.h */
 #define MOST_ROWS UINT32_MAX
+/* Of the votes: what `tacit knn` has for its default. */
+#define TEMPERATURE 0.07
 
 /* The rows of a matrix as what knn.h takes. */
 static tacit_status open_set(tacit_vectors *v, const float *rows, const tacit_drift *d, size_t dim,
@@ -74,14 +76,34 @@ static void count_shared(const tacit_drift *d, const tacit_neighbor *const found
     }
 }
 
+/* Rows whose neighbours vote for the same class in both sets. votes: room for the classes. */
+static uint64_t count_agreeing(const tacit_drift *d, const tacit_neighbor *const found[2],
+                               size_t count, const uint32_t *class_of, double *votes,
+                               size_t classes)
+{
+    uint64_t agree = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t best[2] = { 0 };
+        for (size_t s = 0; s < 2; s++) {
+            tacit_knn_vote(found[s] + i * d->k, d->k, class_of, TEMPERATURE, votes, classes);
+            for (size_t c = 1; c < classes; c++)
+                best[s] = votes[c] > votes[best[s]] ? c : best[s];
+        }
+        agree += best[0] == best[1];
+    }
+    return agree;
+}
+
 static tacit_status compare_neighbours(tacit_drift *d, const tacit_vectors sets[2], size_t k,
+                                       const uint32_t *class_of, size_t classes,
                                        const tacit_kernels *kernels, tacit_pool *pool,
                                        tacit_err *err)
 {
     tacit_knn *knn[2] = { NULL, NULL };
     uint32_t *seen = tacit_calloc(d->rows, sizeof *seen);
-    uint64_t shared = 0, same = 0;
-    tacit_status st = seen ? TACIT_OK : tacit_fail(err, TACIT_ENOMEM, "out of memory");
+    double *votes = tacit_calloc(classes ? classes : 1, sizeof *votes);
+    uint64_t shared = 0, same = 0, agree = 0;
+    tacit_status st = seen && votes ? TACIT_OK : tacit_fail(err, TACIT_ENOMEM, "out of memory");
     for (int i = 0; st == TACIT_OK && i < 2; i++)
         st = tacit_knn_open(&knn[i], &sets[i], NULL, k, kernels, pool, err);
     if (st == TACIT_OK) {
@@ -92,19 +114,23 @@ static tacit_status compare_neighbours(tacit_drift *d, const tacit_vectors sets[
         while ((count = tacit_knn_next(knn[0], &from, &found[0])) > 0) {
             tacit_knn_next(knn[1], &from, &found[1]);
             count_shared(d, found, from, count, seen, &shared, &same);
+            if (class_of)
+                agree += count_agreeing(d, found, count, class_of, votes, classes);
         }
         d->shared = (double)shared / (double)d->k / (double)d->rows;
         d->same_first = (double)same / (double)d->rows;
+        d->same_class = (double)agree / (double)d->rows;
     }
     tacit_knn_close(&knn[0]);
     tacit_knn_close(&knn[1]);
     tacit_free(seen);
+    tacit_free(votes);
     return st;
 }
 
 tacit_status tacit_drift_measure(tacit_drift *drift, const float *a, const float *b, size_t rows,
-                                 size_t dim, size_t k, const tacit_kernels *kernels,
-                                 tacit_pool *pool, tacit_err *err)
+                                 size_t dim, size_t k, const uint32_t *class_of, size_t classes,
+                                 const tacit_kernels *kernels, tacit_pool *pool, tacit_err *err)
 {
     *drift = (tacit_drift){ .rows = rows };
     if (rows < 2 || !dim || !k)
@@ -118,7 +144,7 @@ tacit_status tacit_drift_measure(tacit_drift *drift, const float *a, const float
         st = open_set(&sets[1], b, drift, dim, kernels, err);
     if (st == TACIT_OK) {
         compare_rows(drift, a, b, dim, kernels);
-        st = compare_neighbours(drift, sets, k, kernels, pool, err);
+        st = compare_neighbours(drift, sets, k, class_of, classes, kernels, pool, err);
     }
     tacit_free(sets[0].norms);
     tacit_free(sets[1].norms);

@@ -495,6 +495,9 @@ static void drift_says(unsigned images, unsigned skipped, unsigned k)
                       "%s", out_text);
     }
     ck_assert(json_is_string(json_object_get(r, "worst_path")));
+    const json_t *agreement = json_object_get(r, "knn_agreement");
+    double share = json_real_value(agreement);
+    ck_assert_msg(json_is_null(agreement) || (share > 0.5 && share <= 1), "%s", out_text);
     json_decref(r);
 }
 
@@ -946,6 +949,7 @@ START_TEST(drift_is_told)
     ck_assert_msg(run("", arguments) == 0, "%s", err_text);
     ck_assert_ptr_nonnull(strstr(err_text, ", int8, "));
     drift_says(30, 0, 10);
+    ck_assert_ptr_null(strstr(out_text, "\"knn_agreement\":null"));
     ck_assert_ptr_nonnull(strstr(out_text, "\"precision\":\"int8\""));
     ck_assert_ptr_nonnull(strstr(out_text, ".jpg\""));
 
@@ -962,6 +966,7 @@ START_TEST(drift_is_told)
         ck_assert_str_eq(out_text, first);
         ck_assert_int_eq(run("", "drift --weights w.safetensors --images images/b --json --k 100"),
                          0);
+        ck_assert_ptr_nonnull(strstr(out_text, "\"knn_agreement\":null"));
         drift_says(3, 3, 2);
     }
 

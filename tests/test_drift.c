@@ -73,13 +73,28 @@ static tacit_drift by_definition(const float *a, const float *b, size_t rows, si
     return d;
 }
 
+/* The class that a row's neighbours vote for. */
+static size_t told(const float *x, size_t rows, size_t dim, size_t i, size_t k,
+                   const uint32_t *class_of)
+{
+    double votes[3] = { 0 };
+    size_t best = 0;
+    for (size_t j = 0; j < rows; j++)
+        if (is_near(x, rows, dim, i, j, k))
+            votes[class_of[j]] += exp(similarity(x + i * dim, x + j * dim, dim) / 0.07);
+    for (size_t c = 1; c < 3; c++)
+        best = votes[c] > votes[best] ? c : best;
+    return best;
+}
+
 static tacit_drift measure(const float *a, const float *b, size_t rows, size_t dim, size_t k,
-                           const tacit_kernels *kernels, unsigned threads)
+                           const uint32_t *class_of, const tacit_kernels *kernels, unsigned threads)
 {
     tacit_pool *pool;
     tacit_drift d;
     ck_assert_int_eq(tacit_pool_open(&pool, threads, &err), TACIT_OK);
-    ck_assert_msg(tacit_drift_measure(&d, a, b, rows, dim, k, kernels, pool, &err) == TACIT_OK,
+    ck_assert_msg(tacit_drift_measure(&d, a, b, rows, dim, k, class_of, 3, kernels, pool, &err) ==
+                      TACIT_OK,
                   "%s", err.text);
     tacit_pool_close(&pool);
     return d;
@@ -99,12 +114,19 @@ START_TEST(as_defined)
         size_t rows = cases[n].rows, dim = cases[n].dim, k = cases[n].k;
         float *far, *near = numbers(rows, dim, n + 1, cases[n].noise, &far);
         tacit_drift want = by_definition(near, far, rows, dim, k), first = { 0 };
+        uint32_t class_of[130];
+        size_t agree = 0;
+        for (size_t i = 0; i < rows; i++)
+            class_of[i] = (uint32_t)(i * 7 % 5 % 3);
+        for (size_t i = 0; i < rows; i++)
+            agree += told(near, rows, dim, i, want.k, class_of) ==
+                     told(far, rows, dim, i, want.k, class_of);
         bool known = false;
         for (unsigned isa = 0; isa < TACIT_ISA_COUNT; isa++)
             for (unsigned threads = 1; threads < 4 && tacit_isa_available((tacit_isa)isa);
                  threads++) {
-                tacit_drift d =
-                    measure(near, far, rows, dim, k, tacit_kernels_for((tacit_isa)isa), threads);
+                tacit_drift d = measure(near, far, rows, dim, k, class_of,
+                                        tacit_kernels_for((tacit_isa)isa), threads);
                 ck_assert_uint_eq(d.rows, rows);
                 ck_assert_uint_eq(d.k, want.k);
                 ck_assert_double_eq_tol(d.mean, want.mean, 1e-12);
@@ -112,6 +134,7 @@ START_TEST(as_defined)
                 ck_assert_uint_eq(d.worst_row, want.worst_row);
                 ck_assert_double_eq_tol(d.shared, want.shared, 1e-12);
                 ck_assert_double_eq_tol(d.same_first, want.same_first, 1e-12);
+                ck_assert_double_eq_tol(d.same_class, (double)agree / (double)rows, 1e-12);
                 ck_assert_msg(!known || !memcmp(&d, &first, sizeof d), "case %zu: other bits", n);
                 first = d;
                 known = true;
@@ -130,7 +153,7 @@ START_TEST(the_same_vectors)
         far[i] = near[i] *= i / 19 % 3 == 0 ? 1e-20f : i / 19 % 3 == 1 ? 1 : 1e15f;
     memset(near, 0, 19 * sizeof *near); /* and one that is zero */
     memset(far, 0, 19 * sizeof *far);
-    tacit_drift d = measure(near, far, 50, 19, 10, best(), 2);
+    tacit_drift d = measure(near, far, 50, 19, 10, NULL, best(), 2);
     ck_assert(d.mean == 1 && d.worst == 1 && d.worst_row == 0);
     ck_assert(d.shared == 1 && d.same_first == 1);
     free(near);
@@ -142,14 +165,14 @@ START_TEST(zeros)
 {
     float *far, *near = numbers(20, 8, 4, 0, &far);
     memset(far + 6 * 8, 0, 8 * sizeof *far);
-    tacit_drift d = measure(near, far, 20, 8, 4, best(), 1);
+    tacit_drift d = measure(near, far, 20, 8, 4, NULL, best(), 1);
     ck_assert(d.worst == 0 && d.worst_row == 6);
     ck_assert_double_eq_tol(d.mean, 0.95, 1e-12);
     ck_assert(d.shared > 0 && d.shared < 1 && d.same_first > 0);
     memset(far, 0, 20 * 8 * sizeof *far);
-    d = measure(near, far, 20, 8, 4, best(), 1);
+    d = measure(near, far, 20, 8, 4, NULL, best(), 1);
     ck_assert(d.mean == 0 && d.worst == 0 && d.shared >= 0 && d.shared < 1);
-    d = measure(far, far, 20, 8, 4, best(), 1);
+    d = measure(far, far, 20, 8, 4, NULL, best(), 1);
     ck_assert(d.mean == 1 && d.worst == 1 && d.shared == 1 && d.same_first == 1);
     free(near);
     free(far);
@@ -163,13 +186,13 @@ START_TEST(what_cannot_be_compared)
     static const size_t sizes[][3] = { { 0, 3, 1 }, { 1, 3, 1 }, { 4, 0, 1 }, { 4, 3, 0 } };
     for (size_t i = 0; i < 4; i++)
         ck_assert_int_eq(tacit_drift_measure(&d, near, far, sizes[i][0], sizes[i][1], sizes[i][2],
-                                             best(), NULL, &err),
+                                             NULL, 0, best(), NULL, &err),
                          TACIT_EINVAL);
     static const float bad[] = { NAN, INFINITY, 1e30f };
     for (size_t i = 0; i < 6; i++) {
         float *x = (i % 2 ? near : far) + 7, kept = *x;
         *x = bad[i / 2];
-        ck_assert_int_eq(tacit_drift_measure(&d, near, far, 4, 3, 2, best(), NULL, &err),
+        ck_assert_int_eq(tacit_drift_measure(&d, near, far, 4, 3, 2, NULL, 0, best(), NULL, &err),
                          TACIT_EFORMAT);
         ck_assert_msg(strstr(err.text, "vector 2 "), "%s", err.text);
         *x = kept;
@@ -178,7 +201,7 @@ START_TEST(what_cannot_be_compared)
     uint64_t n = 1;
     for (; st != TACIT_OK; n++) {
         tacit_alloc_fail_at(n, false);
-        st = tacit_drift_measure(&d, near, far, 4, 3, 2, best(), NULL, &err);
+        st = tacit_drift_measure(&d, near, far, 4, 3, 2, NULL, 0, best(), NULL, &err);
         tacit_alloc_fail_at(0, false);
         ck_assert_msg(st == TACIT_OK || st == TACIT_ENOMEM, "%s", err.text);
     }
