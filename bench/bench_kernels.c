@@ -73,7 +73,7 @@ static void bench_gemm_f32(call *c)
 
 static void run_quantise_u8(call *c)
 {
-    c->k->quantise_u8(c->m, c->n, c->a, c->n, (uint8_t *)c->c, c->n, c->b);
+    c->k->quantise_u8(c->m, c->n, c->a, c->n, TACIT_INT8_MIDDLE, (uint8_t *)c->c, c->n, c->b);
 }
 
 static void bench_quantise_u8(call *c)
@@ -88,8 +88,9 @@ static void bench_quantise_u8(call *c)
 /* Of any bits: bytes and scales are. */
 static void run_gemm_u8s8(call *c)
 {
-    c->k->gemm_u8s8(c->m, c->n, c->d, (const uint8_t *)c->a, c->d, c->a, (const int8_t *)c->b, c->b,
-                    (const int32_t *)(const void *)c->b, c->c, c->n, NULL);
+    c->k->gemm_u8s8(c->m, c->n, c->d, (const uint8_t *)c->a, c->d, c->a, TACIT_INT8_MIDDLE,
+                    (const int8_t *)c->b, c->b, (const int32_t *)(const void *)c->b, c->c, c->n,
+                    NULL);
 }
 
 /* Against the FMA rate of floats: with VNNI the limit is 400 %. */

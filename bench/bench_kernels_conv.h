@@ -24,6 +24,20 @@ static void bench_conv_f32(call *c)
     c->run = run_conv_f32;
 }
 
+static void run_conv_windows_u8(call *c)
+{
+    static const tacit_conv stem = { 224, 224, 3, 3, 7, 2, 3, 112, 112 };
+    c->k->conv_windows_u8(&stem, 448, 448, TACIT_INT8_MIDDLE, (const uint8_t *)c->a,
+                          (uint8_t *)c->c, 192);
+}
+
+static void bench_conv_windows_u8(call *c)
+{
+    c->shape = "7 x 7 / 2 of 3 channels, 448";
+    c->bytes = 2.0 * 448 * 147;
+    c->run = run_conv_windows_u8;
+}
+
 static void run_winograd_input_f32(call *c)
 {
     c->k->winograd_input_f32(&bench_tiles, 4, 14, 14, c->a, c->c, 64, 14 * 64);

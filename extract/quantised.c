@@ -2,6 +2,7 @@
 #include "quantised.h"
 
 #include "int8.h"
+#include "kernels.h"
 #include "mem.h"
 
 #include <math.h>
@@ -16,6 +17,7 @@
 typedef struct entry {
     enum { AS_IT_IS, TO_BYTES, TO_SCALES, TO_FLOATS } how;
     size_t index, row; /* values of a row */
+    bool pixels;       /* a layer that reads pixels: sums of its rows are kept */
     float *factors;    /* of the rows: the largest sizes where bytes are made, else scales */
     char *name;        /* its own, of scales that are made */
 } entry;
@@ -74,6 +76,24 @@ static tacit_status measure(const tacit_tensor_source *from, const entry *e, tac
     return st;
 }
 
+/* Bytes of a part of a row, of which all is read. */
+static tacit_status read_kept(const tacit_tensor_source *from, const entry *e, size_t row,
+                              size_t first, size_t n, int8_t *to, tacit_err *err)
+{
+    float *values = tacit_alloc(e->row * sizeof *values);
+    if (!values)
+        return tacit_fail(err, TACIT_ENOMEM, "out of memory for a row of %zu weights", e->row);
+    tacit_status st = from->read(from->ctx, e->index, row * e->row * sizeof(float),
+                                 e->row * sizeof(float), values, err);
+    float inverse = tacit_int8_inverse(e->factors[row]);
+    if (st == TACIT_OK)
+        tacit_round_s8(e->row, values);
+    for (size_t k = 0; st == TACIT_OK && k < n; k++)
+        to[k] = (int8_t)(tacit_int8_byte(values[first + k], inverse) - 128);
+    tacit_free(values);
+    return st;
+}
+
 static tacit_status read_bytes(const tacit_tensor_source *from, const entry *e, size_t first,
                                size_t n, int8_t *to, tacit_err *err)
 {
@@ -82,6 +102,10 @@ static tacit_status read_bytes(const tacit_tensor_source *from, const entry *e, 
     for (size_t i = 0, part; st == TACIT_OK && i < n; i += part) {
         size_t row = (first + i) / e->row, left = (row + 1) * e->row - (first + i);
         part = left < n - i ? left : n - i;
+        if (e->pixels) {
+            st = read_kept(from, e, row, e->row - left, part, to + i, err);
+            continue;
+        }
         part = part < VALUES ? part : VALUES;
         float inverse = tacit_int8_inverse(e->factors[row]);
         st = from->read(from->ctx, e->index, (first + i) * sizeof(float), part * sizeof(float),
@@ -197,6 +221,8 @@ static tacit_status add_bytes(tacit_quantised *q, const tacit_tensor *t, tacit_e
         return st;
     entry *bytes = &q->entries[q->count - 1], *scales = bytes + 1;
     tacit_tensor *made = &q->tensors[q->count - 1];
+    bytes->pixels = bytes->row <= TACIT_INT8_MOST &&
+                    (!strncmp(t->name, "conv1.", 6) || !strncmp(t->name, "patch_embed.", 12));
     made->dtype = TACIT_I8;
     made->bytes = t->shape[0] * bytes->row;
     if ((st = measure(&q->from, bytes, err)) < 0)

@@ -12,10 +12,12 @@ static void pack_keys(size_t tokens, size_t dim, const float *k, size_t ld, uint
         int8_t *to = packed + t / nr * nr * 4 * groups + t % nr * 4;
         int32_t sum = 0;
         scale[t] = 0;
-        if (t < tokens)
-            TACIT_NAME(tacit_quantise_u8)(1, dim, k + t * ld, ld, row, 4 * groups, scale + t);
-        else
-            memset(row, 128, 4 * groups);
+        if (t < tokens) {
+            TACIT_NAME(tacit_quantise_u8)
+            (1, dim, k + t * ld, ld, TACIT_INT8_MIDDLE, row, 4 * groups, scale + t);
+        } else {
+            memset(row, TACIT_INT8_MIDDLE, 4 * groups);
+        }
         for (size_t i = 0; i < 4 * groups; i++)
             sum += row[i] - 128;
         minus[t] = 128 * sum;
@@ -77,30 +79,51 @@ static void pack_values(size_t tokens, size_t dim, const float *v, size_t ld, fl
     }
 }
 
-/* n exponentials as whole numbers of 14 bits, 128 high + low, each of both as a byte that is 128
- * more, in whole groups. */
+/* n exponentials as whole numbers of 14 bits, 128 high + low, both as bytes in whole groups. */
 static void split_row(size_t n, const float *e, uint8_t *high, uint8_t *low)
 {
     const vf magic = vf_set1(12582912); /* 1.5 x 2^23: what it is added to is rounded */
-    const vf bytes = vf_set1(TACIT_INT8_MAGIC);
-    for (size_t i = 0; i < n; i += VF) {
-        size_t left = VF_LEFT(n, i), whole = 4 * TACIT_INT8_GROUPS(left);
-        vf x = vf_mul(load_left(e + i, left), vf_set1(TACIT_INT8_EXP));
-        x = vf_min(vf_set1(TACIT_INT8_EXP), vf_max(x, vf_zero()));
-        x = vf_sub(vf_add(x, magic), magic);
-        /* x / 128 less half of the steps between: to the next lower whole number */
-        vf h = vf_fma(x, vf_set1(1.0f / 128), vf_set1(-63.5f / 128));
-        h = vf_sub(vf_add(h, magic), magic);
-        vf l = vf_fma(h, vf_set1(-128), x);
-        if (whole == VF) {
-            vf_store_bytes(high + i, vf_add(h, bytes));
-            vf_store_bytes(low + i, vf_add(l, bytes));
+    for (size_t i = 0; i < n; i += WIDE) {
+        vf h[4], l[4];
+        for (size_t v = 0, at = i; v < 4; v++, at += VF) {
+            vf x = at < n ? load_left(e + at, VF_LEFT(n, at)) : vf_zero();
+            x = vf_mul(x, vf_set1(TACIT_INT8_EXP));
+            x = vf_min(vf_set1(TACIT_INT8_EXP), vf_max(x, vf_zero()));
+            x = vf_sub(vf_add(x, magic), magic);
+            /* x / 128 less half of the steps between: to the next lower whole number */
+            h[v] = vf_fma(x, vf_set1(1.0f / 128), vf_set1(-63.5f / 128));
+            h[v] = vf_sub(vf_add(h[v], magic), magic);
+            l[v] = vf_fma(h[v], vf_set1(-128), x);
+        }
+        if (i + WIDE <= n) {
+            vf_store_rounded(high + i, h, 0);
+            vf_store_rounded(low + i, l, 0);
         } else {
-            uint8_t some[2][VF];
-            vf_store_bytes(some[0], vf_add(h, bytes));
-            vf_store_bytes(some[1], vf_add(l, bytes));
-            memcpy(high + i, some[0], whole);
-            memcpy(low + i, some[1], whole);
+            uint8_t some[2][WIDE];
+            vf_store_rounded(some[0], h, 0);
+            vf_store_rounded(some[1], l, 0);
+            memcpy(high + i, some[0], 4 * TACIT_INT8_GROUPS(n - i));
+            memcpy(low + i, some[1], 4 * TACIT_INT8_GROUPS(n - i));
+        }
+    }
+}
+
+/* Exponentials that come to much together as bytes. */
+static void round_exponentials(size_t n, const float *e, uint8_t *q)
+{
+    for (size_t i = 0; i < n; i += WIDE) {
+        vf x[4];
+        for (size_t v = 0, at = i; v < 4; v++, at += VF) {
+            x[v] = at < n ? load_left(e + at, VF_LEFT(n, at)) : vf_zero();
+            x[v] = vf_mul(x[v], vf_set1(255));
+            x[v] = vf_min(vf_set1(255), vf_max(x[v], vf_zero()));
+        }
+        if (i + WIDE <= n) {
+            vf_store_rounded(q + i, x, 0);
+        } else {
+            uint8_t some[WIDE];
+            vf_store_rounded(some, x, 0);
+            memcpy(q + i, some, 4 * TACIT_INT8_GROUPS(n - i));
         }
     }
 }
@@ -123,28 +146,43 @@ void TACIT_NAME(tacit_attention_u8s8)(size_t rows, size_t tokens, size_t dim, co
     float query_scale[TACIT_MR], sums[TACIT_MR], part_scale[2 * TACIT_MR];
     pack_keys(tokens, dim, k, ld, queries, keys, key_scale, key_minus);
     pack_values(tokens, dim, v, ld, inverse, values, value_scale, value_minus);
-    for (size_t r = 0; r < 2 * TACIT_MR; r++)
-        part_scale[r] = r % 2 ? 1 : 128;
 
     size_t tiles = (rows + TACIT_MR - 1) / TACIT_MR, count;
     for (size_t i = 0; i < rows; i += count) {
         count = even_rows(rows - i, tiles--);
-        TACIT_NAME(tacit_quantise_u8)(count, dim, q + i * ld, ld, queries, ldq, query_scale);
+        TACIT_NAME(tacit_quantise_u8)
+        (count, dim, q + i * ld, ld, TACIT_INT8_MIDDLE, queries, ldq, query_scale);
         TACIT_NAME(tacit_gemm_u8s8)
-        (count, tokens, dim, queries, ldq, query_scale, keys, key_scale, key_minus, scores, width,
-         NULL);
+        (count, tokens, dim, queries, ldq, query_scale, TACIT_INT8_MIDDLE, keys, key_scale,
+         key_minus, scores, width, NULL);
         exp_scores(count, tokens, scores, width, scale, bias ? bias + i * ldb : NULL, ldb, sums);
-        for (size_t r = 0; r < count; r++)
-            split_row(tokens, scores + r * width, weights + 2 * r * ldp,
-                      weights + (2 * r + 1) * ldp);
+        size_t parted = 0, part_of[TACIT_MR + 1];
+        for (size_t r = 0; r < count; r++) {
+            const float *e = scores + r * width;
+            uint8_t *row = weights + parted * ldp;
+            part_of[r] = parted;
+            if (tacit_int8_spread(tokens, sums[r])) {
+                round_exponentials(tokens, e, row);
+                part_scale[parted++] = TACIT_INT8_EXP / 255;
+            } else {
+                split_row(tokens, e, row, row + ldp);
+                part_scale[parted++] = 128;
+                part_scale[parted++] = 1;
+            }
+        }
+        part_of[count] = parted;
         TACIT_NAME(tacit_gemm_u8s8)
-        (2 * count, dim, tokens, weights, ldp, part_scale, values, value_scale, value_minus, parts,
+        (parted, dim, tokens, weights, ldp, part_scale, 0, values, value_scale, value_minus, parts,
          columns, NULL);
         for (size_t r = 0; r < count; r++) {
-            const float *part = parts + 2 * r * columns;
+            const float *part = parts + part_of[r] * columns;
+            bool two = part_of[r + 1] - part_of[r] > 1;
             vf factor = vf_set1(sums[r] * (1 / TACIT_INT8_EXP));
             for (size_t j = 0; j < dim; j += VF) {
-                vf y = vf_mul(vf_add(vf_load(part + j), vf_load(part + columns + j)), factor);
+                vf y = vf_load(part + j);
+                if (two)
+                    y = vf_add(y, vf_load(part + columns + j));
+                y = vf_mul(y, factor);
                 float *to = out + (i + r) * ldo + j;
                 if (VF_LEFT(dim, j) == VF)
                     vf_store(to, y);

@@ -16,17 +16,23 @@
 
 #include "dot_tile.h"
 
-TACIT_INLINE vf sum_value(const product *p, vsum sum, size_t row, size_t column)
+TACIT_INLINE vacc sum_first(const product *p, size_t column)
+{
+    (void)p, (void)column;
+    return vf_zero();
+}
+
+TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias)
 {
     (void)p, (void)row, (void)column;
-    return sum;
+    return bias ? vf_add(sum, *bias) : sum;
 }
 
 TACIT_INLINE void gemm_bf16(size_t m, size_t n, size_t k, const uint16_t *a, size_t lda,
                             const uint16_t *packed, float *c, size_t ldc,
                             const tacit_epilogue *epilogue)
 {
-    const product p = { n, TACIT_BF16_PAIRS(k), 2 * lda, ldc, epilogue, NULL, NULL, NULL };
+    const product p = { n, TACIT_BF16_PAIRS(k), 2 * lda, ldc, epilogue, NULL, NULL, NULL, 0 };
     dot_gemm(&p, m, (const uint8_t *)a, (const uint8_t *)packed, c);
 }
 

@@ -93,6 +93,73 @@ void TACIT_NAME(tacit_conv_windows_f32)(const tacit_conv *c, size_t first, size_
     }
 }
 
+/* Of bytes: what is left is written by two stores that overlap. */
+TACIT_INLINE void copy_bytes(uint8_t *to, const uint8_t *from, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        memcpy(to + i, from + i, 16);
+    if (i < n && n >= 16)
+        memcpy(to + n - 16, from + n - 16, 16);
+    for (; n < 16 && i < n; i++)
+        to[i] = from[i];
+}
+
+#define SHORT_LINE 32 /* bytes of a line that are copied at once, whatever is behind it */
+
+/* The window whose first pixel is `before` in the rows from `top` on, which wrap below 0. */
+TACIT_INLINE void gather_bytes(const tacit_conv *c, const uint8_t *image, size_t top, size_t before,
+                               uint8_t zero, uint8_t *to)
+{
+    const size_t line = c->kernel * c->channels, wide = c->width * c->channels;
+    bool whole = c->ldx == c->channels && before < c->width && before + c->kernel <= c->width;
+    bool inside = whole && top < c->height && top + c->kernel < c->height;
+    if (inside && line <= SHORT_LINE && wide >= SHORT_LINE) {
+        const uint8_t *from = image + (top * c->width + before) * c->channels;
+        size_t v = 0, left = c->kernel * line;
+        for (; left >= SHORT_LINE; v++, left -= line) /* what is too much is written again */
+            memcpy(to + v * line, from + v * wide, SHORT_LINE);
+        for (; left; v++, left -= line)
+            copy_bytes(to + v * line, from + v * wide, line);
+        return;
+    }
+    for (size_t v = 0; v < c->kernel; v++, to += line) {
+        if (top + v >= c->height) {
+            memset(to, zero, line);
+            continue;
+        }
+        const uint8_t *pixels = image + (top + v) * c->width * c->ldx;
+        if (whole)
+            copy_bytes(to, pixels + before * c->ldx, line);
+        for (size_t u = 0; !whole && u < c->kernel; u++)
+            if (before + u < c->width)
+                copy_bytes(to + u * c->channels, pixels + (before + u) * c->ldx, c->channels);
+            else
+                memset(to + u * c->channels, zero, c->channels);
+    }
+}
+
+void TACIT_NAME(tacit_conv_windows_u8)(const tacit_conv *c, size_t first, size_t m, uint8_t zero,
+                                       const uint8_t *x, uint8_t *to, size_t ldt)
+{
+    size_t k = c->kernel * c->kernel * c->channels, whole = 4 * TACIT_INT8_GROUPS(k);
+    size_t pixels = c->rows * c->columns, column = first % c->columns;
+    size_t row = first / c->columns % c->rows;
+    const uint8_t *image = x + first / pixels * c->height * c->width * c->ldx;
+    for (; m--; column++, to += ldt) {
+        if (column == c->columns) {
+            column = 0;
+            if (++row == c->rows) {
+                row = 0;
+                image += c->height * c->width * c->ldx;
+            }
+        }
+        gather_bytes(c, image, row * c->stride - c->pad, column * c->stride - c->pad, zero, to);
+        for (size_t i = k; i < whole; i++)
+            to[i] = zero;
+    }
+}
+
 void TACIT_NAME(tacit_conv_f32)(const tacit_conv *conv, size_t first, size_t m, size_t n,
                                 const float *x, const float *packed, float *y, size_t ldy,
                                 const tacit_epilogue *epilogue, float *scratch)

@@ -1,22 +1,28 @@
 /* dot_tile.h - the register tile of products whose instruction takes 4 bytes of a row and 4 of each
  * of 16 outputs at a time: int8_tile.h, bf16_tile.h. One chain of sums over the whole of k.
  *
- * Before it is included: vsum, 16 sums; vgroup, the 4 bytes of a row, for all lanes, or those of 16
- * outputs; group_of_row, group_of_panel, sum_zero, and sum_dot, which adds to each lane the
- * products of its bytes; ROWS and PANELS, rows of a tile and panels that lie side by side in it:
- * what the registers hold. A panel has VF outputs: output j's group p is at (j / VF groups + p) VF
- * + j % VF.
+ * Before it is included: vacc, 16 sums; vgroup, the 4 bytes of a row, for all lanes, or those of 16
+ * outputs; group_of_row, group_of_panel, and sum_dot, which adds to each lane the products of its
+ * bytes; ROWS and PANELS, rows of a tile and panels that lie side by side in it: what the registers
+ * hold. A panel has VF outputs: output j's group p is at (j / VF groups + p) VF + j % VF.
  */
 #ifndef TACIT_DOT_TILE_H
 #define TACIT_DOT_TILE_H
 
-#include "simd.h"
-
-#define LINE 16 /* floats of a cache line */
+#include "simd_u8.h"
 
 TACIT_INLINE vf load_some(const float *p, size_t left)
 {
     return left == VF ? vf_load(p) : vf_load_n(p, left);
+}
+
+TACIT_INLINE vf load_bytes(const uint8_t *p, size_t left)
+{
+    uint8_t some[VF] = { 0 };
+    if (left == VF)
+        return vf_from_u8(p);
+    memcpy(some, p, left);
+    return vf_from_u8(some);
 }
 
 typedef struct product {
@@ -25,59 +31,124 @@ typedef struct product {
     const tacit_epilogue *e;
     const float *a_scale, *scale; /* of int8: its factors, and what is taken off */
     const int32_t *minus;
+    uint8_t zero;
 } product;
 
-/* A sum as the number that it stands for: what the includer defines. */
-TACIT_INLINE vf sum_value(const product *p, vsum sum, size_t row, size_t column);
+/* What the includer defines: a sum's beginning, and the number that it stands for, plus the bias
+ * where there is one. */
+TACIT_INLINE vacc sum_first(const product *p, size_t column);
+TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias);
 
-/* One sum, at output (row, column), to its place. */
-TACIT_INLINE void finish_sum(const product *p, vsum sum, size_t row, size_t column, float *c)
+/* What there is to do with a sum. */
+enum { BIAS = 1, GELU = 2, SCALE = 4, RESIDUAL = 8, BYTES = 16, RELU = 32, PART = 64 };
+
+static unsigned what_to_do(const product *p, size_t end)
 {
     const tacit_epilogue *e = p->e;
-    size_t left = VF_LEFT(p->n, column);
-    vf y = sum_value(p, sum, row, column);
-    if (e) {
-        if (e->bias)
-            y = vf_add(y, load_some(e->bias + column, left));
-        if (e->gelu)
-            y = vf_gelu_short(y);
-        if (e->scale)
-            y = vf_mul(y, load_some(e->scale + column, left));
-        if (e->residual)
-            y = vf_add(y, load_some(e->residual + row * e->ldr + column, left));
-        if (e->relu)
-            y = vf_relu(y);
-    }
+    unsigned part = end > p->n ? PART : 0;
+    if (!e)
+        return part;
+    return part | (e->bias ? BIAS : 0) | (e->gelu ? GELU : 0) | (e->scale ? SCALE : 0) |
+           (e->residual ? RESIDUAL : 0) | (e->residual8 ? BYTES : 0) | (e->relu ? RELU : 0);
+}
+
+/* A sum to its place. bias and scale are those of its panel, of which `left` outputs are there. */
+TACIT_INLINE void finish_sum(const product *p, unsigned has, vacc sum, size_t row, size_t column,
+                             size_t left, const vf *bias, vf scale, float *c)
+{
+    const tacit_epilogue *e = p->e;
+    vf y = sum_value(p, sum, row, column, has & BIAS ? bias : NULL);
+    if (has & GELU)
+        y = vf_gelu_short(y);
+    if (has & SCALE)
+        y = vf_mul(y, scale);
+    if (has & RESIDUAL)
+        y = vf_add(y, load_some(e->residual + row * e->ldr + column, left));
+    if (has & BYTES)
+        y = vf_fma(load_bytes(e->residual8 + row * e->ldr + column, left),
+                   vf_set1(e->residual_scale[row]), y);
+    if (has & RELU)
+        y = vf_relu(y);
     if (left == VF)
         vf_store(c + column, y);
     else
         vf_store_n(c + column, y, left);
 }
 
-/* Asks for what a tile ends with, at its beginning. */
-TACIT_INLINE void ask(const product *p, size_t rows, size_t panels, size_t row, size_t column,
-                      const float *c)
+TACIT_INLINE vf factor_of(const product *p, unsigned has, unsigned which, const float *x,
+                          size_t column)
 {
-    const float *residual = p->e && p->e->residual ? p->e->residual : NULL;
-    for (size_t i = row; i < row + rows; i++)
-        for (size_t j = column; j < column + panels * VF && j < p->n; j += LINE) {
-            __builtin_prefetch(c + i * p->ldc + j, 1);
-            if (residual)
-                __builtin_prefetch(residual + i * p->e->ldr + j);
+    if (!(has & which))
+        return vf_zero();
+    return load_some(x + column, has & PART ? VF_LEFT(p->n, column) : VF);
+}
+
+/* Sums of a tile, which begins at (row, column), to their places. */
+TACIT_INLINE void finish_sums(const product *p, size_t rows, size_t panels, unsigned has,
+                              size_t row, size_t column, const vacc *sums, float *c)
+{
+    for (size_t j = 0; j < panels; j++, column += VF) {
+        size_t left = has & PART ? VF_LEFT(p->n, column) : VF;
+        vf bias = factor_of(p, has, BIAS, p->e ? p->e->bias : NULL, column);
+        vf scale = factor_of(p, has, SCALE, p->e ? p->e->scale : NULL, column);
+        for (size_t i = 0; i < rows; i++)
+            finish_sum(p, has, sums[i * panels + j], row + i, column, left, &bias, scale,
+                       c + i * p->ldc);
+    }
+}
+
+/* Code of its own for what networks ask for. */
+#define USUAL_CASES                                                                                \
+    USUAL(0)                                                                                       \
+    USUAL(BIAS)                                                                                    \
+    USUAL(BIAS | GELU)                                                                             \
+    USUAL(BIAS | RELU)                                                                             \
+    USUAL(BIAS | RESIDUAL)                                                                         \
+    USUAL(BIAS | SCALE | RESIDUAL)                                                                 \
+    USUAL(BIAS | RESIDUAL | RELU)                                                                  \
+    USUAL(BIAS | BYTES | RELU)
+
+/* Loops; the sums come by memory, as a copy of all this for each sum of each height of tile would
+ * not fit the cache of instructions. */
+static __attribute__((noinline)) void finish_tile(const product *p, size_t rows, size_t panels,
+                                                  unsigned has, size_t row, size_t column,
+                                                  const vacc *sums, float *c)
+{
+    switch (has) {
+#define USUAL(what)                                                                                \
+    case what: finish_sums(p, rows, panels, what, row, column, sums, c); return;
+        USUAL_CASES
+#undef USUAL
+    default: finish_sums(p, rows, panels, has, row, column, sums, c);
+    }
+}
+
+/* From registers, of a whole tile. */
+TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_t column,
+                               vacc sum[ROWS][PANELS], float *c)
+{
+    _Pragma("GCC unroll 2") for (size_t j = 0; j < PANELS; j++, column += VF)
+    {
+        vf bias = factor_of(p, has, BIAS, p->e ? p->e->bias : NULL, column);
+        vf scale = factor_of(p, has, SCALE, p->e ? p->e->scale : NULL, column);
+        _Pragma("GCC unroll 16") for (size_t i = 0; i < ROWS; i++)
+        {
+            finish_sum(p, has, sum[i][j], row + i, column, VF, &bias, scale, c + i * p->ldc);
         }
+    }
 }
 
 /* rows and panels are constants at every call. */
-TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, size_t row, size_t column,
-                           const uint8_t *a, const uint8_t *b, float *c)
+TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigned has, size_t row,
+                           size_t column, const uint8_t *a, const uint8_t *b, float *c)
 {
-    vsum sum[ROWS][PANELS];
+    vacc sum[ROWS][PANELS];
     const size_t stride = p->groups * 4 * VF;
     _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)
     {
         _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
         {
-            sum[i][j] = sum_zero();
+            sum[i][j] = sum_first(p, column + j * VF);
         }
     }
     for (const uint8_t *end = a + 4 * p->groups; a != end; a += 4, b += 4 * VF) {
@@ -85,6 +156,7 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, size_t 
         _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
         {
             w[j] = group_of_panel(b + j * stride);
+            __builtin_prefetch(b + (panels + j) * stride, 0, 2);
         }
         _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)
         {
@@ -95,30 +167,39 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, size_t 
             }
         }
     }
+    if (rows == ROWS && panels == PANELS)
+        switch (has) {
+#define USUAL(what)                                                                                \
+    case what: finish_whole(p, what, row, column, sum, c); return;
+            USUAL_CASES
+#undef USUAL
+        default: break;
+        }
+    vacc sums[ROWS * PANELS];
     _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)
     {
         _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
         {
-            finish_sum(p, sum[i][j], row + i, column + j * VF, c + i * p->ldc);
+            sums[i * panels + j] = sum[i][j];
         }
     }
+    finish_tile(p, rows, panels, has, row, column, sums, c);
 }
 
 /* All rows by `panels` panels. Not inlined: one copy of each tile. */
 #define TILE(r)                                                                                    \
     case r:                                                                                        \
-        dot_tile(p, r, panels, row, column, at, b, c + row * p->ldc);                              \
+        dot_tile(p, r, panels, has, row, column, at, b, c + row * p->ldc);                         \
         break;
 #define COLUMN_OF_TILES(name, count)                                                               \
     static __attribute__((noinline)) void name(const product *p, size_t m, size_t column,          \
                                                const uint8_t *a, const uint8_t *b, float *c)       \
     {                                                                                              \
         const size_t panels = count;                                                               \
-        size_t tiles = (m + ROWS - 1) / ROWS;                                                      \
-        for (size_t row = 0, rows; row < m; row += rows, tiles--) {                                \
+        const unsigned has = what_to_do(p, column + panels * VF);                                  \
+        for (size_t row = 0, rows; row < m; row += rows) {                                         \
             const uint8_t *at = a + row * p->lda;                                                  \
-            rows = (m - row + tiles - 1) / tiles;                                                  \
-            ask(p, rows, panels, row, column, c);                                                  \
+            rows = m - row < ROWS ? m - row : ROWS;                                                \
             switch (rows) {                                                                        \
                 TILE(1)                                                                            \
                 TILE(2)                                                                            \

@@ -2,6 +2,8 @@
 #ifndef TACIT_INT8_H
 #define TACIT_INT8_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -16,15 +18,38 @@
 /* What exp(0) is as a whole number of 14 bits. */
 #define TACIT_INT8_EXP 16383.0f
 
-/* 127 / most, and 0 where that is no use. */
+/* steps / most, and 0 where that is no use. */
+static inline float tacit_int8_inverse_of(float steps, float most)
+{
+    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? steps / most : 0;
+}
+
+static inline float tacit_int8_scale_of(float steps, float most)
+{
+    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? most / steps : 0;
+}
+
 static inline float tacit_int8_inverse(float most)
 {
-    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? 127.0f / most : 0;
+    return tacit_int8_inverse_of(127, most);
 }
 
 static inline float tacit_int8_scale(float most)
 {
-    return most > TACIT_INT8_TINY && most < TACIT_INT8_HUGE ? most / 127.0f : 0;
+    return tacit_int8_scale_of(127, most);
+}
+
+/* Whether the exponentials of a row, the largest of which is 1, come to so much together that 8
+ * bits are enough of each; given 1 / their sum. What is rounded off is at most 1 / 16 of it. */
+static inline bool tacit_int8_spread(size_t tokens, float inverse)
+{
+    return (float)tokens * inverse <= 32;
+}
+
+/* By the byte that stands for 0. */
+static inline float tacit_int8_steps(uint8_t zero)
+{
+    return zero ? 127 : 255;
 }
 
 /* 128 + round(x inverse); 1 where that is NaN. */

@@ -25,18 +25,23 @@
 
 #include "dot_tile.h"
 
-TACIT_INLINE vf sum_value(const product *p, vsum sum, size_t row, size_t column)
+TACIT_INLINE vacc sum_first(const product *p, size_t column)
 {
-    return vf_mul(sum_float(sum, p->minus + column),
-                  vf_mul(vf_set1(p->a_scale[row]), vf_load(p->scale + column)));
+    return sum_begin(p->minus + column, p->zero);
+}
+
+TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias)
+{
+    vf scale = vf_mul(vf_set1(p->a_scale[row]), vf_load(p->scale + column));
+    return bias ? vf_fma(sum_float(sum), scale, *bias) : vf_mul(sum_float(sum), scale);
 }
 
 TACIT_INLINE void gemm_u8s8(size_t m, size_t n, size_t k, const uint8_t *a, size_t lda,
-                            const float *a_scale, const int8_t *packed, const float *scale,
-                            const int32_t *minus, float *c, size_t ldc,
+                            const float *a_scale, uint8_t zero, const int8_t *packed,
+                            const float *scale, const int32_t *minus, float *c, size_t ldc,
                             const tacit_epilogue *epilogue)
 {
-    const product p = { n, TACIT_INT8_GROUPS(k), lda, ldc, epilogue, a_scale, scale, minus };
+    const product p = { n, TACIT_INT8_GROUPS(k), lda, ldc, epilogue, a_scale, scale, minus, zero };
     dot_gemm(&p, m, a, (const uint8_t *)packed, c);
 }
 

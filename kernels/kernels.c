@@ -1,9 +1,11 @@
 /* kernels.c - choosing a table, and sizes that go with it. Baseline code. */
+#include "int8.h"
 #include "kernels.h"
 #include "winograd.h"
 
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern const tacit_kernels tacit_kernels_ref;
@@ -52,7 +54,7 @@ void tacit_gemm_pack_s8(const tacit_kernels *kernels, size_t n, size_t k, const 
         memset(packed + n / nr * nr * 4 * groups, 0, nr * 4 * groups);
     for (size_t j = 0; j < n; j++) {
         int8_t *to = packed + 4 * (j / nr * nr * groups + j % nr);
-        kernels->quantise_u8(1, k, w + j * ldw, ldw, row, 4 * groups, scale + j);
+        kernels->quantise_u8(1, k, w + j * ldw, ldw, TACIT_INT8_MIDDLE, row, 4 * groups, scale + j);
         int32_t sum = 0;
         for (size_t p = 0; p < 4 * groups; p++)
             sum += row[p] - 128;
@@ -68,6 +70,42 @@ void tacit_gemm_pack_s8(const tacit_kernels *kernels, size_t n, size_t k, const 
         scale[j] = 0;
         minus[j] = 0;
     }
+}
+
+/* Of those that may go a step that way the one farthest from its number; k where there is none. */
+static size_t next_to_move(size_t k, const float *w, float inverse, const int8_t *q, int step)
+{
+    size_t best = k;
+    float most = 0;
+    for (size_t p = 0; p < k; p++) {
+        float off = (w[p] * inverse - (float)q[p]) * (float)step;
+        if (off > most && abs(q[p]) < 127) {
+            most = off;
+            best = p;
+        }
+    }
+    return best;
+}
+
+void tacit_round_s8(size_t k, float *w)
+{
+    int8_t q[TACIT_INT8_MOST];
+    float most = 0;
+    double off = 0;
+    assert(k <= TACIT_INT8_MOST);
+    for (size_t p = 0; p < k; p++)
+        most = fabsf(w[p]) > most ? fabsf(w[p]) : most;
+    float inverse = tacit_int8_inverse(most), scale = tacit_int8_scale(most);
+    for (size_t p = 0; p < k; p++) {
+        q[p] = (int8_t)(tacit_int8_byte(w[p], inverse) - 128);
+        off += (double)(w[p] * inverse) - q[p];
+    }
+    long steps = lrint(off);
+    int step = steps < 0 ? -1 : 1;
+    for (size_t p; steps && (p = next_to_move(k, w, inverse, q, step)) < k; steps -= step)
+        q[p] = (int8_t)(q[p] + step);
+    for (size_t p = 0; p < k; p++)
+        w[p] = (float)q[p] * scale;
 }
 
 size_t tacit_gemm_bf16_size(size_t n, size_t k)

@@ -33,14 +33,17 @@ typedef struct tacit_coming {
 
 /* What is done to each output of a product before it is stored, in this order:
  * y = acc; y += bias; y = gelu(y); y *= scale; y += residual; y = max(0, y). NULL and false leave a
- * step out. Products in 8 bits and in bfloat16 have the short gelu of gelu.h. */
+ * step out. Products in 8 bits and in bfloat16 have the short gelu of gelu.h, and may have the
+ * residual as bytes: y = fma(residual8, residual_scale, y). */
 typedef struct tacit_epilogue {
     const float *bias; /* (n) */
     bool gelu;
     const float *scale;    /* (n), the layer scale */
     const float *residual; /* (m, n), rows ldr apart; must not overlap c */
     size_t ldr;
-    bool relu; /* a NaN stays one */
+    const uint8_t *residual8;    /* (m, n), rows ldr bytes apart */
+    const float *residual_scale; /* (m) */
+    bool relu;                   /* a NaN stays one */
     tacit_coming next;
 } tacit_epilogue;
 
@@ -245,6 +248,12 @@ size_t tacit_gemm_s8_size(size_t n, size_t k);
  * is 128 times the sum of the row's bytes. Missing rows are zeros. */
 void tacit_gemm_pack_s8(const tacit_kernels *kernels, size_t n, size_t k, const float *w,
                         size_t ldw, int8_t *packed, float *scale, int32_t *minus);
+
+/* Rounds a row of weights in place to numbers of which tacit_gemm_pack_s8 loses nothing, so that
+ * their sum is kept to half a step: where it would not be, some that lie nearest to the middle of
+ * two steps go the other way. What inputs have in common, as the brightness of an image, then comes
+ * through as it is, where the sum of all the roundings would be multiplied by it. */
+void tacit_round_s8(size_t k, float *w);
 
 /* Values of weights (n, k) packed for gemm_bf16. */
 size_t tacit_gemm_bf16_size(size_t n, size_t k);

@@ -112,7 +112,12 @@ static inline float finish(float y, const tacit_epilogue *e, size_t i, size_t j)
 
 static inline float finish_rounded(float y, const tacit_epilogue *e, size_t i, size_t j)
 {
-    return finish_by(ref_gelu_short, y, e, i, j);
+    tacit_epilogue rest = e ? *e : (tacit_epilogue){ 0 };
+    rest.relu = false;
+    y = finish_by(ref_gelu_short, y, &rest, i, j);
+    if (e && e->residual8)
+        y = fmaf(e->residual8[i * e->ldr + j], e->residual_scale[i], y);
+    return e && e->relu ? ref_max(0.0f, y) : y;
 }
 
 /* The tree over 16 lanes. */

@@ -9,12 +9,7 @@
 #include "bf16.h"
 #include "simd.h"
 
-typedef vf vsum;
-
-TACIT_INLINE vsum sum_zero(void)
-{
-    return vf_zero();
-}
+typedef vf vacc;
 
 #if TACIT_DOT
 
@@ -30,7 +25,7 @@ TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
 {
     return (vgroup)_mm512_loadu_si512(p);
 }
-TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
+TACIT_INLINE vacc sum_dot(vacc sum, vgroup a, vgroup w)
 {
     return _mm512_dpbf16_ps(sum, a, w);
 }
@@ -65,7 +60,7 @@ TACIT_INLINE vgroup group_of_panel(const uint8_t *p)
     memcpy(values[1], second, sizeof second);
     return (vgroup){ flush(vf_load(values[0])), flush(vf_load(values[1])) };
 }
-TACIT_INLINE vsum sum_dot(vsum sum, vgroup a, vgroup w)
+TACIT_INLINE vacc sum_dot(vacc sum, vgroup a, vgroup w)
 {
     return flush(vf_fma(a.first, w.first, flush(vf_fma(a.second, w.second, sum))));
 }

@@ -10,6 +10,8 @@
  * rows and the widest panel, though each then reads more for what it computes. */
 #define LEAST_ROWS    28
 #define LEAST_COLUMNS 32
+/* Chunks of a thread that are so few that one more or less counts. */
+#define FEW 8
 
 static size_t column_step(size_t k)
 {
@@ -27,6 +29,11 @@ size_t tacit_chunk_for(const tacit_pool *pool, size_t m, size_t target, size_t l
     size_t threads = tacit_pool_threads(pool);
     while (threads > 1 && target > least && (m + target - 1) / target * others < 2 * threads)
         target = target / 2 > least ? target / 2 : least;
+    size_t chunks = (m + target - 1) / target, most = m / (least ? least : 1);
+    /* a few chunks more, where some threads would else have one more than others of only a few */
+    for (size_t more = chunks; more < chunks + threads && more <= most; more++)
+        if (chunks * others < FEW * threads && more * others % threads == 0)
+            return (m + more - 1) / more;
     return tacit_even_chunk(m, target);
 }
 
@@ -113,10 +120,14 @@ static void run_chunk(void *ctx, size_t chunk, unsigned worker)
         e.scale += column;
     if (e.residual)
         e.residual += row * e.ldr + column;
+    if (e.residual8) {
+        e.residual8 += row * e.ldr + column;
+        e.residual_scale += row;
+    }
     switch (layer->precision) {
     case TACIT_PRECISION_INT8:
         k->gemm_u8s8(rows, columns, layer->in, rounded_row(j, row), j->rounded->ld,
-                     j->rounded->scale + row,
+                     j->rounded->scale + row, j->rounded->zero,
                      layer->packed8 + column * 4 * TACIT_INT8_GROUPS(layer->in),
                      layer->scale8 + column, layer->minus8 + column, y, j->ldy, &e);
         break;
@@ -142,7 +153,8 @@ void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, s
 {
     char *to = (char *)rounded->rows + first * rounded->ld;
     if (precision == TACIT_PRECISION_INT8) {
-        kernels->quantise_u8(rows, n, x, ldx, (uint8_t *)to, rounded->ld, rounded->scale + first);
+        kernels->quantise_u8(rows, n, x, ldx, rounded->zero, (uint8_t *)to, rounded->ld,
+                             rounded->scale + first);
         return;
     }
     for (size_t r = 0; r < rows; r++) {
@@ -153,14 +165,29 @@ void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, s
     }
 }
 
+typedef struct round_job {
+    tacit_precision precision;
+    const tacit_kernels *kernels;
+    size_t rows, n, ldx;
+    const float *x;
+    const tacit_rounded *rounded;
+} round_job;
+
 static void round_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     (void)worker;
-    const job *j = ctx;
+    const round_job *j = ctx;
     size_t row = chunk * ROUND_ROWS;
-    tacit_round_rows(j->layer->precision, j->kernels, row,
-                     j->m - row < ROUND_ROWS ? j->m - row : ROUND_ROWS, j->layer->in,
+    tacit_round_rows(j->precision, j->kernels, row,
+                     j->rows - row < ROUND_ROWS ? j->rows - row : ROUND_ROWS, j->n,
                      j->x + row * j->ldx, j->ldx, j->rounded);
+}
+
+void tacit_round_map(tacit_precision precision, const tacit_kernels *kernels, size_t rows, size_t n,
+                     const float *x, size_t ldx, const tacit_rounded *rounded, tacit_pool *pool)
+{
+    round_job j = { precision, kernels, rows, n, ldx, x, rounded };
+    tacit_parallel_for(pool, (rows + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, &j);
 }
 
 void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernels, size_t from,
@@ -189,7 +216,7 @@ void tacit_linear_forward(const tacit_linear *layer, const tacit_kernels *kernel
         tacit_chunk_for(pool, m, ROWS, LEAST_ROWS, (columns + j.column_step - 1) / j.column_step);
     j.row_chunks = (m + j.row_step - 1) / j.row_step;
     if (layer->precision != TACIT_PRECISION_FP32 && x)
-        tacit_parallel_for(pool, (m + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, &j);
+        tacit_round_map(layer->precision, kernels, m, layer->in, x, ldx, rounded, pool);
     tacit_parallel_for(pool, j.row_chunks * ((columns + j.column_step - 1) / j.column_step),
                        run_chunk, &j);
 }

@@ -28,6 +28,7 @@ typedef struct tacit_rounded {
     void *rows; /* ld bytes apart: tacit_rounded_ld, or more */
     size_t ld;
     float *scale; /* int8: of each row */
+    uint8_t zero; /* int8: the byte that stands for 0, see kernels_int8.h */
 } tacit_rounded;
 
 /* Bytes of a row of n values, and a gap where rows would otherwise fall into few sets of the cache;
@@ -38,6 +39,10 @@ size_t tacit_rounded_ld(tacit_precision precision, size_t n);
 void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, size_t first,
                       size_t rows, size_t n, const float *x, size_t ldx,
                       const tacit_rounded *rounded);
+
+/* All of them, `rows` from the first on, cut into chunks for the pool. */
+void tacit_round_map(tacit_precision precision, const tacit_kernels *kernels, size_t rows, size_t n,
+                     const float *x, size_t ldx, const tacit_rounded *rounded, tacit_pool *pool);
 
 /* Outputs [from, out) of the layer, for m rows: y[:, from ...] = epilogue(...). from must be a
  * multiple of the layer's panel. y and the epilogue's pointers are those of output 0; the layer's

@@ -5,7 +5,7 @@
  * small and the weights are what has to be moved. A later stage calls the ones before it for the
  * images that it takes next, so what lies between them stays in the cache.
  */
-#include "resnet_internal.h"
+#include "resnet_forward.h"
 
 #include <assert.h>
 #include <string.h>
@@ -25,27 +25,6 @@
 #define WINDOWS 14
 /* Pixels of a stage that are taken together. */
 #define TOGETHER 400
-
-/* Stage 0 is the stem. */
-#define STAGES 5
-
-typedef struct forward {
-    const tacit_resnet *r;
-    const tacit_kernels *k;
-    tacit_pool *pool;
-    const float *images;
-    size_t together[STAGES]; /* images of each stage */
-    float *in[STAGES];       /* what a stage reads  */
-    float *last;             /* the last stage's map */
-    float *maps[5];          /* inside a stage: what blocks read and give, between convolutions,
-                                the shortcut */
-    float *tiles;            /* Winograd's transformed inputs */
-    tacit_rounded rounded;   /* rows of pixels or of windows, as a layer reads them that is not in
-                                fp32 */
-    float *work;             /* for each worker */
-    size_t work_size;
-} forward;
-
 static size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -73,39 +52,50 @@ static size_t tile_ld(const tacit__layer *l)
 /* Floats of all maps and buffers, as far as the layers need them. What evens out chunks can take
  * more at a time of a smaller batch, so that sizes go by the most of any: they grow with the batch,
  * and room for one is room for all below it. */
+typedef struct map_need {
+    size_t values, bytes, rows;
+} map_need;
+
 typedef struct needs {
-    size_t together[STAGES], in[STAGES], last, maps[5], tiles, work, rounded, rows;
+    size_t together[TACIT__STAGES], last, between[3], tiles, work, rounded, rows;
+    map_need in[TACIT__STAGES], turn[2];
 } needs;
 
-static size_t pixels_in(const tacit__layer *l)
+static bool in_bytes(const tacit_resnet *r)
 {
-    return l->shape.height * l->shape.width;
+    return r->config.bottleneck && r->config.precision == TACIT_PRECISION_INT8;
 }
 
-static size_t pixels_out(const tacit__layer *l)
+static void need_bytes(map_need *n, size_t rows, size_t channels)
 {
-    return l->shape.rows * l->shape.columns;
+    n->rows = max_size(n->rows, rows);
+    n->bytes = max_size(n->bytes, rows * tacit_rounded_ld(TACIT_PRECISION_INT8, channels));
 }
 
 static size_t map_size(const tacit__layer *l, size_t images)
 {
-    return images * pixels_out(l) * tacit__resnet_ld(l->linear.out);
+    return images * tacit__pixels_out(l) * tacit__resnet_ld(l->linear.out);
 }
 
 static void need_layer(needs *n, const tacit__layer *l, size_t images)
 {
-    if (l->side) {
-        size_t products = tacit__layer_products(l);
-        size_t step = min_size(tile_target(l), images * tacit__layer_tiles(l));
-        size_t ld = tile_ld(l), channels = min_size(l->linear.out, TILE_CHANNELS);
+    size_t tiles = l->side ? images * tacit__layer_tiles(l) : 0;
+    size_t products = tacit__layer_products(l), channels = min_size(l->linear.out, TILE_CHANNELS);
+    if (l->side && l->linear.precision == TACIT_PRECISION_INT8) {
+        size_t ld = tacit_rounded_ld(l->linear.precision, l->shape.channels);
+        n->work = max_size(n->work, tacit__tiles8_work(l));
+        n->rounded = max_size(n->rounded, products * tiles * ld);
+        n->rows = max_size(n->rows, products * tiles);
+    } else if (l->side) {
+        size_t step = min_size(tile_target(l), tiles), ld = tile_ld(l);
         if (l->linear.out <= TILE_CHANNELS)
             n->work = max_size(n->work, products * step * (ld + channels));
         else {
             n->work = max_size(n->work, products * step * channels);
-            n->tiles = max_size(n->tiles, products * images * tacit__layer_tiles(l) * ld);
+            n->tiles = max_size(n->tiles, products * tiles * ld);
         }
     } else if (l->linear.precision != TACIT_PRECISION_FP32) {
-        size_t rows = images * pixels_out(l);
+        size_t rows = images * tacit__pixels_out(l);
         n->work = max_size(n->work, WINDOWS * l->linear.in);
         n->rounded =
             max_size(n->rounded, rows * tacit_rounded_ld(l->linear.precision, l->linear.in));
@@ -129,39 +119,65 @@ static needs needs_of(const tacit_resnet *r, size_t batch)
     needs n = { 0 };
     const tacit__layer *stem = &r->layers[0];
     size_t even = batch, above = batch;
-    for (size_t s = STAGES - 1; s > 0; s--) {
+    bool bytes = in_bytes(r);
+    for (size_t s = TACIT__STAGES - 1; s > 0; s--) {
         const tacit__residual *b = &r->blocks[first_block(r, s)],
                               *end = &r->blocks[first_block(r, s + 1)];
-        size_t pixels = pixels_out(b->conv[1]), t = max_size(TOGETHER / pixels, 1);
+        size_t pixels = tacit__pixels_out(b->conv[1]), t = max_size(TOGETHER / pixels, 1);
         even = n.together[s] = tacit_even_chunk(even, min_size(t, even));
         above = min_size(t, above);
-        n.in[s] = above * pixels_in(b->conv[0]) * b->conv[0]->shape.ldx;
+        if (bytes)
+            need_bytes(&n.in[s], above * tacit__pixels_in(b->conv[0]), b->conv[0]->shape.channels);
+        if (!bytes || s == 1)
+            n.in[s].values = above * tacit__pixels_in(b->conv[0]) * b->conv[0]->shape.ldx;
         for (; b < end; b++) {
             const tacit__layer *final = b->conv[2] ? b->conv[2] : b->conv[1];
-            n.maps[0] = n.maps[1] = max_size(n.maps[0], map_size(final, above));
-            n.maps[2] = max_size(n.maps[2], map_size(b->conv[0], above));
+            n.turn[0].values = max_size(n.turn[0].values, map_size(final, above));
+            if (bytes) {
+                need_bytes(&n.turn[0], above * tacit__pixels_out(final), final->linear.out);
+                n.work = max_size(n.work, tacit__block8_work(b));
+            }
+            n.between[0] = max_size(n.between[0], map_size(b->conv[0], above));
             if (b->conv[2])
-                n.maps[3] = max_size(n.maps[3], map_size(b->conv[1], above));
+                n.between[1] = max_size(n.between[1], map_size(b->conv[1], above));
             if (b->shortcut)
-                n.maps[4] = max_size(n.maps[4], map_size(b->shortcut, above));
+                n.between[2] = max_size(n.between[2], map_size(b->shortcut, above));
             for (size_t i = 0; i < 3; i++)
                 if (b->conv[i])
                     need_layer(&n, b->conv[i], above);
             if (b->shortcut)
                 need_layer(&n, b->shortcut, above);
         }
-        if (s == STAGES - 1)
-            n.last = n.maps[0];
+        if (s == TACIT__STAGES - 1)
+            n.last = n.turn[0].values;
     }
     n.together[0] = 1;
-    n.in[0] = pixels_in(stem) * 3;
-    n.maps[0] = max_size(n.maps[0], map_size(stem, 1));
-    need_layer(&n, stem, 1);
+    n.in[0].values = tacit__pixels_in(stem) * 3;
+    n.turn[1] = n.turn[0];
+    n.turn[0].values = max_size(n.turn[0].values, map_size(stem, 1));
+    if (stem->linear.precision == TACIT_PRECISION_INT8)
+        n.work = max_size(n.work, tacit__stem8_work(stem));
+    else
+        need_layer(&n, stem, 1);
     return n;
 }
 
+static bool plan_map(const map_need *n, size_t *total, tacit__map *m, tacit_arena *arena)
+{
+    if (!arena)
+        return tacit_arena_plan(total, n->values, sizeof(float)) &&
+               tacit_arena_plan(total, n->bytes, 1) &&
+               tacit_arena_plan(total, n->rows, sizeof(float));
+    float *values = tacit_arena_take(arena, n->values, sizeof(float));
+    char *rows = tacit_arena_take(arena, n->bytes, 1);
+    m->values = n->values ? values : NULL;
+    m->bytes.rows = n->bytes ? rows : NULL;
+    m->bytes.scale = tacit_arena_take(arena, n->rows, sizeof(float));
+    return true;
+}
+
 /* Adds up, or hands out where arena is given, what a forward needs. */
-static bool plan(const needs *n, const tacit_pool *pool, size_t *total, forward *f,
+static bool plan(const needs *n, const tacit_pool *pool, size_t *total, tacit__forward *f,
                  tacit_arena *arena)
 {
     size_t work = (n->work + 15) / 16 * 16, all;
@@ -173,9 +189,12 @@ static bool plan(const needs *n, const tacit_pool *pool, size_t *total, forward 
                     tacit_arena_plan(total, all, sizeof(float)) &&
                     tacit_arena_plan(total, n->rounded, 1) &&
                     tacit_arena_plan(total, n->rows, sizeof(float));
-        for (size_t i = 0; i < STAGES; i++)
-            fits = fits && tacit_arena_plan(total, n->in[i], sizeof(float)) &&
-                   tacit_arena_plan(total, n->maps[i], sizeof(float));
+        for (size_t i = 0; i < TACIT__STAGES; i++)
+            fits = fits && plan_map(&n->in[i], total, NULL, NULL);
+        for (size_t i = 0; i < 2; i++)
+            fits = fits && plan_map(&n->turn[i], total, NULL, NULL);
+        for (size_t i = 0; i < 3; i++)
+            fits = fits && tacit_arena_plan(total, n->between[i], sizeof(float));
         return fits;
     }
     f->last = tacit_arena_take(arena, n->last, sizeof(float));
@@ -184,10 +203,12 @@ static bool plan(const needs *n, const tacit_pool *pool, size_t *total, forward 
     f->work_size = work;
     f->rounded.rows = tacit_arena_take(arena, n->rounded, 1);
     f->rounded.scale = tacit_arena_take(arena, n->rows, sizeof(float));
-    for (size_t i = 0; i < STAGES; i++) {
-        f->in[i] = tacit_arena_take(arena, n->in[i], sizeof(float));
-        f->maps[i] = tacit_arena_take(arena, n->maps[i], sizeof(float));
-    }
+    for (size_t i = 0; i < TACIT__STAGES; i++)
+        plan_map(&n->in[i], NULL, &f->in[i], arena);
+    for (size_t i = 0; i < 2; i++)
+        plan_map(&n->turn[i], NULL, &f->turn[i], arena);
+    for (size_t i = 0; i < 3; i++)
+        f->between[i] = tacit_arena_take(arena, n->between[i], sizeof(float));
     memcpy(f->together, n->together, sizeof f->together);
     return true;
 }
@@ -202,7 +223,7 @@ size_t tacit_resnet_scratch(const tacit_resnet *r, size_t batch, const tacit_poo
 /* Convolutions -------------------------------------------------------------------------------- */
 
 typedef struct job {
-    const forward *f;
+    const tacit__forward *f;
     const tacit__layer *l;
     size_t images, ldy;
     const float *x;
@@ -282,8 +303,8 @@ static void tiles_chunk(void *ctx, size_t chunk, unsigned worker)
 }
 
 /* y = [relu] (convolution of x [+ residual]); the residual's pixels lie as those of y. */
-static void convolve(const forward *f, const tacit__layer *l, size_t images, const float *x,
-                     float *y, const float *residual, bool relu)
+void tacit__resnet_convolve(const tacit__forward *f, const tacit__layer *l, size_t images,
+                            const float *x, float *y, const float *residual, bool relu)
 {
     const tacit_conv *c = &l->shape;
     size_t ldy = tacit__resnet_ld(l->linear.out), pixels = images * c->rows * c->columns;
@@ -291,9 +312,14 @@ static void convolve(const forward *f, const tacit__layer *l, size_t images, con
     job j = { .f = f, .l = l, .images = images, .ldy = ldy, .x = x, .y = y, .epilogue = e };
     j.rounded = f->rounded;
     j.rounded.ld = tacit_rounded_ld(l->linear.precision, l->linear.in);
+    j.rounded.zero = 0; /* of bytes; what comes from a ReLU is not below it */
     if (c->kernel == 1 && c->stride == 1) {
         tacit_linear_forward(&l->linear, f->k, 0, pixels, x, c->ldx, &j.rounded, y, ldy, &e,
                              f->pool);
+        return;
+    }
+    if (l->side && l->linear.precision == TACIT_PRECISION_INT8) {
+        tacit__tiles8(f, l, images, x, y, &e);
         return;
     }
     if (l->linear.precision != TACIT_PRECISION_FP32) {
@@ -339,7 +365,7 @@ static void pixels_chunk(void *ctx, size_t chunk, unsigned worker)
 }
 
 typedef struct pool_job {
-    const forward *f;
+    const tacit__forward *f;
     const float *x;
     float *y;
     tacit_conv shape;
@@ -354,19 +380,27 @@ static void pool_chunk(void *ctx, size_t row, unsigned worker)
                          j->shape.ldx);
 }
 
-static void run_stem(const forward *f, size_t image, float *y)
+static void convolve_stem(const tacit__forward *f, size_t image, float *y)
+{
+    const tacit__layer *l = &f->r->layers[0];
+    job j = { .l = l, .x = f->images + image * 3 * tacit__pixels_in(l), .y = f->in[0].values };
+    if (l->linear.precision == TACIT_PRECISION_INT8) {
+        tacit__stem8(f, l, j.x, y);
+        return;
+    }
+    tacit_parallel_for(f->pool, (l->shape.height + ROWS - 1) / ROWS, pixels_chunk, &j);
+    tacit__resnet_convolve(f, l, 1, f->in[0].values, y, NULL, true);
+}
+
+static void run_stem(const tacit__forward *f, size_t image, float *y)
 {
     const tacit__layer *l = &f->r->layers[0];
     const tacit_conv *c = &l->shape;
-    job j = { .l = l, .x = f->images + image * 3 * pixels_in(l), .y = f->in[0] };
-    tacit_parallel_for(f->pool, (c->height + ROWS - 1) / ROWS, pixels_chunk, &j);
-    if (f->r->config.small_stem) {
-        convolve(f, l, 1, f->in[0], y, NULL, true);
+    convolve_stem(f, image, f->r->config.small_stem ? y : f->turn[0].values);
+    if (f->r->config.small_stem)
         return;
-    }
-    convolve(f, l, 1, f->in[0], f->maps[0], NULL, true);
     pool_job p = { .f = f,
-                   .x = f->maps[0],
+                   .x = f->turn[0].values,
                    .y = y,
                    .shape = { .height = c->rows,
                               .width = c->columns,
@@ -380,43 +414,75 @@ static void run_stem(const forward *f, size_t image, float *y)
     tacit_parallel_for(f->pool, p.shape.rows, pool_chunk, &p);
 }
 
-static void run_block(const forward *f, const tacit__residual *b, size_t images, const float *x,
-                      float *y)
+/* The map of so many channels. */
+static tacit__map map_of(tacit__map m, size_t channels)
+{
+    m.bytes.ld = tacit_rounded_ld(TACIT_PRECISION_INT8, channels);
+    return m;
+}
+
+/* Blocks and stages --------------------------------------------------------------------------- */
+
+static void run_block(const tacit__forward *f, const tacit__residual *b, size_t images,
+                      const float *x, float *y)
 {
     const float *residual = x;
     if (b->shortcut) {
-        convolve(f, b->shortcut, images, x, f->maps[4], NULL, false);
-        residual = f->maps[4];
+        tacit__resnet_convolve(f, b->shortcut, images, x, f->between[2], NULL, false);
+        residual = f->between[2];
     }
-    convolve(f, b->conv[0], images, x, f->maps[2], NULL, true);
+    tacit__resnet_convolve(f, b->conv[0], images, x, f->between[0], NULL, true);
     if (b->conv[2]) {
-        convolve(f, b->conv[1], images, f->maps[2], f->maps[3], NULL, true);
-        convolve(f, b->conv[2], images, f->maps[3], y, residual, true);
+        tacit__resnet_convolve(f, b->conv[1], images, f->between[0], f->between[1], NULL, true);
+        tacit__resnet_convolve(f, b->conv[2], images, f->between[1], y, residual, true);
     } else {
-        convolve(f, b->conv[1], images, f->maps[2], y, residual, true);
+        tacit__resnet_convolve(f, b->conv[1], images, f->between[0], y, residual, true);
     }
 }
 
+/* What stage 0 gives for some images. */
+static void run_stems(const tacit__forward *f, size_t first, size_t count, const tacit__map *y)
+{
+    const tacit_conv *c = &f->r->blocks[0].conv[0]->shape;
+    size_t pixels = c->height * c->width;
+    for (size_t i = 0; i < count; i++)
+        run_stem(f, first + i, y->values + i * pixels * c->ldx);
+    if (y->bytes.rows)
+        tacit_round_map(TACIT_PRECISION_INT8, f->k, count * pixels, c->channels, y->values, c->ldx,
+                        &y->bytes, f->pool);
+}
+
 /* The map that stage s gives for images [first, first + count), to y. */
-static void run_stage(const forward *f, size_t s, size_t first, size_t count, float *y)
+static void run_stage(const tacit__forward *f, size_t s, size_t first, size_t count, tacit__map y)
 {
     const tacit_resnet *r = f->r;
     if (s == 0) {
-        for (size_t i = 0; i < count; i++)
-            run_stem(f, first + i,
-                     y + i * pixels_in(r->blocks[0].conv[0]) * r->blocks[0].conv[0]->shape.ldx);
+        run_stems(f, first, count, &y);
         return;
     }
     size_t begin = first_block(r, s), end = first_block(r, s + 1), images;
     const tacit__layer *final = r->blocks[begin].conv[r->config.bottleneck ? 2 : 1];
-    for (size_t i = 0; i < count; i += images, y += map_size(final, images)) {
+    for (size_t i = 0; i < count; i += images) {
         images = min_size(f->together[s], count - i);
-        run_stage(f, s - 1, first + i, images, f->in[s]);
-        const float *x = f->in[s];
+        tacit__map x = map_of(f->in[s], r->blocks[begin].conv[0]->shape.channels);
+        run_stage(f, s - 1, first + i, images, x);
         for (size_t b = begin; b < end; b++) {
-            float *to = b + 1 == end ? y : f->maps[(b - begin) % 2];
-            run_block(f, &r->blocks[b], images, x, to);
+            tacit__map to = b + 1 == end ? y : map_of(f->turn[(b - begin) % 2], final->linear.out);
+            if (in_bytes(r)) {
+                if (!to.values)
+                    to.values = f->turn[0].values;
+                tacit__block8(f, &r->blocks[b], images, &x.bytes, &to);
+            } else {
+                run_block(f, &r->blocks[b], images, x.values, to.values);
+            }
             x = to;
+        }
+        size_t pixels = images * tacit__pixels_out(final);
+        if (y.values)
+            y.values += map_size(final, images);
+        if (y.bytes.rows) {
+            y.bytes.rows = (char *)y.bytes.rows + pixels * y.bytes.ld;
+            y.bytes.scale += pixels;
         }
     }
 }
@@ -429,17 +495,18 @@ size_t tacit_resnet_feature_count(const tacit_resnet *r, tacit_features features
     const tacit__layer *final = b->conv[2] ? b->conv[2] : b->conv[1];
     switch (features) {
     case TACIT_FEATURES_MEAN: return final->linear.out;
-    case TACIT_FEATURES_PATCH: return pixels_out(final) * final->linear.out;
+    case TACIT_FEATURES_PATCH: return tacit__pixels_out(final) * final->linear.out;
     default: return 0;
     }
 }
 
 /* One image's, of those in f->last. */
-static void take_features(const forward *f, tacit_features features, const float *x, float *out)
+static void take_features(const tacit__forward *f, tacit_features features, const float *x,
+                          float *out)
 {
     const tacit__residual *b = &f->r->blocks[f->r->block_count - 1];
     const tacit__layer *final = b->conv[2] ? b->conv[2] : b->conv[1];
-    size_t n = final->linear.out, ld = tacit__resnet_ld(n), pixels = pixels_out(final);
+    size_t n = final->linear.out, ld = tacit__resnet_ld(n), pixels = tacit__pixels_out(final);
     if (features == TACIT_FEATURES_MEAN)
         f->k->mean_rows_f32(pixels, n, x, ld, out);
     for (size_t i = 0; features == TACIT_FEATURES_PATCH && i < pixels; i++)
@@ -451,18 +518,18 @@ void tacit_resnet_forward(const tacit_resnet *r, const float *images, size_t bat
 {
     if (!batch)
         return;
-    forward f = { .r = r, .k = r->kernels, .pool = pool, .images = images };
+    tacit__forward f = { .r = r, .k = r->kernels, .pool = pool, .images = images };
     tacit_arena arena = { .base = scratch, .size = tacit_resnet_scratch(r, batch, pool) };
     assert(arena.size && (uintptr_t)scratch % TACIT_ALIGN == 0);
     needs n = needs_of(r, batch);
     plan(&n, pool, NULL, &f, &arena);
     const tacit__residual *end = &r->blocks[r->block_count - 1];
-    size_t map = map_size(end->conv[2] ? end->conv[2] : end->conv[1], 1);
-    size_t count = tacit_resnet_feature_count(r, features), group = f.together[STAGES - 1];
+    size_t one = map_size(end->conv[2] ? end->conv[2] : end->conv[1], 1);
+    size_t count = tacit_resnet_feature_count(r, features), group = f.together[TACIT__STAGES - 1];
     for (size_t done = 0, here; done < batch; done += here) {
         here = min_size(group, batch - done);
-        run_stage(&f, STAGES - 1, done, here, f.last);
+        run_stage(&f, TACIT__STAGES - 1, done, here, (tacit__map){ .values = f.last });
         for (size_t i = 0; i < here; i++)
-            take_features(&f, features, f.last + i * map, out + (done + i) * count);
+            take_features(&f, features, f.last + i * one, out + (done + i) * count);
     }
 }

@@ -49,6 +49,8 @@ size_t tacit__resnet_ld(size_t channels);
 
 /* (side + 2)^2; 1 without tiles. */
 size_t tacit__layer_products(const tacit__layer *layer);
+/* Rows of a packed matrix: the outputs, in whole panels. */
+size_t tacit__layer_rows(const tacit__layer *layer, const tacit_kernels *kernels);
 /* Tiles of one image. */
 size_t tacit__layer_tiles(const tacit__layer *layer);
 

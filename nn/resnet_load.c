@@ -188,10 +188,26 @@ size_t tacit__layer_products(const tacit__layer *l)
     return l->side ? (l->side + 2) * (l->side + 2) : 1;
 }
 
+size_t tacit__layer_rows(const tacit__layer *l, const tacit_kernels *kernels)
+{
+    size_t panel = tacit_linear_panel(l->linear.precision, kernels);
+    return (l->linear.out + panel - 1) / panel * panel;
+}
+
 size_t tacit__layer_tiles(const tacit__layer *l)
 {
     const tacit_conv *c = &l->shape;
     return ((c->rows + l->side - 1) / l->side) * ((c->columns + l->side - 1) / l->side);
+}
+
+/* In 8 bits tiles of 2 x 2 wherever they have fewer products; those of larger ones would need more
+ * than 8. */
+static size_t int8_side(const tacit_conv *c)
+{
+    if (c->kernel != 3 || c->stride != 1 || c->channels <= 3)
+        return 0;
+    size_t tiles = ((c->rows + 1) / 2) * ((c->columns + 1) / 2);
+    return 16 * tiles < 9 * c->rows * c->columns ? 2 : 0;
 }
 
 static tacit__layer make_layer(const tacit_resnet_config *config, const char *prefix,
@@ -207,10 +223,12 @@ static tacit__layer make_layer(const tacit_resnet_config *config, const char *pr
     l.shape.rows = tacit_conv_size(input->height, kernel, stride, l.shape.pad);
     l.shape.columns = tacit_conv_size(input->width, kernel, stride, l.shape.pad);
     l.linear = (tacit_linear){ .in = kernel * kernel * input->channels, .out = out };
-    /* Tiles save as much as the instruction for 8 bits does, but not more than that for bf16. */
-    if (config->precision != TACIT_PRECISION_INT8)
+    if (config->precision == TACIT_PRECISION_INT8)
+        l.side = int8_side(&l.shape);
+    else
         l.side = tacit__tiles_side(&l.shape, out, WEIGHT_COST);
-    if (!l.side)
+    /* Tiles in fp32 save as much as the instruction for bf16 does. */
+    if (!l.side || config->precision == TACIT_PRECISION_INT8)
         l.linear.precision = config->precision;
     return l;
 }
@@ -360,6 +378,18 @@ static void fold_windows(size_t rows, size_t in, size_t area, const float *w, co
                 to[(o * area + p) * in + i] = (float)((double)*w++ * (factor ? factor[o] : 1));
 }
 
+/* Each row of weights as 8 bits have it. */
+static void round_weights(const tacit_kernels *kernels, size_t rows, size_t n, float *w,
+                          uint8_t *bytes)
+{
+    for (size_t r = 0; r < rows; r++, w += n) {
+        float scale;
+        kernels->quantise_u8(1, n, w, n, TACIT_INT8_MIDDLE, bytes, 0, &scale);
+        for (size_t i = 0; i < n; i++)
+            w[i] = (float)((int)bytes[i] - 128) * scale;
+    }
+}
+
 /* The same to (products, rows, in). */
 static void fold_tiles(size_t side, size_t rows, size_t in, const float *w, const double *factor,
                        float *to)
@@ -369,7 +399,7 @@ static void fold_tiles(size_t side, size_t rows, size_t in, const float *w, cons
         for (size_t i = 0; i < in; i++, to++) {
             double g[9], u[36];
             for (size_t p = 0; p < 9; p++)
-                g[p] = (double)*w++ * factor[o];
+                g[p] = (double)*w++ * (factor ? factor[o] : 1);
             tacit_winograd_weights(side, g, u, 1);
             for (size_t p = 0; p < products; p++)
                 to[p * rows * in] = (float)u[p];
@@ -393,8 +423,12 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     /* The numbers of int8 are those of the file, as `tacit quantize` stores them. */
     bool in_scales = at->linear.precision == TACIT_PRECISION_INT8;
     size_t products = tacit__layer_products(at);
+    for (size_t r = 0; p->layer == 0 && in_scales && r < p->rows; r++)
+        tacit_round_s8(columns, w + r * columns);
+    if (at->side && in_scales)
+        round_weights(l->kernels, p->rows, columns, w, (uint8_t *)folded);
     if (at->side) {
-        fold_tiles(at->side, p->rows, in, w, factors, folded);
+        fold_tiles(at->side, p->rows, in, w, in_scales ? NULL : factors, folded);
         columns = in;
     } else {
         fold_windows(p->rows, in, area, w, in_scales ? NULL : factors, folded);
@@ -402,20 +436,18 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
     n = p->rows * columns;
     if (!tacit__all_finite(folded, products * n))
         return tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large", at->conv);
-    if (!at->side) {
-        tacit_linear_pack(&at->linear, l->kernels, p->first, p->rows, folded);
-        float *scale = at->linear.scale8 + p->first;
+    tacit_linear packed = at->linear;
+    packed.in = columns;
+    for (size_t m = 0; m < products; m++) {
+        size_t first = m * tacit__layer_rows(at, l->kernels) + p->first;
+        tacit_linear_pack(&packed, l->kernels, first, p->rows, folded + m * n);
+        float *scale = packed.scale8 + first;
         for (size_t r = 0; in_scales && r < p->rows; r++)
             scale[r] = (float)((double)scale[r] * factors[r]);
-        return in_scales && !tacit__all_finite(scale, p->rows)
-                   ? tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large",
-                                at->conv)
-                   : TACIT_OK;
+        if (in_scales && !tacit__all_finite(scale, p->rows))
+            return tacit_fail(err, TACIT_EFORMAT, "%s: its batch norm makes it too large",
+                              at->conv);
     }
-    size_t matrix = tacit_gemm_packed_size(l->kernels, at->linear.out, columns);
-    for (size_t m = 0; m < products; m++)
-        l->kernels->gemm_pack_f32(p->rows, columns, folded + m * n, columns,
-                                  at->linear.packed + m * matrix + p->first * columns);
     return TACIT_OK;
 }
 
@@ -425,18 +457,16 @@ static bool place_layers(tacit_resnet *r, size_t *total, tacit_arena *arena)
     for (size_t i = 0; i < r->layer_count; i++) {
         tacit__layer *l = &r->layers[i];
         tacit_linear *to = &l->linear;
-        size_t tiles = l->side ? tacit__layer_products(l) *
-                                     tacit_gemm_packed_size(r->kernels, to->out, l->shape.channels)
-                               : 0;
-        if (!l->side &&
-            !tacit_linear_place(to, to->precision, to->out, to->in, r->kernels, total, arena))
+        size_t out = tacit__layer_products(l) * tacit__layer_rows(l, r->kernels);
+        size_t in = l->side ? l->shape.channels : to->in;
+        const tacit_linear whole = *to;
+        if (!tacit_linear_place(to, to->precision, out, in, r->kernels, total, arena))
             return false;
         if (arena) {
-            if (l->side)
-                to->packed = tacit_arena_take(arena, tiles, sizeof(float));
+            to->in = whole.in;
+            to->out = whole.out;
             to->bias = tacit_arena_take(arena, to->out, sizeof(float));
-        } else if (!tacit_arena_plan(total, tiles, sizeof(float)) ||
-                   !tacit_arena_plan(total, to->out, sizeof(float))) {
+        } else if (!tacit_arena_plan(total, to->out, sizeof(float))) {
             return false;
         }
     }

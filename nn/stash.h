@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /* To be raised whenever what lies in a network's memory, or in which order, changes. */
-#define TACIT_PACKED_LAYOUT 1
+#define TACIT_PACKED_LAYOUT 2
 
 /* take: what was kept of a network that needs `size` bytes, TACIT_ALIGN aligned, writable and there
  * until the network is closed; NULL: nothing, and then keep is told of the bytes once they are

@@ -70,6 +70,7 @@ static bool plan(const tacit_vit *vit, size_t batch, const tacit_pool *pool, siz
     f->rounded.rows = tacit_arena_take(arena, rows, bytes);
     f->rounded.scale = tacit_arena_take(arena, bytes ? rows : 0, sizeof(float));
     f->rounded.ld = bytes;
+    f->rounded.zero = TACIT_INT8_MIDDLE;
     f->x = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->y = tacit_arena_take(arena, rows, ld * sizeof(float));
     f->n = tacit_arena_take(arena, rows, ld * sizeof(float));
@@ -163,6 +164,7 @@ typedef struct norm_job {
     size_t rows, ldx;
     const float *x;
     float *y;
+    bool rounds; /* y, to f->rounded, in the precision of the layer that reads it */
 } norm_job;
 
 static void norm_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -173,14 +175,27 @@ static void norm_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t rows = j->rows - row < NORM_ROWS ? j->rows - row : NORM_ROWS;
     j->f->k->layernorm_f32(rows, j->f->dim, j->x + row * j->ldx, j->ldx, j->norm->gamma,
                            j->norm->beta, j->f->vit->config.eps, j->y + row * j->ldx, j->ldx);
+    if (j->rounds)
+        tacit_round_rows(j->f->vit->config.precision, j->f->k, row, rows, j->f->dim,
+                         j->y + row * j->ldx, j->ldx, &j->f->rounded);
 }
 
 /* y = norm(x) for rows ld apart */
 static void normalise(forward *f, const tacit__norm *norm, size_t rows, size_t ld, const float *x,
                       float *y)
 {
-    norm_job j = { f, norm, rows, ld, x, y };
+    norm_job j = { f, norm, rows, ld, x, y, false };
     tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_chunk, &j);
+}
+
+/* f->n = norm(f->x), rounded where layers are not in fp32. What such a layer reads then, or NULL:
+ * what has been rounded. */
+static const float *normalise_input(forward *f, const tacit__norm *norm, size_t rows, size_t ld)
+{
+    bool rounds = f->vit->config.precision != TACIT_PRECISION_FP32;
+    norm_job j = { f, norm, rows, ld, f->x, f->n, rounds };
+    tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, norm_chunk, &j);
+    return rounds ? NULL : f->n;
 }
 
 /* What some families do to q and k: a LayerNorm of each head, a rotation of the patches'. */
@@ -296,10 +311,10 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     size_t rows = cls_only ? f->batch : all, step = cls_only ? f->tokens : 1;
     size_t ld = step * f->ld, ld_wide = step * f->ld_wide;
 
-    normalise(f, &b->norm1, all, f->ld, f->x, f->n);
+    const float *x = normalise_input(f, &b->norm1, all, f->ld);
     size_t panel = tacit_linear_panel(b->qkv.precision, f->k);
     size_t from = cls_only && f->dim % panel == 0 ? f->dim : 0;
-    product(f, &b->qkv, from, all, f->n, f->ld, f->wide, f->ld_wide, NULL);
+    product(f, &b->qkv, from, all, x, f->ld, f->wide, f->ld_wide, NULL);
     if (from) {
         tacit_linear queries = b->qkv;
         queries.out = f->dim;
@@ -323,9 +338,9 @@ static void run_block(forward *f, const tacit__block *b, bool cls_only)
     product(f, &b->proj, 0, rows, f->n, ld, f->y, ld, &add1);
     swap_streams(f);
 
-    normalise(f, &b->norm2, rows, ld, f->x, f->n);
+    x = normalise_input(f, &b->norm2, rows, ld);
     tacit_epilogue gelu = { .gelu = f->vit->config.activation == TACIT_GELU };
-    product(f, &b->fc1, 0, rows, f->n, ld, f->wide, ld_wide, &gelu);
+    product(f, &b->fc1, 0, rows, x, ld, f->wide, ld_wide, &gelu);
     hidden_job h = { f, rows, ld_wide };
     if (!gelu.gelu)
         tacit_parallel_for(f->pool, (rows + NORM_ROWS - 1) / NORM_ROWS, hidden_chunk, &h);

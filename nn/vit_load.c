@@ -401,6 +401,9 @@ static tacit_status load_piece(void *ctx, size_t i, void *buffer, tacit_err *err
                                          (uint16_t *)(void *)(floats + l->most), err);
     if (st < 0 || !slot->matrix)
         return st;
+    bool pixels = slot->rank == 4 && slot->matrix->precision == TACIT_PRECISION_INT8;
+    for (size_t r = 0; pixels && r < p->rows; r++)
+        tacit_round_s8(columns, to + r * columns);
     tacit_linear_pack(slot->matrix, l->kernels, p->first, p->rows, to);
     return TACIT_OK;
 }

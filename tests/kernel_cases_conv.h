@@ -47,6 +47,29 @@ static void conv_shape(testcase *c)
     add_operand(c, WORK, F32, 1, m * (k < TACIT_KC ? k : TACIT_KC), 0);
 }
 
+/* All bytes of some windows. */
+static void conv_windows8_shape(testcase *c)
+{
+    static const size_t kernels[] = { 1, 2, 3, 3, 5, 7 };
+    sizes(c, 2, (const size_t[]){ 70, 40 });
+    size_t m = c->n[0], images = 1 + below(c, 3);
+    c->conv = any_conv(c, 8, c->n[1] + !c->n[1], kernels[below(c, 6)], 1 + below(c, 3));
+    size_t all = images * c->conv.rows * c->conv.columns;
+    size_t whole = 4 * TACIT_INT8_GROUPS(c->conv.kernel * c->conv.kernel * c->conv.channels);
+    c->n[0] = m = m < all ? m : all;
+    c->first = below(c, all - m + 1);
+    c->flags = draw(c) % 256;
+    add_operand(c, IN, U8, images * c->conv.height * c->conv.width, c->conv.channels, c->conv.ldx);
+    add_operand(c, OUT, U8, m, whole, stride(c, whole));
+}
+
+static void conv_windows8_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
+{
+    (void)kernels;
+    ((tacit_conv_windows_u8_fn *)kernel)(&c->conv, c->first, c->n[0], (uint8_t)c->flags, u8(c, 0),
+                                         u8(c, 1), c->operands[1].ld);
+}
+
 static void conv_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     size_t m = c->n[0], n = c->n[1], k = c->n[2];

@@ -27,7 +27,7 @@
 
 #define REGION ((size_t)4 << 20) /* an operand's block; at most half of it is used */
 #define MARGIN 512               /* bytes looked at on either side of an operand */
-#define MOST   10                /* operands of a case */
+#define MOST   11                /* operands of a case */
 
 static uint64_t seed = 20261123;
 static size_t cases = 640, slack;
@@ -395,23 +395,25 @@ static void quantise_shape(testcase *c)
     add_operand(c, IN, F32, m, n, stride(c, n));
     add_operand(c, OUT, U8, m, whole, stride(c, whole));
     add_operand(c, OUT, F32, 1, m, m);
+    c->flags = draw(c) % 2;
 }
 
 static void quantise_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     (void)kernels;
-    ((tacit_quantise_u8_fn *)kernel)(c->n[0], c->n[1], f32(c, 0), c->operands[0].ld, u8(c, 1),
-                                     c->operands[1].ld, f32(c, 2));
+    ((tacit_quantise_u8_fn *)kernel)(c->n[0], c->n[1], f32(c, 0), c->operands[0].ld,
+                                     c->flags ? TACIT_INT8_MIDDLE : 0, u8(c, 1), c->operands[1].ld,
+                                     f32(c, 2));
 }
 
-enum { NO_DOT = 64 };
+enum { NO_DOT = 64, MIDDLE = TACIT_INT8_MIDDLE, BYTES = 256 };
 
 static void gemm_u8s8_shape(testcase *c)
 {
     sizes(c, 3, (const size_t[]){ c->number % 2 ? 4 : 70, 200, 300 });
     size_t m = c->n[0], n = c->n[1], k = c->n[2];
     size_t whole = 4 * TACIT_INT8_GROUPS(k), rows = (n + 15) / 16 * 16;
-    c->flags = draw(c) % 128;
+    c->flags = draw(c) % 512;
     add_operand(c, IN, U8, m, whole, stride(c, whole));
     add_operand(c, IN, F32, n, k, k);
     add_operand(c, WORK, U8, 1, rows * whole, rows * whole);
@@ -422,19 +424,26 @@ static void gemm_u8s8_shape(testcase *c)
     add_operand(c, IN, F32, 1, m, m);
     add_operand(c, WORK, F32, 1, rows, rows);
     add_operand(c, WORK, U32, 1, rows, rows);
+    add_operand(c, IN, U8, m, n, stride(c, n));
 }
 
 static void gemm_u8s8_run(const testcase *c, const tacit_kernels *kernels, any_fn *kernel)
 {
     size_t m = c->n[0], n = c->n[1], k = c->n[2];
     tacit_epilogue epilogue = epilogue_of(c, 4, 5, 6);
+    if (c->flags & BYTES) {
+        epilogue.residual = NULL;
+        epilogue.residual8 = u8(c, 10);
+        epilogue.ldr = c->operands[10].ld;
+        epilogue.residual_scale = f32(c, 7);
+    }
     int8_t *packed = (int8_t *)u8(c, 2);
     int32_t *minus = (int32_t *)u32(c, 9);
     tacit_gemm_pack_s8(kernels, n, k, f32(c, 1), k, packed, f32(c, 8), minus);
     tacit__cpu_dots_hide((c->flags & NO_DOT) != 0);
-    ((tacit_gemm_u8s8_fn *)kernel)(m, n, k, u8(c, 0), c->operands[0].ld, f32(c, 7), packed,
-                                   f32(c, 8), minus, f32(c, 3), c->operands[3].ld,
-                                   c->flags & EPILOGUE ? &epilogue : NULL);
+    ((tacit_gemm_u8s8_fn *)kernel)(
+        m, n, k, u8(c, 0), c->operands[0].ld, f32(c, 7), (uint8_t)(c->flags & MIDDLE), packed,
+        f32(c, 8), minus, f32(c, 3), c->operands[3].ld, c->flags & EPILOGUE ? &epilogue : NULL);
     tacit__cpu_dots_hide(false);
 }
 

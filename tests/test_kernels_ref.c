@@ -116,9 +116,10 @@ START_TEST(gemm_u8s8_is_near_the_product)
         int8_t *packed = malloc(tacit_gemm_s8_size(n, k));
         int32_t *minus = malloc(panels * sizeof *minus);
         ck_assert(q && packed && minus);
-        ref->quantise_u8(m, k, a, k, q, whole, a_scale);
+        ref->quantise_u8(m, k, a, k, TACIT_INT8_MIDDLE, q, whole, a_scale);
         tacit_gemm_pack_s8(ref, n, k, w, k, packed, scale, minus);
-        ref->gemm_u8s8(m, n, k, q, whole, a_scale, packed, scale, minus, c, n, NULL);
+        ref->gemm_u8s8(m, n, k, q, whole, a_scale, TACIT_INT8_MIDDLE, packed, scale, minus, c, n,
+                       NULL);
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) {
                 double y = 0, bound = 0, da = (double)a_scale[i] / 2, dw = (double)scale[j] / 2;
@@ -416,6 +417,43 @@ START_TEST(exp_is_near)
 }
 END_TEST
 
+/* The sum is kept, no value is a step off or more, and packing takes the numbers as they are. */
+START_TEST(rounding_keeps_the_sum)
+{
+    static const size_t lengths[] = { 1, 2, 27, 147, 768, 5000 };
+    for (size_t n = 0; n < sizeof lengths / sizeof *lengths; n++) {
+        size_t k = lengths[n], whole = (k + 3) / 4 * 4;
+        float *w = numbers(k), *is = malloc(k * sizeof *is), most = 0, scale;
+        uint8_t *q = malloc(whole);
+        ck_assert(w && is && q);
+        for (size_t p = 0; p < k; p++) {
+            w[p] += 0.3f;
+            is[p] = w[p];
+            most = fabsf(w[p]) > most ? fabsf(w[p]) : most;
+        }
+        tacit_round_s8(k, is);
+        ref->quantise_u8(1, k, is, k, TACIT_INT8_MIDDLE, q, whole, &scale);
+        ck_assert(scale == most / 127);
+        double sum = 0, kept = 0;
+        for (size_t p = 0; p < k; p++) {
+            sum += (double)w[p];
+            kept += (double)is[p];
+            ck_assert(fabsf(is[p] - w[p]) < scale);
+            ck_assert(is[p] == (float)(q[p] - 128) * scale);
+        }
+        ck_assert_msg(fabs(sum - kept) <= 0.501 * (double)scale, "%zu: %g of a step", k,
+                      (sum - kept) / (double)scale);
+        free(q);
+        free(is);
+        free(w);
+    }
+    float none[3] = { 0, 0, 0 }, equal[2] = { -2, -2 };
+    tacit_round_s8(3, none);
+    tacit_round_s8(2, equal);
+    ck_assert(none[0] == 0 && none[2] == 0 && equal[0] == equal[1] && equal[0] < -1.99f);
+}
+END_TEST
+
 /* Of products in 8 bits: one of 1 by 1, whose scale is x. */
 START_TEST(gelu_of_few_bits_is_near)
 {
@@ -426,7 +464,7 @@ START_TEST(gelu_of_few_bits_is_near)
     const tacit_epilogue e = { .gelu = true };
     for (int i = -13000; i <= 13000; i++) {
         float x = (float)i * 1e-3f, y;
-        ref->gemm_u8s8(1, 1, 1, one, 4, &x, packed, unit, minus, &y, 1, &e);
+        ref->gemm_u8s8(1, 1, 1, one, 4, &x, TACIT_INT8_MIDDLE, packed, unit, minus, &y, 1, &e);
         check_near((double)y, gelu((double)x), 7.4e-5, "gelu of few bits", (size_t)(i + 13000));
     }
 }
@@ -564,6 +602,7 @@ int main(void)
     tcase_set_timeout(t, 0);
     tcase_add_test(t, gemm_is_the_product);
     tcase_add_test(t, gemm_u8s8_is_near_the_product);
+    tcase_add_test(t, rounding_keeps_the_sum);
     tcase_add_test(t, gemm_bf16_is_near_the_product);
     tcase_add_test(t, gemm_tn_is_the_product);
     tcase_add_test(t, dot_and_above);
