@@ -163,17 +163,97 @@ double tacit_backbone_flops(const tacit_backbone *backbone)
                          : tacit_resnet_flops(&backbone->config.resnet);
 }
 
+/* Where each of a few threads has some images of its own, threads take whole images, not parts of
+ * each layer: none waits for another, and what lies between layers stays in its caches. With many
+ * threads the weights, which each would read for itself, are more than memory gives. */
+#define IMAGES_EACH 2
+#define FEW_THREADS 8
+/* Images that one thread takes together. */
+#define TOGETHER 8
+
+static bool takes_images(size_t batch, const tacit_pool *pool)
+{
+    size_t threads = tacit_pool_threads(pool);
+    return threads > 1 && threads <= FEW_THREADS && batch >= IMAGES_EACH * threads;
+}
+
+/* Images of a chunk: as many chunks for each thread. */
+static size_t images_together(size_t batch, const tacit_pool *pool)
+{
+    size_t threads = tacit_pool_threads(pool), turn = TOGETHER * threads;
+    size_t chunks = (batch + turn - 1) / turn * threads;
+    return (batch + chunks - 1) / chunks;
+}
+
+static size_t scratch_of(const tacit_backbone *b, size_t batch, const tacit_pool *pool)
+{
+    return b->vit ? tacit_vit_scratch(b->vit, batch, pool)
+                  : tacit_resnet_scratch(b->resnet, batch, pool);
+}
+
+/* Of the images of a thread. */
+static size_t own_scratch(const tacit_backbone *b, size_t batch, const tacit_pool *pool)
+{
+    size_t each = (batch + tacit_pool_threads(pool) - 1) / tacit_pool_threads(pool);
+    size_t bytes = scratch_of(b, each < TOGETHER ? each : TOGETHER, NULL);
+    return (bytes + TACIT_ALIGN - 1) / TACIT_ALIGN * TACIT_ALIGN;
+}
+
 size_t tacit_backbone_scratch(const tacit_backbone *backbone, size_t batch, const tacit_pool *pool)
 {
-    return backbone->vit ? tacit_vit_scratch(backbone->vit, batch, pool)
-                         : tacit_resnet_scratch(backbone->resnet, batch, pool);
+    if (!takes_images(batch, pool))
+        return scratch_of(backbone, batch, pool);
+    size_t threads = tacit_pool_threads(pool), own = own_scratch(backbone, batch, pool), all;
+    size_t fewer = scratch_of(backbone, IMAGES_EACH * threads - 1, pool);
+    if (!own || !fewer || !tacit_mul_size(own, threads, &all))
+        return 0;
+    return all > fewer ? all : fewer;
+}
+
+typedef struct images_job {
+    const tacit_backbone *b;
+    const float *images;
+    float *out;
+    char *scratch;
+    size_t batch, together, floats, count, own; /* floats of an image, of its features; bytes */
+    tacit_features features;
+} images_job;
+
+static void run_forward(const tacit_backbone *b, const float *images, size_t batch,
+                        tacit_features features, float *out, void *scratch, tacit_pool *pool)
+{
+    if (b->vit)
+        tacit_vit_forward(b->vit, images, batch, features, out, scratch, pool);
+    else
+        tacit_resnet_forward(b->resnet, images, batch, features, out, scratch, pool);
+}
+
+static void images_chunk(void *ctx, size_t chunk, unsigned worker)
+{
+    const images_job *j = ctx;
+    size_t first = chunk * j->together, left = j->batch - first;
+    run_forward(j->b, j->images + first * j->floats, left < j->together ? left : j->together,
+                j->features, j->out + first * j->count, j->scratch + worker * j->own, NULL);
 }
 
 void tacit_backbone_forward(const tacit_backbone *backbone, const float *images, size_t batch,
                             tacit_features features, float *out, void *scratch, tacit_pool *pool)
 {
-    if (backbone->vit)
-        tacit_vit_forward(backbone->vit, images, batch, features, out, scratch, pool);
-    else
-        tacit_resnet_forward(backbone->resnet, images, batch, features, out, scratch, pool);
+    if (!takes_images(batch, pool)) {
+        run_forward(backbone, images, batch, features, out, scratch, pool);
+        return;
+    }
+    unsigned height, width;
+    tacit_backbone_input(&backbone->config, &height, &width);
+    images_job j = { .b = backbone,
+                     .images = images,
+                     .out = out,
+                     .scratch = scratch,
+                     .batch = batch,
+                     .together = images_together(batch, pool),
+                     .floats = (size_t)3 * height * width,
+                     .count = tacit_backbone_feature_count(backbone, features),
+                     .own = own_scratch(backbone, batch, pool),
+                     .features = features };
+    tacit_parallel_for(pool, (batch + j.together - 1) / j.together, images_chunk, &j);
 }
