@@ -49,13 +49,13 @@ static size_t tile_ld(const tacit__layer *l)
 
 /* Sizes --------------------------------------------------------------------------------------- */
 
+typedef struct map_need {
+    size_t values, bytes, rows; /* floats; bytes, and rows of them, which have a scale each */
+} map_need;
+
 /* Floats of all maps and buffers, as far as the layers need them. What evens out chunks can take
  * more at a time of a smaller batch, so that sizes go by the most of any: they grow with the batch,
  * and room for one is room for all below it. */
-typedef struct map_need {
-    size_t values, bytes, rows;
-} map_need;
-
 typedef struct needs {
     size_t together[TACIT__STAGES], last, between[3], tiles, work, rounded, rows;
     map_need in[TACIT__STAGES], turn[2];
@@ -154,6 +154,8 @@ static needs needs_of(const tacit_resnet *r, size_t batch)
     n.together[0] = 1;
     n.in[0].values = tacit__pixels_in(stem) * 3;
     n.turn[1] = n.turn[0];
+    if (bytes) /* of floats one is enough, for what is not rounded at once */
+        n.turn[1].values = 0;
     n.turn[0].values = max_size(n.turn[0].values, map_size(stem, 1));
     if (stem->linear.precision == TACIT_PRECISION_INT8)
         n.work = max_size(n.work, tacit__stem8_work(stem));
