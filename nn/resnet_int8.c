@@ -1,8 +1,8 @@
 /* resnet_int8.c - what of a ResNet is different in 8 bits. See resnet_forward.h.
  *
- * Between bottlenecks maps are bytes with a scale for each pixel: a quarter of the memory to move,
- * and no neighbour is lost by it. 3 x 3 convolutions of stride 1 go by Winograd's tiles of 2 x 2,
- * transformed in floats and then rounded: 4 of 9 products, for half a percent of the neighbours.
+ * Between bottlenecks maps are bytes with a scale for each pixel: a quarter of the memory to move.
+ * 3 x 3 convolutions of stride 1 go by Winograd's tiles of 2 x 2, transformed in floats and then
+ * rounded: 4 of 9 products, for some of the precision (`tacit drift` tells both's).
  */
 #include "resnet_forward.h"
 

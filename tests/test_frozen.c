@@ -91,6 +91,23 @@ START_TEST(features_of_the_backbone)
                                want, scratch, NULL);
         ck_assert_mem_eq(got + i * n, want, n * sizeof *want);
     }
+    /* Whole images for each of two threads, and with room for that a part of each layer. */
+    const tacit_backbone *b = s.frozen.backbone;
+    tacit_pool *pool = s.work.pool;
+    static const size_t batches[] = { 1, 3, 4, 5, MOST };
+    float *all = tacit_alloc(MOST * n * sizeof *all);
+    void *room = tacit_alloc(tacit_backbone_scratch(b, MOST, pool));
+    for (size_t k = 0; k < 5; k++) {
+        void *own = tacit_alloc(tacit_backbone_scratch(b, batches[k], pool));
+        for (size_t part = 0; part < 2; part++) {
+            memset(all, 0, MOST * n * sizeof *all);
+            tacit_backbone_forward(b, x, batches[k], TACIT_FEATURES_PATCH, all, part ? room : own,
+                                   pool);
+            ck_assert_mem_eq(all, got, batches[k] * n * sizeof *all);
+        }
+        tacit_free(own);
+    }
+    tacit_free(all), tacit_free(room);
     ck_assert_double_gt(tacit_frozen_flops(&s.frozen), 1e5);
     tacit_free(x), tacit_free(want), tacit_free(scratch);
     source_close(&s);
