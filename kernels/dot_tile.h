@@ -11,6 +11,8 @@
 
 #include "simd_u8.h"
 
+#define LINE 64 /* bytes of a cache line */
+
 TACIT_INLINE vf load_some(const float *p, size_t left)
 {
     return left == VF ? vf_load(p) : vf_load_n(p, left);
@@ -138,12 +140,49 @@ TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_
     }
 }
 
-/* rows and panels are constants at every call. */
+/* Every third row has a pointer, and the two behind it are one and two times lda away, which an x86
+ * address adds for nothing. */
+#define BASES ((ROWS + 2) / 3)
+#define STEPS 4 /* groups that are multiplied before pointers move */
+
+/* What lies behind a tile's panels is asked for by PARTS tiles together, or by each of fewer. */
+#define PARTS 4
+
+/* One group of each row times one of each panel's outputs: step's of those from here on. */
+#define DOT_STEP(step)                                                                             \
+    {                                                                                              \
+        vgroup w[PANELS];                                                                          \
+        _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)                                \
+        {                                                                                          \
+            w[j] = group_of_panel(b + j * stride + (step) * 4 * VF);                               \
+        }                                                                                          \
+        _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)                                 \
+        {                                                                                          \
+            vgroup group = group_of_row(base[i / 3] + i % 3 * lda + (step) * 4);                   \
+            _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)                            \
+            {                                                                                      \
+                sum[i][j] = sum_dot(sum[i][j], group, w[j]);                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+#define DOT_MOVE(steps)                                                                            \
+    {                                                                                              \
+        _Pragma("GCC unroll 8") for (size_t i = 0; i < bases; i++)                                 \
+        {                                                                                          \
+            base[i] += (steps) * 4;                                                                \
+        }                                                                                          \
+        b += (steps) * 4 * VF;                                                                     \
+    }
+
+/* rows and panels are constants at every call. ahead: where to ask, for a part or all. */
 TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigned has, size_t row,
-                           size_t column, const uint8_t *a, const uint8_t *b, float *c)
+                           size_t column, const uint8_t *a, const uint8_t *b, const uint8_t *ahead,
+                           bool ask, float *c)
 {
     vacc sum[ROWS][PANELS];
-    const size_t stride = p->groups * 4 * VF;
+    const uint8_t *base[BASES];
+    const size_t stride = p->groups * 4 * VF, lda = p->lda, bases = (rows + 2) / 3;
+    const size_t part = panels * STEPS * 4 * VF / LINE / PARTS;
     _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)
     {
         _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
@@ -151,21 +190,29 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigne
             sum[i][j] = sum_first(p, column + j * VF);
         }
     }
-    for (const uint8_t *end = a + 4 * p->groups; a != end; a += 4, b += 4 * VF) {
-        vgroup w[PANELS];
-        _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
-        {
-            w[j] = group_of_panel(b + j * stride);
-            __builtin_prefetch(b + (panels + j) * stride, 0, 2);
-        }
-        _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)
-        {
-            vgroup group = group_of_row(a + i * p->lda);
-            _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)
+    _Pragma("GCC unroll 8") for (size_t i = 0; i < bases; i++)
+    {
+        base[i] = a + 3 * i * lda;
+        __asm__("" : "+r"(base[i])); /* else gcc makes all rows' distances from the first */
+    }
+    const uint8_t *end = b + stride, *whole = b + p->groups / STEPS * STEPS * 4 * VF;
+    while (b != whole) {
+        if (ask) {
+            _Pragma("GCC unroll 2") for (size_t line = 0; line < part; line++)
             {
-                sum[i][j] = sum_dot(sum[i][j], group, w[j]);
+                __builtin_prefetch(ahead + line * LINE, 0, 2);
             }
+            ahead += part * LINE;
         }
+        DOT_STEP(0)
+        DOT_STEP(1)
+        DOT_STEP(2)
+        DOT_STEP(3)
+        DOT_MOVE(STEPS)
+    }
+    while (b != end) {
+        DOT_STEP(0)
+        DOT_MOVE(1)
     }
     if (rows == ROWS && panels == PANELS)
         switch (has) {
@@ -189,7 +236,7 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigne
 /* All rows by `panels` panels. Not inlined: one copy of each tile. */
 #define TILE(r)                                                                                    \
     case r:                                                                                        \
-        dot_tile(p, r, panels, has, row, column, at, b, c + row * p->ldc);                         \
+        dot_tile(p, r, panels, has, row, column, at, b, ahead, ask, c + row * p->ldc);             \
         break;
 #define COLUMN_OF_TILES(name, count)                                                               \
     static __attribute__((noinline)) void name(const product *p, size_t m, size_t column,          \
@@ -197,8 +244,11 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigne
     {                                                                                              \
         const size_t panels = count;                                                               \
         const unsigned has = what_to_do(p, column + panels * VF);                                  \
+        const bool ask = m > (PARTS - 1) * ROWS;                                                   \
+        const size_t stride = panels * p->groups * 4 * VF;                                         \
         for (size_t row = 0, rows; row < m; row += rows) {                                         \
             const uint8_t *at = a + row * p->lda;                                                  \
+            const uint8_t *ahead = b + stride + row / ROWS % PARTS * (stride / PARTS);             \
             rows = m - row < ROWS ? m - row : ROWS;                                                \
             switch (rows) {                                                                        \
                 TILE(1)                                                                            \
