@@ -22,9 +22,9 @@ TACIT_INLINE vacc sum_first(const product *p, size_t column)
     return vf_zero();
 }
 
-TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias)
+TACIT_INLINE vf sum_value(const place *at, vacc sum, size_t j, const vf *bias)
 {
-    (void)p, (void)row, (void)column;
+    (void)at, (void)j;
     return bias ? vf_add(sum, *bias) : sum;
 }
 

@@ -36,11 +36,6 @@ typedef struct product {
     uint8_t zero;
 } product;
 
-/* What the includer defines: a sum's beginning, and the number that it stands for, plus the bias
- * where there is one. */
-TACIT_INLINE vacc sum_first(const product *p, size_t column);
-TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias);
-
 /* What there is to do with a sum. */
 enum { BIAS = 1, GELU = 2, SCALE = 4, RESIDUAL = 8, BYTES = 16, RELU = 32, PART = 64 };
 
@@ -54,49 +49,86 @@ static unsigned what_to_do(const product *p, size_t end)
            (e->residual ? RESIDUAL : 0) | (e->residual8 ? BYTES : 0) | (e->relu ? RELU : 0);
 }
 
-/* A sum to its place. bias and scale are those of its panel, of which `left` outputs are there. */
-TACIT_INLINE void finish_sum(const product *p, unsigned has, vacc sum, size_t row, size_t column,
-                             size_t left, const vf *bias, vf scale, float *c)
+/* Where a row of a tile goes, and what it is made with: copies, as a store could else have changed
+ * what they are read from. */
+typedef struct place {
+    const float *a_scale, *scale; /* of a product */
+    size_t row, column;
+    const float *bias, *factor, *residual, *residual_scale; /* the first output's on */
+    const uint8_t *residual8;
+    size_t ldr, ldc;
+    float *c;
+} place;
+
+/* What the includer defines: a sum's beginning, and the number that the sum of the row's output j
+ * stands for, plus the bias where there is one. */
+TACIT_INLINE vacc sum_first(const product *p, size_t column);
+TACIT_INLINE vf sum_value(const place *at, vacc sum, size_t j, const vf *bias);
+
+TACIT_INLINE place place_of(const product *p, unsigned has, size_t row, size_t column, float *c)
 {
     const tacit_epilogue *e = p->e;
-    vf y = sum_value(p, sum, row, column, has & BIAS ? bias : NULL);
+    place at = { .a_scale = p->a_scale,
+                 .scale = p->scale,
+                 .row = row,
+                 .column = column,
+                 .ldc = p->ldc,
+                 .c = c + column };
+    if (has & BIAS)
+        at.bias = e->bias + column;
+    if (has & SCALE)
+        at.factor = e->scale + column;
+    if (has & (RESIDUAL | BYTES))
+        at.ldr = e->ldr;
+    if (has & RESIDUAL)
+        at.residual = e->residual + row * e->ldr + column;
+    if (has & BYTES) {
+        at.residual8 = e->residual8 + row * e->ldr + column;
+        at.residual_scale = e->residual_scale;
+    }
+    return at;
+}
+
+TACIT_INLINE void next_row(place *at, unsigned has)
+{
+    at->row++;
+    at->c += at->ldc;
+    if (has & RESIDUAL)
+        at->residual += at->ldr;
+    if (has & BYTES)
+        at->residual8 += at->ldr;
+}
+
+/* The sum of output j, of which and those behind it `left` are there. */
+TACIT_INLINE void finish_sum(const place *at, unsigned has, vacc sum, size_t j, size_t left)
+{
+    vf bias = has & BIAS ? load_some(at->bias + j, left) : vf_zero();
+    vf y = sum_value(at, sum, j, has & BIAS ? &bias : NULL);
     if (has & GELU)
         y = vf_gelu_short(y);
     if (has & SCALE)
-        y = vf_mul(y, scale);
+        y = vf_mul(y, load_some(at->factor + j, left));
     if (has & RESIDUAL)
-        y = vf_add(y, load_some(e->residual + row * e->ldr + column, left));
+        y = vf_add(y, load_some(at->residual + j, left));
     if (has & BYTES)
-        y = vf_fma(load_bytes(e->residual8 + row * e->ldr + column, left),
-                   vf_set1(e->residual_scale[row]), y);
+        y = vf_fma(load_bytes(at->residual8 + j, left), vf_set1(at->residual_scale[at->row]), y);
     if (has & RELU)
         y = vf_relu(y);
     if (left == VF)
-        vf_store(c + column, y);
+        vf_store(at->c + j, y);
     else
-        vf_store_n(c + column, y, left);
-}
-
-TACIT_INLINE vf factor_of(const product *p, unsigned has, unsigned which, const float *x,
-                          size_t column)
-{
-    if (!(has & which))
-        return vf_zero();
-    return load_some(x + column, has & PART ? VF_LEFT(p->n, column) : VF);
+        vf_store_n(at->c + j, y, left);
 }
 
 /* Sums of a tile, which begins at (row, column), to their places. */
 TACIT_INLINE void finish_sums(const product *p, size_t rows, size_t panels, unsigned has,
                               size_t row, size_t column, const vacc *sums, float *c)
 {
-    for (size_t j = 0; j < panels; j++, column += VF) {
-        size_t left = has & PART ? VF_LEFT(p->n, column) : VF;
-        vf bias = factor_of(p, has, BIAS, p->e ? p->e->bias : NULL, column);
-        vf scale = factor_of(p, has, SCALE, p->e ? p->e->scale : NULL, column);
-        for (size_t i = 0; i < rows; i++)
-            finish_sum(p, has, sums[i * panels + j], row + i, column, left, &bias, scale,
-                       c + i * p->ldc);
-    }
+    const size_t n = p->n - column;
+    place at = place_of(p, has, row, column, c);
+    for (size_t i = 0; i < rows; i++, sums += panels, next_row(&at, has))
+        for (size_t j = 0; j < panels; j++)
+            finish_sum(&at, has, sums[j], j * VF, has & PART ? VF_LEFT(n, j * VF) : VF);
 }
 
 /* Code of its own for what networks ask for. */
@@ -129,14 +161,14 @@ static __attribute__((noinline)) void finish_tile(const product *p, size_t rows,
 TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_t column,
                                vacc sum[ROWS][PANELS], float *c)
 {
-    _Pragma("GCC unroll 2") for (size_t j = 0; j < PANELS; j++, column += VF)
+    place at = place_of(p, has, row, column, c);
+    _Pragma("GCC unroll 16") for (size_t i = 0; i < ROWS; i++)
     {
-        vf bias = factor_of(p, has, BIAS, p->e ? p->e->bias : NULL, column);
-        vf scale = factor_of(p, has, SCALE, p->e ? p->e->scale : NULL, column);
-        _Pragma("GCC unroll 16") for (size_t i = 0; i < ROWS; i++)
+        _Pragma("GCC unroll 2") for (size_t j = 0; j < PANELS; j++)
         {
-            finish_sum(p, has, sum[i][j], row + i, column, VF, &bias, scale, c + i * p->ldc);
+            finish_sum(&at, has, sum[i][j], j * VF, VF);
         }
+        next_row(&at, has);
     }
 }
 
@@ -154,11 +186,11 @@ TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_
         vgroup w[PANELS];                                                                          \
         _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)                                \
         {                                                                                          \
-            w[j] = group_of_panel(b + j * stride + (step) * 4 * VF);                               \
+            w[j] = group_of_panel(b + j * stride + (step)*4 * VF);                                 \
         }                                                                                          \
         _Pragma("GCC unroll 16") for (size_t i = 0; i < rows; i++)                                 \
         {                                                                                          \
-            vgroup group = group_of_row(base[i / 3] + i % 3 * lda + (step) * 4);                   \
+            vgroup group = group_of_row(base[i / 3] + i % 3 * lda + (step)*4);                     \
             _Pragma("GCC unroll 2") for (size_t j = 0; j < panels; j++)                            \
             {                                                                                      \
                 sum[i][j] = sum_dot(sum[i][j], group, w[j]);                                       \
@@ -169,9 +201,9 @@ TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_
     {                                                                                              \
         _Pragma("GCC unroll 8") for (size_t i = 0; i < bases; i++)                                 \
         {                                                                                          \
-            base[i] += (steps) * 4;                                                                \
+            base[i] += (steps)*4;                                                                  \
         }                                                                                          \
-        b += (steps) * 4 * VF;                                                                     \
+        b += (steps)*4 * VF;                                                                       \
     }
 
 /* rows and panels are constants at every call. ahead: where to ask, for a part or all. */

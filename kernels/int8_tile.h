@@ -30,9 +30,9 @@ TACIT_INLINE vacc sum_first(const product *p, size_t column)
     return sum_begin(p->minus + column, p->zero);
 }
 
-TACIT_INLINE vf sum_value(const product *p, vacc sum, size_t row, size_t column, const vf *bias)
+TACIT_INLINE vf sum_value(const place *at, vacc sum, size_t j, const vf *bias)
 {
-    vf scale = vf_mul(vf_set1(p->a_scale[row]), vf_load(p->scale + column));
+    vf scale = vf_mul(vf_set1(at->a_scale[at->row]), vf_load(at->scale + at->column + j));
     return bias ? vf_fma(sum_float(sum), scale, *bias) : vf_mul(sum_float(sum), scale);
 }
 

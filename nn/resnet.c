@@ -128,7 +128,7 @@ static needs needs_of(const tacit_resnet *r, size_t batch)
         above = min_size(t, above);
         if (bytes)
             need_bytes(&n.in[s], above * tacit__pixels_in(b->conv[0]), b->conv[0]->shape.channels);
-        if (!bytes || s == 1)
+        if (!bytes)
             n.in[s].values = above * tacit__pixels_in(b->conv[0]) * b->conv[0]->shape.ldx;
         for (; b < end; b++) {
             const tacit__layer *final = b->conv[2] ? b->conv[2] : b->conv[1];
@@ -156,11 +156,12 @@ static needs needs_of(const tacit_resnet *r, size_t batch)
     n.turn[1] = n.turn[0];
     if (bytes) /* of floats one is enough, for what is not rounded at once */
         n.turn[1].values = 0;
-    n.turn[0].values = max_size(n.turn[0].values, map_size(stem, 1));
-    if (stem->linear.precision == TACIT_PRECISION_INT8)
+    if (stem->linear.precision == TACIT_PRECISION_INT8) {
         n.work = max_size(n.work, tacit__stem8_work(stem));
-    else
+    } else {
+        n.turn[0].values = max_size(n.turn[0].values, map_size(stem, 1));
         need_layer(&n, stem, 1);
+    }
     return n;
 }
 
@@ -382,37 +383,31 @@ static void pool_chunk(void *ctx, size_t row, unsigned worker)
                          j->shape.ldx);
 }
 
-static void convolve_stem(const tacit__forward *f, size_t image, float *y)
+/* What follows the stem of images that are not small. */
+static tacit_conv pool_of(const tacit__layer *l)
 {
-    const tacit__layer *l = &f->r->layers[0];
-    job j = { .l = l, .x = f->images + image * 3 * tacit__pixels_in(l), .y = f->in[0].values };
-    if (l->linear.precision == TACIT_PRECISION_INT8) {
-        tacit__stem8(f, l, j.x, y);
-        return;
-    }
-    tacit_parallel_for(f->pool, (l->shape.height + ROWS - 1) / ROWS, pixels_chunk, &j);
-    tacit__resnet_convolve(f, l, 1, f->in[0].values, y, NULL, true);
+    const tacit_conv *c = &l->shape;
+    return (tacit_conv){ .height = c->rows,
+                         .width = c->columns,
+                         .channels = l->linear.out,
+                         .ldx = tacit__resnet_ld(l->linear.out),
+                         .kernel = 3,
+                         .stride = 2,
+                         .pad = 1,
+                         .rows = tacit_conv_size(c->rows, 3, 2, 1),
+                         .columns = tacit_conv_size(c->columns, 3, 2, 1) };
 }
 
-static void run_stem(const tacit__forward *f, size_t image, float *y)
+static void run_stem(const tacit__forward *f, const float *image, float *y)
 {
     const tacit__layer *l = &f->r->layers[0];
-    const tacit_conv *c = &l->shape;
-    convolve_stem(f, image, f->r->config.small_stem ? y : f->turn[0].values);
-    if (f->r->config.small_stem)
+    bool small = f->r->config.small_stem;
+    job j = { .l = l, .x = image, .y = f->in[0].values };
+    tacit_parallel_for(f->pool, (l->shape.height + ROWS - 1) / ROWS, pixels_chunk, &j);
+    tacit__resnet_convolve(f, l, 1, f->in[0].values, small ? y : f->turn[0].values, NULL, true);
+    if (small)
         return;
-    pool_job p = { .f = f,
-                   .x = f->turn[0].values,
-                   .y = y,
-                   .shape = { .height = c->rows,
-                              .width = c->columns,
-                              .channels = l->linear.out,
-                              .ldx = tacit__resnet_ld(l->linear.out),
-                              .kernel = 3,
-                              .stride = 2,
-                              .pad = 1,
-                              .rows = tacit_conv_size(c->rows, 3, 2, 1),
-                              .columns = tacit_conv_size(c->columns, 3, 2, 1) } };
+    pool_job p = { .f = f, .x = f->turn[0].values, .y = y, .shape = pool_of(l) };
     tacit_parallel_for(f->pool, p.shape.rows, pool_chunk, &p);
 }
 
@@ -442,16 +437,32 @@ static void run_block(const tacit__forward *f, const tacit__residual *b, size_t 
     }
 }
 
-/* What stage 0 gives for some images. */
-static void run_stems(const tacit__forward *f, size_t first, size_t count, const tacit__map *y)
+/* The map behind its first `pixels`, of so many channels. */
+static tacit__map map_from(tacit__map m, size_t pixels, size_t channels)
 {
+    if (m.values)
+        m.values += pixels * tacit__resnet_ld(channels);
+    if (m.bytes.rows) {
+        m.bytes.rows = (char *)m.bytes.rows + pixels * m.bytes.ld;
+        m.bytes.scale += pixels;
+    }
+    return m;
+}
+
+/* What stage 0 gives for some images. */
+static void run_stems(const tacit__forward *f, size_t first, size_t count, tacit__map y)
+{
+    const tacit__layer *l = &f->r->layers[0];
     const tacit_conv *c = &f->r->blocks[0].conv[0]->shape;
-    size_t pixels = c->height * c->width;
-    for (size_t i = 0; i < count; i++)
-        run_stem(f, first + i, y->values + i * pixels * c->ldx);
-    if (y->bytes.rows)
-        tacit_round_map(TACIT_PRECISION_INT8, f->k, count * pixels, c->channels, y->values, c->ldx,
-                        &y->bytes, f->pool);
+    const tacit_conv pool = pool_of(l);
+    for (size_t i = 0; i < count; i++) {
+        const float *image = f->images + (first + i) * 3 * tacit__pixels_in(l);
+        if (l->linear.precision == TACIT_PRECISION_INT8)
+            tacit__stem8(f, l, image, f->r->config.small_stem ? NULL : &pool, &y);
+        else
+            run_stem(f, image, y.values);
+        y = map_from(y, c->height * c->width, c->channels);
+    }
 }
 
 /* The map that stage s gives for images [first, first + count), to y. */
@@ -459,7 +470,7 @@ static void run_stage(const tacit__forward *f, size_t s, size_t first, size_t co
 {
     const tacit_resnet *r = f->r;
     if (s == 0) {
-        run_stems(f, first, count, &y);
+        run_stems(f, first, count, y);
         return;
     }
     size_t begin = first_block(r, s), end = first_block(r, s + 1), images;
@@ -479,13 +490,7 @@ static void run_stage(const tacit__forward *f, size_t s, size_t first, size_t co
             }
             x = to;
         }
-        size_t pixels = images * tacit__pixels_out(final);
-        if (y.values)
-            y.values += map_size(final, images);
-        if (y.bytes.rows) {
-            y.bytes.rows = (char *)y.bytes.rows + pixels * y.bytes.ld;
-            y.bytes.scale += pixels;
-        }
+        y = map_from(y, images * tacit__pixels_out(final), final->linear.out);
     }
 }
 

@@ -47,9 +47,11 @@ static inline size_t tacit__pixels_out(const tacit__layer *l)
 void tacit__resnet_convolve(const tacit__forward *f, const tacit__layer *l, size_t images,
                             const float *x, float *y, const float *residual, bool relu);
 
-/* In 8 bits: the stem, of one image in planes; a layer with a side; a block of bottlenecks, from
+/* In 8 bits: the stem, of one image in planes, with the pooling behind it where there is one, to
+ * bytes where y has room for them; a layer with a side; a block of bottlenecks, from
  * bytes to bytes, or to floats where y has no room for bytes. */
-void tacit__stem8(const tacit__forward *f, const tacit__layer *l, const float *image, float *y);
+void tacit__stem8(const tacit__forward *f, const tacit__layer *l, const float *image,
+                  const tacit_conv *pool, const tacit__map *y);
 void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images, const float *x,
                    float *y, const tacit_epilogue *epilogue);
 void tacit__block8(const tacit__forward *f, const tacit__residual *b, size_t images,

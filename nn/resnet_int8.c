@@ -16,8 +16,11 @@
 #define INNER_TILES    14
 #define INNER_CHANNELS 32
 #define ROUND_TILES    8
-/* Windows of a chunk of the stem. */
-#define WINDOWS 448
+/* Windows of the stem that are gathered at once: in the first-level cache. Rows of a chunk of what
+ * it gives. */
+#define WINDOWS     112
+#define STRIP       4
+#define STRIP_READS (2 * STRIP + 2) /* of a pooled map, one of them not read */
 /* Floats and rows of a chunk that computes whole pixels and rounds them: in the second-level cache.
  */
 #define PIXEL_FLOATS 57344
@@ -149,10 +152,18 @@ void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images
 typedef struct stem8 {
     const tacit__forward *f;
     const tacit__layer *l;
+    const tacit_conv *pool; /* or NULL */
     uint8_t *planes, *pixels;
-    float scale, *y;
-    size_t step; /* windows of a chunk */
+    float scale;
+    size_t step; /* rows of the result in a chunk */
+    const tacit__map *y;
 } stem8;
+
+/* For WINDOWS windows, their scales and their bytes. */
+static size_t windows_work(const tacit__layer *l)
+{
+    return WINDOWS * (1 + tacit_rounded_ld(TACIT_PRECISION_INT8, l->linear.in) / sizeof(float));
+}
 
 /* A few rows of the image, from planes to pixels. */
 static void pixels_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -166,39 +177,77 @@ static void pixels_chunk(void *ctx, size_t chunk, unsigned worker)
             s->pixels[3 * i + channel] = s->planes[channel * plane + i];
 }
 
-/* Windows, gathered and multiplied. */
-static void windows_chunk(void *ctx, size_t chunk, unsigned worker)
+/* Windows [first, end), gathered and multiplied, to y. */
+static void convolve_windows(const stem8 *s, size_t first, size_t end, float *work, float *y)
+{
+    const tacit_linear *w = &s->l->linear;
+    size_t ld = tacit_rounded_ld(w->precision, w->in), ldy = tacit__resnet_ld(w->out);
+    float *scale = work;
+    uint8_t *rows = (uint8_t *)(scale + WINDOWS);
+    const tacit_epilogue e = { .bias = w->bias, .relu = true };
+    for (size_t i = 0; i < WINDOWS; i++)
+        scale[i] = s->scale;
+    for (size_t m; first < end; first += m, y += m * ldy) {
+        m = min_size(WINDOWS, end - first);
+        s->f->k->conv_windows_u8(&s->l->shape, first, m, TACIT_INT8_MIDDLE, s->pixels, rows, ld);
+        s->f->k->gemm_u8s8(m, w->out, w->in, rows, ld, scale, TACIT_INT8_MIDDLE, w->packed8,
+                           w->scale8, w->minus8, y, ldy, &e);
+    }
+}
+
+/* Rows [first, end) of what is pooled from the convolution, to y. What they read lies in `rows`,
+ * behind a row that is not read where they are not the first. */
+static void pool_strip(const stem8 *s, size_t first, size_t end, float *work, float *rows, float *y)
+{
+    const tacit_conv *c = &s->l->shape;
+    size_t ld = tacit__resnet_ld(s->l->linear.out), above = first ? 1 : 0;
+    size_t base = 2 * (first - above), to = min_size(2 * end, c->rows);
+    tacit_conv pool = *s->pool;
+    pool.height = to - base;
+    pool.rows = end - first + above;
+    convolve_windows(s, (base + above) * c->columns, to * c->columns, work,
+                     rows + above * c->columns * ld);
+    s->f->k->maxpool_f32(&pool, above * pool.columns, (end - first) * pool.columns, rows, y, ld);
+}
+
+/* A few rows of what the stem gives. */
+static void stem_chunk(void *ctx, size_t chunk, unsigned worker)
 {
     const stem8 *s = ctx;
-    const tacit_linear *w = &s->l->linear;
-    size_t first = chunk * s->step, m = min_size(s->step, tacit__pixels_out(s->l) - first);
-    size_t ld = tacit_rounded_ld(w->precision, w->in), ldy = tacit__resnet_ld(w->out);
-    float *scale = s->f->work + worker * s->f->work_size;
-    uint8_t *rows = (uint8_t *)(scale + s->step);
-    const tacit_epilogue e = { .bias = w->bias, .relu = true };
-    for (size_t i = 0; i < m; i++)
-        scale[i] = s->scale;
-    s->f->k->conv_windows_u8(&s->l->shape, first, m, TACIT_INT8_MIDDLE, s->pixels, rows, ld);
-    s->f->k->gemm_u8s8(m, w->out, w->in, rows, ld, scale, TACIT_INT8_MIDDLE, w->packed8, w->scale8,
-                       w->minus8, s->y + first * ldy, ldy, &e);
+    const tacit_conv *out = s->pool ? s->pool : &s->l->shape;
+    size_t ld = tacit__resnet_ld(s->l->linear.out), row = s->l->shape.columns * ld;
+    size_t first = chunk * s->step, end = min_size(first + s->step, out->rows);
+    size_t pixel = first * out->columns;
+    float *work = s->f->work + worker * s->f->work_size, *rows = work + windows_work(s->l);
+    float *y = s->y->bytes.rows ? rows + STRIP_READS * row : s->y->values + pixel * ld;
+    if (s->pool)
+        pool_strip(s, first, end, work, rows, y);
+    else
+        convolve_windows(s, pixel, end * out->columns, work, y);
+    if (s->y->bytes.rows)
+        tacit_round_rows(TACIT_PRECISION_INT8, s->f->k, pixel, (end - first) * out->columns,
+                         s->l->linear.out, y, ld, &s->y->bytes);
 }
 
 /* In 8 bits an image has one scale: each of its values would else be rounded for every window. */
-void tacit__stem8(const tacit__forward *f, const tacit__layer *l, const float *image, float *y)
+void tacit__stem8(const tacit__forward *f, const tacit__layer *l, const float *image,
+                  const tacit_conv *pool, const tacit__map *y)
 {
-    size_t values = 3 * tacit__pixels_in(l), pixels = tacit__pixels_out(l);
-    stem8 s = { .f = f, .l = l, .y = y };
-    s.step = tacit_chunk_for(f->pool, pixels, WINDOWS, LEAST_ROWS, 1);
+    size_t values = 3 * tacit__pixels_in(l), rows = pool ? pool->rows : l->shape.rows;
+    stem8 s = { .f = f, .l = l, .pool = pool, .y = y };
+    s.step = tacit_chunk_for(f->pool, rows, STRIP, 1, 1);
     s.planes = (uint8_t *)f->in[0].values; /* floats would take as much as four images of bytes */
     s.pixels = s.planes + 2 * values;
     f->k->quantise_u8(1, values, image, values, TACIT_INT8_MIDDLE, s.planes, values, &s.scale);
     tacit_parallel_for(f->pool, (l->shape.height + ROWS - 1) / ROWS, pixels_chunk, &s);
-    tacit_parallel_for(f->pool, (pixels + s.step - 1) / s.step, windows_chunk, &s);
+    tacit_parallel_for(f->pool, (rows + s.step - 1) / s.step, stem_chunk, &s);
 }
 
+/* With a strip of the convolution, and what is pooled from it. */
 size_t tacit__stem8_work(const tacit__layer *l)
 {
-    return WINDOWS * (1 + tacit_rounded_ld(TACIT_PRECISION_INT8, l->linear.in) / sizeof(float));
+    size_t row = l->shape.columns * tacit__resnet_ld(l->linear.out);
+    return windows_work(l) + (STRIP_READS + STRIP) * row;
 }
 
 /* Blocks -------------------------------------------------------------------------------------- */
