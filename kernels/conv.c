@@ -4,6 +4,7 @@
  * stays in the second-level cache, and used for all n columns of the call.
  */
 #include "gemm_block.h"
+#include "raster.h"
 
 #include <string.h>
 
@@ -67,21 +68,14 @@ TACIT_INLINE void gather_line(const tacit_conv *c, const float *line, ptrdiff_t 
 void TACIT_NAME(tacit_conv_windows_f32)(const tacit_conv *c, size_t first, size_t m, size_t p,
                                         size_t kc, const float *x, float *to)
 {
-    size_t line = c->kernel * c->channels, pixels = c->rows * c->columns, begin = p / line;
-    size_t column = first % c->columns, row = first / c->columns % c->rows;
-    const float *image = x + first / pixels * c->height * c->width * c->ldx;
-    for (; m--; column++) {
-        if (column == c->columns) {
-            column = 0;
-            if (++row == c->rows) {
-                row = 0;
-                image += c->height * c->width * c->ldx;
-            }
-        }
-        ptrdiff_t across = (ptrdiff_t)(column * c->stride) - (ptrdiff_t)c->pad;
+    size_t line = c->kernel * c->channels, begin = p / line;
+    tacit_raster at = tacit_raster_at(first, c->rows, c->columns);
+    for (; m--; tacit_raster_next(&at)) {
+        const float *image = x + at.image * c->height * c->width * c->ldx;
+        ptrdiff_t across = (ptrdiff_t)(at.column * c->stride) - (ptrdiff_t)c->pad;
         for (size_t q = p, tap = begin; q < p + kc; tap++) {
             size_t stop = (tap + 1) * line < p + kc ? (tap + 1) * line : p + kc;
-            size_t y = row * c->stride + tap - c->pad; /* wraps below 0 */
+            size_t y = at.row * c->stride + tap - c->pad; /* wraps below 0 */
             if (y < c->height)
                 gather_line(c, image + y * c->width * c->ldx, across, q - tap * line,
                             stop - tap * line, to);
@@ -143,18 +137,10 @@ void TACIT_NAME(tacit_conv_windows_u8)(const tacit_conv *c, size_t first, size_t
                                        const uint8_t *x, uint8_t *to, size_t ldt)
 {
     size_t k = c->kernel * c->kernel * c->channels, whole = 4 * TACIT_INT8_GROUPS(k);
-    size_t pixels = c->rows * c->columns, column = first % c->columns;
-    size_t row = first / c->columns % c->rows;
-    const uint8_t *image = x + first / pixels * c->height * c->width * c->ldx;
-    for (; m--; column++, to += ldt) {
-        if (column == c->columns) {
-            column = 0;
-            if (++row == c->rows) {
-                row = 0;
-                image += c->height * c->width * c->ldx;
-            }
-        }
-        gather_bytes(c, image, row * c->stride - c->pad, column * c->stride - c->pad, zero, to);
+    tacit_raster at = tacit_raster_at(first, c->rows, c->columns);
+    for (; m--; tacit_raster_next(&at), to += ldt) {
+        gather_bytes(c, x + at.image * c->height * c->width * c->ldx, at.row * c->stride - c->pad,
+                     at.column * c->stride - c->pad, zero, to);
         for (size_t i = k; i < whole; i++)
             to[i] = zero;
     }
@@ -176,10 +162,10 @@ void TACIT_NAME(tacit_conv_f32)(const tacit_conv *conv, size_t first, size_t m, 
 void TACIT_NAME(tacit_maxpool_f32)(const tacit_conv *c, size_t first, size_t m, const float *x,
                                    float *y, size_t ldy)
 {
-    size_t pixels = c->rows * c->columns;
-    for (size_t i = first; i < first + m; i++, y += ldy) {
-        const float *image = x + i / pixels * c->height * c->width * c->ldx;
-        size_t top = i / c->columns % c->rows * c->stride, before = i % c->columns * c->stride;
+    tacit_raster at = tacit_raster_at(first, c->rows, c->columns);
+    for (; m--; tacit_raster_next(&at), y += ldy) {
+        const float *image = x + at.image * c->height * c->width * c->ldx;
+        size_t top = at.row * c->stride, before = at.column * c->stride;
         size_t y0 = top < c->pad ? 0 : top - c->pad, x0 = before < c->pad ? 0 : before - c->pad;
         size_t y1 = top + c->kernel - c->pad, x1 = before + c->kernel - c->pad;
         y1 = y1 < c->height ? y1 : c->height;

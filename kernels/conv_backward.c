@@ -1,4 +1,5 @@
 /* conv_backward.c - gradients of inputs: of strided convolutions, and of max pooling. */
+#include "raster.h"
 #include "simd.h"
 
 #define LOAD(p)     (left == VF ? vf_load(p) : vf_load_n(p, left))
@@ -63,8 +64,9 @@ void TACIT_NAME(tacit_maxpool_backward_f32)(const tacit_conv *c, const float *x,
             size_t left = VF_LEFT(c->channels, i);
             STORE(dx + p * c->ldx + i, vf_zero());
         }
-    for (size_t o = 0; o < c->rows * c->columns; o++) {
-        window w = window_of(c, o / c->columns, o % c->columns);
+    tacit_raster out = tacit_raster_at(0, c->rows, c->columns);
+    for (size_t o = 0; o < c->rows * c->columns; o++, tacit_raster_next(&out)) {
+        window w = window_of(c, out.row, out.column);
         for (size_t i = 0; i < c->channels; i += VF) {
             size_t left = VF_LEFT(c->channels, i);
             vf most = LOAD(x + (w.y0 * c->width + w.x0) * c->ldx + i), d = LOAD(dy + o * lddy + i);

@@ -265,6 +265,15 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigne
     finish_tile(p, rows, panels, has, row, column, sums, c);
 }
 
+/* Rows of the next tile, of so many. A few behind a whole one would leave the instruction waiting
+ * for their few sums: they are two nearly even tiles with it. */
+TACIT_INLINE size_t next_rows(size_t left)
+{
+    if (left <= ROWS)
+        return left;
+    return left < ROWS + ROWS / 4 ? (left + 1) / 2 : ROWS;
+}
+
 /* All rows by `panels` panels. Not inlined: one copy of each tile. */
 #define TILE(r)                                                                                    \
     case r:                                                                                        \
@@ -281,7 +290,7 @@ TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigne
         for (size_t row = 0, rows; row < m; row += rows) {                                         \
             const uint8_t *at = a + row * p->lda;                                                  \
             const uint8_t *ahead = b + stride + row / ROWS % PARTS * (stride / PARTS);             \
-            rows = m - row < ROWS ? m - row : ROWS;                                                \
+            rows = next_rows(m - row);                                                             \
             switch (rows) {                                                                        \
                 TILE(1)                                                                            \
                 TILE(2)                                                                            \

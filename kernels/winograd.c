@@ -102,10 +102,10 @@ static void copy_tile(const tacit_conv *c, size_t n, const float *image, size_t 
 TACIT_INLINE void input_tiles(const tacit_conv *c, size_t side, size_t first, size_t count,
                               const float *x, float *v, size_t ldv, size_t step)
 {
-    size_t across = (c->columns + side - 1) / side, down = (c->rows + side - 1) / side;
-    for (size_t t = first; t < first + count; t++, v += ldv) {
-        const float *image = x + t / (across * down) * c->height * c->width * c->ldx;
-        size_t top = t / across % down * side, before = t % across * side;
+    tacit_raster at = tacit_winograd_tile(c, side, first);
+    for (; count--; tacit_raster_next(&at), v += ldv) {
+        const float *image = x + at.image * c->height * c->width * c->ldx;
+        size_t top = at.row * side, before = at.column * side;
         bool inside = top >= c->pad && before >= c->pad && top + side + 2 <= c->height + c->pad &&
                       before + side + 2 <= c->width + c->pad;
         for (size_t channel = 0; channel < c->channels; channel += VF) {
@@ -188,10 +188,10 @@ TACIT_INLINE void output_tiles(const tacit_conv *c, size_t side, size_t first, s
                                size_t n, const float *m, size_t ldp, size_t step, float *y,
                                size_t ldy, const tacit_epilogue *epilogue)
 {
-    size_t across = (c->columns + side - 1) / side, down = (c->rows + side - 1) / side;
-    for (size_t t = first; t < first + count; t++, m += ldp) {
-        size_t top = t / across % down * side, before = t % across * side;
-        size_t pixel = (t / (across * down) * c->rows + top) * c->columns + before;
+    tacit_raster at = tacit_winograd_tile(c, side, first);
+    for (; count--; tacit_raster_next(&at), m += ldp) {
+        size_t top = at.row * side, before = at.column * side;
+        size_t pixel = (at.image * c->rows + top) * c->columns + before;
         size_t rows = c->rows - top < side ? c->rows - top : side;
         size_t columns = c->columns - before < side ? c->columns - before : side;
         for (size_t channel = 0; channel < n; channel += VF) {

@@ -1,4 +1,5 @@
-/* winograd.h - the transforms of Winograd's minimal filtering F(2, 3) and F(4, 3), along one axis.
+/* winograd.h - the transforms of Winograd's minimal filtering F(2, 3) and F(4, 3), along one axis,
+ * and the order of tiles.
  *
  * They come from the interpolation of a product of polynomials at 0, +-1, infinity and at 0, +-P,
  * +-Q, infinity (Winograd 1980, "Arithmetic Complexity of Computations", ch. 4). The symmetry lets
@@ -7,6 +8,15 @@
  */
 #ifndef TACIT_WINOGRAD_H
 #define TACIT_WINOGRAD_H
+
+#include "kernels.h"
+#include "raster.h"
+
+/* Tiles of side x side outputs, in raster order. */
+static inline tacit_raster tacit_winograd_tile(const tacit_conv *c, size_t side, size_t tile)
+{
+    return tacit_raster_at(tile, (c->rows + side - 1) / side, (c->columns + side - 1) / side);
+}
 
 #define TACIT_WINOGRAD_P 0.75f
 #define TACIT_WINOGRAD_Q 1.5f

@@ -193,10 +193,10 @@ TACIT_INLINE void gradient_tiles(const tacit_conv *c, size_t side, size_t first,
                                  size_t n, const float *dy, size_t lddy, float *z, size_t ldz,
                                  size_t step)
 {
-    size_t across = (c->columns + side - 1) / side, down = (c->rows + side - 1) / side;
-    for (size_t t = first; t < first + count; t++, z += ldz) {
-        size_t top = t / across % down * side, before = t % across * side;
-        size_t pixel = (t / (across * down) * c->rows + top) * c->columns + before;
+    tacit_raster at = tacit_winograd_tile(c, side, first);
+    for (; count--; tacit_raster_next(&at), z += ldz) {
+        size_t top = at.row * side, before = at.column * side;
+        size_t pixel = (at.image * c->rows + top) * c->columns + before;
         size_t rows = c->rows - top < side ? c->rows - top : side;
         size_t columns = c->columns - before < side ? c->columns - before : side;
         const float *from = dy + pixel * lddy;

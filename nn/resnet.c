@@ -82,9 +82,8 @@ static void need_layer(needs *n, const tacit__layer *l, size_t images)
     size_t tiles = l->side ? images * tacit__layer_tiles(l) : 0;
     size_t products = tacit__layer_products(l), channels = min_size(l->linear.out, TILE_CHANNELS);
     if (l->side && l->linear.precision == TACIT_PRECISION_INT8) {
-        size_t ld = tacit_rounded_ld(l->linear.precision, l->shape.channels);
         n->work = max_size(n->work, tacit__tiles8_work(l));
-        n->rounded = max_size(n->rounded, products * tiles * ld);
+        n->rounded = max_size(n->rounded, tiles * tacit__tiles8_bytes(l));
         n->rows = max_size(n->rows, products * tiles);
     } else if (l->side) {
         size_t step = min_size(tile_target(l), tiles), ld = tile_ld(l);

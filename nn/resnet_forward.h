@@ -57,6 +57,9 @@ void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images
 void tacit__block8(const tacit__forward *f, const tacit__residual *b, size_t images,
                    const tacit_rounded *x, const tacit__map *y);
 
+/* Bytes of a layer's rounded tile. */
+size_t tacit__tiles8_bytes(const tacit__layer *l);
+
 /* Floats of work for each worker. */
 size_t tacit__stem8_work(const tacit__layer *l);
 size_t tacit__tiles8_work(const tacit__layer *l);

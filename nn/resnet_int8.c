@@ -4,18 +4,18 @@
  * 3 x 3 convolutions of stride 1 go by Winograd's tiles of 2 x 2, transformed in floats and then
  * rounded: 4 of 9 products, for some of the precision (`tacit drift` tells both's).
  */
+#include "raster.h"
 #include "resnet_forward.h"
 
 #include <string.h>
 
-/* Tiles of a chunk, and its channels; those that are multiplied before they are transformed, so
- * that all stays in the first-level cache; tiles of a chunk that only transforms. */
-#define TILES          56
-#define LEAST_TILES    14
-#define CHANNELS       64
-#define INNER_TILES    14
-#define INNER_CHANNELS 32
-#define ROUND_TILES    8
+/* Tiles of a chunk, and its channels; tiles of a chunk that only transforms; floats of tiles that
+ * are transformed before they are rounded: in the first-level cache. */
+#define TILES        56
+#define LEAST_TILES  14
+#define CHANNELS     64
+#define ROUND_TILES  8
+#define ROUND_FLOATS 4096
 /* Windows of the stem that are gathered at once: in the first-level cache. Rows of a chunk of what
  * it gives. */
 #define WINDOWS     112
@@ -56,24 +56,41 @@ static size_t tile_ld(const tacit__layer *l)
     return tacit__resnet_ld(l->shape.channels);
 }
 
-size_t tacit__tiles8_work(const tacit__layer *l)
+/* Tiles that are transformed before they are rounded. */
+static size_t tiles_at_once(const tacit__layer *l)
 {
-    return tacit__layer_products(l) * max_size(tile_ld(l) + 1, INNER_TILES * INNER_CHANNELS);
+    return max_size(ROUND_FLOATS / (tacit__layer_products(l) * tile_ld(l)), 1);
 }
 
-/* The rows of a tile follow one another; scales lie product by product. */
+size_t tacit__tiles8_work(const tacit__layer *l)
+{
+    return tacit__layer_products(l) *
+           max_size(tiles_at_once(l) * (tile_ld(l) + 1), TILES * CHANNELS);
+}
+
+/* Bytes from one rounded tile to the next, whose rows follow one another: an odd number of lines,
+ * so that the same product's rows fall into all sets of the cache. */
+size_t tacit__tiles8_bytes(const tacit__layer *l)
+{
+    size_t ld = tacit_rounded_ld(TACIT_PRECISION_INT8, l->shape.channels);
+    return tacit__layer_products(l) * ld + 64;
+}
+
+/* Scales lie product by product. */
 static void round_tiles(const tiles_job *j, size_t first, size_t count, float *work)
 {
     const tacit__layer *l = j->l;
     const tacit_rounded *to = &j->rounded;
-    size_t ld = tile_ld(l), products = tacit__layer_products(l);
-    float *scale = work + products * ld;
-    for (size_t t = first; t < first + count; t++) {
-        j->f->k->winograd_input_f32(&l->shape, l->side, t, 1, j->x, work, ld, ld);
-        j->f->k->quantise_u8(products, l->shape.channels, work, ld, to->zero,
-                             (uint8_t *)to->rows + t * products * to->ld, to->ld, scale);
-        for (size_t p = 0; p < products; p++)
-            to->scale[p * j->count + t] = scale[p];
+    size_t ld = tile_ld(l), products = tacit__layer_products(l), most = tiles_at_once(l);
+    float *scale = work + most * products * ld;
+    for (size_t t = first, end = first + count, n; t < end; t += n) {
+        n = min_size(most, end - t);
+        j->f->k->winograd_input_f32(&l->shape, l->side, t, n, j->x, work, products * ld, ld);
+        j->f->k->quantise_u8(n * products, l->shape.channels, work, ld, to->zero,
+                             (uint8_t *)to->rows + t * tacit__tiles8_bytes(l), to->ld, scale);
+        for (size_t i = 0; i < n; i++)
+            for (size_t p = 0; p < products; p++)
+                to->scale[p * j->count + t + i] = scale[i * products + p];
     }
 }
 
@@ -83,18 +100,6 @@ static void round_tiles_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t first = chunk * ROUND_TILES;
     round_tiles(j, first, min_size(ROUND_TILES, j->count - first),
                 j->f->work + worker * j->f->work_size);
-}
-
-static void finish_tiles(const tiles_job *j, size_t first, size_t tiles, size_t column, size_t n,
-                         const float *products)
-{
-    const tacit__layer *l = j->l;
-    tacit_epilogue e = j->epilogue;
-    e.bias += column;
-    if (e.residual)
-        e.residual += column;
-    j->f->k->winograd_output_f32(&l->shape, l->side, first, tiles, n, products, n, tiles * n,
-                                 j->y + column, j->ldy, &e);
 }
 
 /* A range of tiles and of channels: their products and outputs; where it has all channels, the
@@ -108,26 +113,24 @@ static void tiles_chunk(void *ctx, size_t chunk, unsigned worker)
     size_t first = chunk % j->steps * j->step, column = chunk / j->steps * CHANNELS;
     size_t tiles = min_size(j->step, j->count - first), in = l->shape.channels;
     size_t n = min_size(CHANNELS, w->out - column);
-    size_t products = tacit__layer_products(l), ld = j->rounded.ld;
+    size_t products = tacit__layer_products(l), tile = tacit__tiles8_bytes(l);
     float *work = j->f->work + worker * j->f->work_size;
     const uint8_t *rows = j->rounded.rows;
     if (n == w->out)
         round_tiles(j, first, tiles, work);
-    for (size_t end = column + n; column < end; column += n) {
-        n = min_size(INNER_CHANNELS, end - column);
-        for (size_t i = 0, m; i < tiles; i += m) {
-            m = min_size(INNER_TILES, tiles - i);
-            for (size_t p = 0; p < products; p++) {
-                size_t tile = first + i;
-                size_t output = p * tacit__layer_rows(l, k) + column;
-                k->gemm_u8s8(m, n, in, rows + (tile * products + p) * ld, products * ld,
-                             j->rounded.scale + p * j->count + tile, j->rounded.zero,
-                             w->packed8 + output * 4 * TACIT_INT8_GROUPS(in), w->scale8 + output,
-                             w->minus8 + output, work + p * m * n, n, NULL);
-            }
-            finish_tiles(j, first + i, m, column, n, work);
-        }
+    for (size_t p = 0; p < products; p++) {
+        size_t output = p * tacit__layer_rows(l, k) + column;
+        k->gemm_u8s8(tiles, n, in, rows + first * tile + p * j->rounded.ld, tile,
+                     j->rounded.scale + p * j->count + first, j->rounded.zero,
+                     w->packed8 + output * 4 * TACIT_INT8_GROUPS(in), w->scale8 + output,
+                     w->minus8 + output, work + p * tiles * n, n, NULL);
     }
+    tacit_epilogue e = j->epilogue;
+    e.bias += column;
+    if (e.residual)
+        e.residual += column;
+    k->winograd_output_f32(&l->shape, l->side, first, tiles, n, work, n, tiles * n, j->y + column,
+                           j->ldy, &e);
 }
 
 void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images, const float *x,
@@ -280,9 +283,10 @@ typedef struct bytes_job {
 static void pick_pixels(const tacit_conv *c, const tacit_rounded *x, size_t first, size_t count,
                         const tacit_rounded *to)
 {
-    for (size_t k = 0, i = first; k < count; k++, i++) {
-        size_t image = i / (c->rows * c->columns), row = i / c->columns % c->rows;
-        size_t at = (image * c->height + row * c->stride) * c->width + i % c->columns * c->stride;
+    tacit_raster out = tacit_raster_at(first, c->rows, c->columns);
+    for (size_t k = 0; k < count; k++, tacit_raster_next(&out)) {
+        size_t row = out.image * c->height + out.row * c->stride;
+        size_t at = row * c->width + out.column * c->stride;
         memcpy((char *)to->rows + k * to->ld, (const char *)x->rows + at * x->ld,
                4 * TACIT_INT8_GROUPS(c->channels));
         to->scale[k] = x->scale[at];
