@@ -144,7 +144,7 @@ static void run_chunk(void *ctx, size_t chunk, unsigned worker)
 size_t tacit_rounded_ld(tacit_precision precision, size_t n)
 {
     size_t lines = ((precision == TACIT_PRECISION_INT8 ? n : 2 * n) + 63) / 64;
-    return precision == TACIT_PRECISION_FP32 ? 0 : 64 * (lines | 1);
+    return precision == TACIT_PRECISION_FP32 ? 0 : 64 * (lines + (lines % 16 == 0));
 }
 
 void tacit_round_rows(tacit_precision precision, const tacit_kernels *kernels, size_t first,

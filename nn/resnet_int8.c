@@ -9,13 +9,11 @@
 
 #include <string.h>
 
-/* Tiles of a chunk, and its channels; tiles of a chunk that only transforms; floats of tiles that
- * are transformed before they are rounded: in the first-level cache. */
-#define TILES        56
-#define LEAST_TILES  14
-#define CHANNELS     64
-#define ROUND_TILES  8
-#define ROUND_FLOATS 4096
+/* Tiles of a chunk, and its channels; tiles of a chunk that only transforms. */
+#define TILES       56
+#define LEAST_TILES 14
+#define CHANNELS    64
+#define ROUND_TILES 8
 /* Windows of the stem that are gathered at once: in the first-level cache. Rows of a chunk of what
  * it gives. */
 #define WINDOWS     112
@@ -56,16 +54,9 @@ static size_t tile_ld(const tacit__layer *l)
     return tacit__resnet_ld(l->shape.channels);
 }
 
-/* Tiles that are transformed before they are rounded. */
-static size_t tiles_at_once(const tacit__layer *l)
-{
-    return max_size(ROUND_FLOATS / (tacit__layer_products(l) * tile_ld(l)), 1);
-}
-
 size_t tacit__tiles8_work(const tacit__layer *l)
 {
-    return tacit__layer_products(l) *
-           max_size(tiles_at_once(l) * (tile_ld(l) + 1), TILES * CHANNELS);
+    return tacit__layer_products(l) * max_size(tile_ld(l) + 1, TILES * CHANNELS);
 }
 
 /* Bytes from one rounded tile to the next, whose rows follow one another: an odd number of lines,
@@ -81,16 +72,14 @@ static void round_tiles(const tiles_job *j, size_t first, size_t count, float *w
 {
     const tacit__layer *l = j->l;
     const tacit_rounded *to = &j->rounded;
-    size_t ld = tile_ld(l), products = tacit__layer_products(l), most = tiles_at_once(l);
-    float *scale = work + most * products * ld;
-    for (size_t t = first, end = first + count, n; t < end; t += n) {
-        n = min_size(most, end - t);
-        j->f->k->winograd_input_f32(&l->shape, l->side, t, n, j->x, work, products * ld, ld);
-        j->f->k->quantise_u8(n * products, l->shape.channels, work, ld, to->zero,
+    size_t ld = tile_ld(l), products = tacit__layer_products(l);
+    float *scale = work + products * ld;
+    for (size_t t = first; t < first + count; t++) {
+        j->f->k->winograd_input_f32(&l->shape, l->side, t, 1, j->x, work, ld, ld);
+        j->f->k->quantise_u8(products, l->shape.channels, work, ld, to->zero,
                              (uint8_t *)to->rows + t * tacit__tiles8_bytes(l), to->ld, scale);
-        for (size_t i = 0; i < n; i++)
-            for (size_t p = 0; p < products; p++)
-                to->scale[p * j->count + t + i] = scale[i * products + p];
+        for (size_t p = 0; p < products; p++)
+            to->scale[p * j->count + t] = scale[p];
     }
 }
 
