@@ -74,6 +74,21 @@ def fill(model, seed):
     return model
 
 
+def fill_norms(model, seed):
+    """Seeded values of batch normalisation: timm starts the last gain of each block at 0, so that
+    what the block computes does not count, and means at 0 and variances at 1."""
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for m in model.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                n = m.num_features
+                m.weight.copy_(0.7 + 0.1 * torch.randn(n, generator=g))
+                m.bias.copy_(0.1 * torch.randn(n, generator=g))
+                m.running_mean.copy_(0.1 * torch.randn(n, generator=g))
+                m.running_var.copy_(0.5 + torch.rand(n, generator=g))
+    return model
+
+
 # the same, of convolutions; timed, and compared in checkpoints.py
 CONVOLUTIONAL = {"resnet18": "resnet18", "resnet50": "resnet50", "resnet18_cifar": "resnet18"}
 
@@ -86,7 +101,7 @@ def network(name, seed=1):
         if name.endswith("_cifar"):  # as SimCLR's appendix B.9 has it: 3 x 3 of stride 1, no pooling
             model.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)
             model.maxpool = torch.nn.Identity()
-        return model
+        return fill_norms(model, seed).eval()
     model = timm.create_model(NETWORKS[name], pretrained=False, num_classes=0,
                               img_size=SIZES.get(name, 224))
     fill(model, seed).eval()
