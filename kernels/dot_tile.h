@@ -177,7 +177,8 @@ TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_
 #define BASES ((ROWS + 2) / 3)
 #define STEPS 4 /* groups that are multiplied before pointers move */
 
-/* What lies behind a tile's panels is asked for by PARTS tiles together, or by each of fewer. */
+/* What lies behind a tile's panels, which is read next, is asked for by so many tiles together; by
+ * fewer not at all: they would wait for it. */
 #define PARTS 4
 
 /* One group of each row times one of each panel's outputs: step's of those from here on. */
@@ -206,7 +207,8 @@ TACIT_INLINE void finish_whole(const product *p, unsigned has, size_t row, size_
         b += (steps)*4 * VF;                                                                       \
     }
 
-/* rows and panels are constants at every call. ahead: where to ask, for a part or all. */
+/* rows and panels are constants at every call. ask: whether to ask for the part of what is read
+ * next that lies at `ahead`. */
 TACIT_INLINE void dot_tile(const product *p, size_t rows, size_t panels, unsigned has, size_t row,
                            size_t column, const uint8_t *a, const uint8_t *b, const uint8_t *ahead,
                            bool ask, float *c)
