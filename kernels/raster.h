@@ -1,5 +1,4 @@
-/* raster.h - places in raster order, image by image, gone through without divisions: those of 64
- * bits take tens of cycles, on some CPUs as long as the work of a place. */
+/* raster.h - places in raster order, image by image, gone through one by one. */
 #ifndef TACIT_RASTER_H
 #define TACIT_RASTER_H
 

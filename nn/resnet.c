@@ -272,6 +272,18 @@ static void forward_tiles_chunk(void *ctx, size_t chunk, unsigned worker)
                                 j->f->tiles + first * ld, ld, j->count * ld);
 }
 
+void tacit__finish_tiles(const tacit__forward *f, const tacit__layer *l, size_t first, size_t tiles,
+                         size_t column, size_t n, const float *products, float *y,
+                         const tacit_epilogue *epilogue)
+{
+    tacit_epilogue e = *epilogue;
+    e.bias += column;
+    if (e.residual)
+        e.residual += column;
+    f->k->winograd_output_f32(&l->shape, l->side, first, tiles, n, products, n, tiles * n,
+                              y + column, tacit__resnet_ld(l->linear.out), &e);
+}
+
 /* A range of tiles and of channels: their products and outputs; where it has all channels, the
  * transformed inputs too. */
 static void tiles_chunk(void *ctx, size_t chunk, unsigned worker)
@@ -296,12 +308,7 @@ static void tiles_chunk(void *ctx, size_t chunk, unsigned worker)
     for (size_t p = 0; p < products; p++)
         k->gemm_f32(tiles, n, in, v + p * step, ld, l->linear.packed + p * matrix + column * in,
                     work + p * tiles * n, n, NULL);
-    tacit_epilogue e = j->epilogue;
-    e.bias += column;
-    if (e.residual)
-        e.residual += column;
-    k->winograd_output_f32(&l->shape, l->side, first, tiles, n, work, n, tiles * n, j->y + column,
-                           j->ldy, &e);
+    tacit__finish_tiles(j->f, l, first, tiles, column, n, work, j->y, &j->epilogue);
 }
 
 /* y = [relu] (convolution of x [+ residual]); the residual's pixels lie as those of y. */

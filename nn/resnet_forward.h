@@ -47,6 +47,12 @@ static inline size_t tacit__pixels_out(const tacit__layer *l)
 void tacit__resnet_convolve(const tacit__forward *f, const tacit__layer *l, size_t images,
                             const float *x, float *y, const float *residual, bool relu);
 
+/* Channels [column, column + n) of tiles [first, first + tiles), from their products, tile by tile
+ * in rows of n, to y. y and the epilogue's pointers are those of the whole layer. */
+void tacit__finish_tiles(const tacit__forward *f, const tacit__layer *l, size_t first, size_t tiles,
+                         size_t column, size_t n, const float *products, float *y,
+                         const tacit_epilogue *epilogue);
+
 /* In 8 bits: the stem, of one image in planes, with the pooling behind it where there is one, to
  * bytes where y has room for them; a layer with a side; a block of bottlenecks, from
  * bytes to bytes, or to floats where y has no room for bytes. */

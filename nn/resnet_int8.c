@@ -44,7 +44,7 @@ typedef struct tiles_job {
     const tacit__layer *l;
     const float *x;
     float *y;
-    size_t ldy, count, step, steps; /* tiles: all, of a chunk; chunks of them */
+    size_t count, step, steps; /* tiles: all, of a chunk; chunks of them */
     tacit_epilogue epilogue;
     tacit_rounded rounded;
 } tiles_job;
@@ -114,12 +114,7 @@ static void tiles_chunk(void *ctx, size_t chunk, unsigned worker)
                      w->packed8 + output * 4 * TACIT_INT8_GROUPS(in), w->scale8 + output,
                      w->minus8 + output, work + p * tiles * n, n, NULL);
     }
-    tacit_epilogue e = j->epilogue;
-    e.bias += column;
-    if (e.residual)
-        e.residual += column;
-    k->winograd_output_f32(&l->shape, l->side, first, tiles, n, work, n, tiles * n, j->y + column,
-                           j->ldy, &e);
+    tacit__finish_tiles(j->f, l, first, tiles, column, n, work, j->y, &j->epilogue);
 }
 
 void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images, const float *x,
@@ -127,7 +122,6 @@ void tacit__tiles8(const tacit__forward *f, const tacit__layer *l, size_t images
 {
     size_t across = (l->linear.out + CHANNELS - 1) / CHANNELS;
     tiles_job j = { .f = f, .l = l, .x = x, .y = y, .epilogue = *epilogue, .rounded = f->rounded };
-    j.ldy = tacit__resnet_ld(l->linear.out);
     j.rounded.ld = tacit_rounded_ld(l->linear.precision, l->shape.channels);
     j.rounded.zero = TACIT_INT8_MIDDLE;
     j.count = images * tacit__layer_tiles(l);
